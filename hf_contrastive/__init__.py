@@ -1,0 +1,69 @@
+"""Train dual and multi encoders on the Hugging Face stack, see their geometry, share them."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from hf_contrastive.batch import ContrastiveBatch as ContrastiveBatch
+    from hf_contrastive.data import ContrastiveCollator as ContrastiveCollator
+    from hf_contrastive.data import PairDataset as PairDataset
+    from hf_contrastive.data import load_pairs as load_pairs
+    from hf_contrastive.data import load_scenes as load_scenes
+    from hf_contrastive.encoder import EncoderOutput as EncoderOutput
+    from hf_contrastive.encoder import contrastive_forward as contrastive_forward
+    from hf_contrastive.losses import ContrastiveLoss as ContrastiveLoss
+    from hf_contrastive.losses import LossInfo as LossInfo
+    from hf_contrastive.losses import get_loss as get_loss
+    from hf_contrastive.losses import list_losses as list_losses
+    from hf_contrastive.losses import register_loss as register_loss
+    from hf_contrastive.metrics import geometry_report as geometry_report
+    from hf_contrastive.metrics import list_metrics as list_metrics
+    from hf_contrastive.metrics import load_metric as load_metric
+    from hf_contrastive.metrics import retrieval_report as retrieval_report
+    from hf_contrastive.models import SmallCLIPSize as SmallCLIPSize
+    from hf_contrastive.models import load_dual_encoder as load_dual_encoder
+    from hf_contrastive.models import small_clip as small_clip
+    from hf_contrastive.recipe import parse_recipe as parse_recipe
+    from hf_contrastive.report import plot_geometry as plot_geometry
+    from hf_contrastive.report import result_table as result_table
+    from hf_contrastive.trainer import ContrastiveTrainer as ContrastiveTrainer
+    from hf_contrastive.training_args import ContrastiveTrainingArguments as ContrastiveTrainingArguments
+
+__version__ = "0.1.0"
+
+# Where each name lives. Modules load on first use, so that `hf_contrastive.functional` costs no more than torch.
+_MODULES = {
+    "ContrastiveBatch": "batch",
+    "ContrastiveCollator": "data",
+    "ContrastiveLoss": "losses",
+    "ContrastiveTrainer": "trainer",
+    "ContrastiveTrainingArguments": "training_args",
+    "EncoderOutput": "encoder",
+    "LossInfo": "losses",
+    "PairDataset": "data",
+    "SmallCLIPSize": "models",
+    "contrastive_forward": "encoder",
+    "geometry_report": "metrics",
+    "get_loss": "losses",
+    "list_losses": "losses",
+    "list_metrics": "metrics",
+    "load_dual_encoder": "models",
+    "load_metric": "metrics",
+    "load_pairs": "data",
+    "load_scenes": "data",
+    "parse_recipe": "recipe",
+    "plot_geometry": "report",
+    "register_loss": "losses",
+    "result_table": "report",
+    "retrieval_report": "metrics",
+    "small_clip": "models",
+}
+
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"hf_contrastive.{_MODULES[name]}"), name)

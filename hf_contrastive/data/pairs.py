@@ -1,0 +1,126 @@
+"""Images with captions as a dataset that decodes what it is asked for and names the rows that it cannot read."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset, Image, Value
+from PIL import Image as PILImage
+from torch.utils.data import Dataset as TorchDataset
+
+
+CAPTION_COLUMNS = ("caption", "captions", "text", "sentence", "sentences")
+
+
+class PairDataset(TorchDataset[dict[str, Any]]):
+    """
+    Rows `{"image": PIL image, "text": str}` of a [`~datasets.Dataset`], decoded when they are read.
+
+    Args:
+        dataset ([`~datasets.Dataset`]):
+            Data with one row per image.
+        image_column (`str`, *optional*, defaults to `"image"`):
+            Column of images, encoded or as file paths.
+        caption_column (`str`, *optional*):
+            Column with a caption or a list of captions. By default the first of `caption`, `captions`, `text`,
+            `sentence` and `sentences` that exists.
+        draw (`bool`, *optional*, defaults to `False`):
+            Whether to draw one caption of a list at each reading, which is once per epoch. If not, the first is read.
+        name (`str`, *optional*, defaults to `"dataset"`):
+            What to call the data in messages.
+
+    Raises:
+        ValueError: The dataset is empty, or a column is missing or of the wrong kind. When a row is read: its image
+            cannot be decoded, or it has no caption.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        image_column: str = "image",
+        caption_column: str | None = None,
+        draw: bool = False,
+        name: str = "dataset",
+    ) -> None:
+        if len(dataset) == 0:
+            raise ValueError(f"The {name} is empty: it has the columns {dataset.column_names} and no rows.")
+        self.image_column = image_column
+        self.caption_column = find_caption_column(dataset.column_names, caption_column, name)
+        if image_column not in dataset.column_names:
+            raise ValueError(
+                f"The {name} has no image column {image_column!r}. Its columns: {dataset.column_names}. Name the right "
+                "one with `image_column`."
+            )
+        self.draw = draw
+        self.name = name
+        # Bytes, not pictures: an undecodable image must be reported with its row, which `datasets` does not know.
+        self.dataset = _as_encoded(dataset.select_columns([image_column, self.caption_column]), image_column, name)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Several rows in one read, as PyTorch's data loader asks for them."""
+        columns = self.dataset[list(rows)]
+        found = zip(rows, columns[self.image_column], columns[self.caption_column], strict=True)
+        return [{"image": self._image(row, image), "text": self._caption(row, text)} for row, image, text in found]
+
+    @property
+    def captions(self) -> list[str]:
+        """All captions of all rows, lists flattened."""
+        column = self.dataset[self.caption_column]
+        return [text for entry in column for text in ([entry] if isinstance(entry, str) else entry)]
+
+    def _image(self, row: int, encoded: dict[str, Any] | None) -> PILImage.Image:
+        if encoded is None:
+            raise ValueError(f"Row {row} of the {self.name} has no image in column {self.image_column!r}.")
+        data, path = encoded.get("bytes"), encoded.get("path")
+        try:
+            with PILImage.open(io.BytesIO(data) if data is not None else str(path)) as image:
+                return image.convert("RGB")
+        except (OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
+            size = f"{len(data)} bytes" if data is not None else repr(path)
+            raise ValueError(
+                f"The image in row {row} of the {self.name} (column {self.image_column!r}, {size}) cannot be decoded: "
+                f"{error}. Repair the row or drop it from the dataset."
+            ) from error
+
+    def _caption(self, row: int, entry: str | Sequence[str] | None) -> str:
+        texts = [entry] if isinstance(entry, str) else list(entry or [])
+        texts = [text for text in texts if text and text.strip()]
+        if not texts:
+            raise ValueError(f"Row {row} of the {self.name} has no caption in column {self.caption_column!r}.")
+        # No random number for a single caption, so that such data leaves the random state of training alone.
+        return texts[int(torch.randint(len(texts), ()))] if self.draw and len(texts) > 1 else texts[0]
+
+
+def find_caption_column(columns: Sequence[str], wanted: str | None, name: str) -> str:
+    """The caption column asked for, or the first of the usual names."""
+    found = [column for column in ([wanted] if wanted else CAPTION_COLUMNS) if column in columns]
+    if found:
+        return found[0]
+    missing = f"caption column {wanted!r}" if wanted else f"column called {', '.join(CAPTION_COLUMNS)}"
+    raise ValueError(
+        f"The {name} has no {missing}. Its columns: {list(columns)}. Name the right one with `caption_column`."
+    )
+
+
+def _as_encoded(dataset: Dataset, column: str, name: str) -> Dataset:
+    feature = dataset.features[column]
+    paths_or_bytes = isinstance(feature, Value) and feature.dtype in (
+        "string",
+        "binary",
+        "large_string",
+        "large_binary",
+    )
+    stored = isinstance(feature, dict) and set(feature) == {"bytes", "path"}
+    if not (isinstance(feature, Image) or paths_or_bytes or stored):
+        raise ValueError(
+            f"Column {column!r} of the {name} must hold images, their bytes or their paths, but its type is {feature}."
+        )
+    return dataset.cast_column(column, Image(decode=False))

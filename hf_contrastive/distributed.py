@@ -1,0 +1,95 @@
+"""Gather rows from all processes, with gradients."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Bool, Shaped
+from torch import Tensor
+
+from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.encoder import EncoderOutput
+from hf_contrastive.functional.checks import refuse_nonfinite
+
+
+def world_size() -> int:
+    """Return the number of processes, 1 when there is no process group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the index of this process, 0 when there is no process group."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def all_gather_rows(x: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "B *rest"]:
+    """Stack the rows of every process in rank order.
+
+    The gradient of a row is the sum over processes, returned to the process that computed it. A loss that is this
+    process's share of the world's loss therefore has the world's gradient after DDP averages.
+
+    Raises:
+        ValueError: The processes hold different numbers of rows. All of them raise, so none is left waiting.
+    """
+    if world_size() == 1:
+        return x
+    counts = [torch.zeros(1, dtype=torch.long, device=x.device) for _ in range(world_size())]
+    dist.all_gather(counts, torch.tensor([len(x)], device=x.device))
+    if len({int(count) for count in counts}) > 1:
+        raise ValueError(
+            f"Every process must bring the same number of rows to a batch, but they bring "
+            f"{[int(count) for count in counts]}. Train with `dataloader_drop_last=True` and shards of equal length."
+        )
+    return _AllGatherRows.apply(x)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+
+class _AllGatherRows(torch.autograd.Function):
+    # Written with the collectives that every torch release and backend has: torch 2.13 deprecates the differentiable
+    # ones of torch.distributed.nn and renames those of torch.distributed.
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        gathered = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(gathered, x.contiguous())
+        return torch.cat(gathered)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        # Clone: autograd may hand the same tensor to others, and the sum is in place.
+        grad = grad.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(grad)
+        return grad.chunk(world_size())[rank()]
+
+
+def gather_batch(output: EncoderOutput, present: dict[str, Bool[Tensor, "b"]] | None = None) -> ContrastiveBatch:
+    """Turn what the model computed on this process into what the loss sees.
+
+    All modalities travel in one collective, so processes cannot disagree on the order of several.
+
+    Args:
+        output: What the model computed.
+        present: Rows that have each modality. By default all rows have all of them.
+
+    Raises:
+        ValueError: A present embedding is not finite. Every process raises, naming the row of the world's batch.
+    """
+    modalities = sorted(output.embeds)
+    stacked = torch.stack([output.embeds[m] for m in modalities], dim=1)  # (b, S, d)
+    mask = stacked.new_ones(stacked.shape[:2], dtype=torch.bool)
+    if present is not None:
+        mask = torch.stack([present[m] for m in modalities], dim=1)
+        # `where` and not a product: an absent row may hold anything, NaN included.
+        stacked = torch.where(mask.unsqueeze(-1), stacked, torch.zeros_like(stacked))
+    world, mask = all_gather_rows(stacked), all_gather_rows(mask)
+    for position, m in enumerate(modalities):
+        refuse_nonfinite(world[:, position], f"{m}_embeds")
+    # The local rows are views of the world's where there is one process: one graph, not two.
+    local = world if world_size() == 1 else stacked
+    return ContrastiveBatch(
+        local=dict(zip(modalities, local.unbind(dim=1), strict=True)),
+        world=dict(zip(modalities, world.unbind(dim=1), strict=True)),
+        present=dict(zip(modalities, mask.unbind(dim=1), strict=True)),
+        logit_scale=output.logit_scale,
+        logit_bias=output.logit_bias,
+        rank=rank(),
+    )

@@ -1,0 +1,91 @@
+"""See any Hugging Face dual encoder as: inputs in, one unit embedding per modality and a logit scale out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+# How `transformers` names joint-space embeddings in every dual encoder: CLIP, SigLIP, CLAP, X-CLIP, ...
+SUFFIX = "_embeds"
+
+
+class EncoderOutput(NamedTuple):
+    """What a contrastive loss needs from a model.
+
+    Dimension key: b = rows of this process, d = embedding width.
+
+    Args:
+        embeds: Unit-norm embeddings by modality, in single precision even if the model computes in half.
+        logit_scale: Inverse temperature, already exponentiated.
+        logit_bias: Additive bias of the logits, where the model has one.
+    """
+
+    embeds: dict[str, Float[Tensor, "b d"]]
+    logit_scale: Float[Tensor, ""]
+    logit_bias: Float[Tensor, ""] | None = None
+
+
+@contextmanager
+def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = None) -> Iterator[None]:
+    """Inside this context, calling `model`, or a wrapper around it, returns an [`EncoderOutput`].
+
+    Scale and bias are read inside `forward`, where DDP and FSDP expect parameters to be used. Outside the context the
+    model is untouched, so saving, pushing and `from_pretrained` are its own.
+
+    Args:
+        model: The unwrapped model. It returns `<modality>_embeds` and has a `logit_scale` in log space.
+        modalities: Embeddings to keep, for models that return more. By default all.
+
+    Raises:
+        ValueError: The model has no `logit_scale`, or returns fewer than two of the modalities.
+    """
+    if getattr(model, "logit_scale", None) is None:
+        raise ValueError(
+            f"{type(model).__name__} has no `logit_scale`, the log inverse temperature that contrastive losses use. "
+            "Add it to the model as an `nn.Parameter` of shape (1,)."
+        )
+    native_forward = model.forward
+
+    def forward(**inputs: Any) -> EncoderOutput:
+        return EncoderOutput(
+            embeds=_embeds(native_forward(**inputs), modalities, type(model).__name__),
+            logit_scale=_scalar(model, "logit_scale").exp(),
+            logit_bias=_scalar(model, "logit_bias"),
+        )
+
+    model.forward = forward
+    try:
+        yield
+    finally:
+        model.forward = native_forward
+
+
+def _scalar(model: nn.Module, name: str) -> Any:
+    value = getattr(model, name, None)
+    # CLIP's parameters have shape (), SigLIP's (1,). The product, not the parameter itself, leaves forward: DDP would
+    # count a parameter in an output twice.
+    return None if value is None else value.to(torch.promote_types(value.dtype, torch.float32)).squeeze() * 1.0
+
+
+def _embeds(output: Mapping[str, Any], modalities: Sequence[str] | None, model: str) -> dict[str, Tensor]:
+    found = {
+        name.removesuffix(SUFFIX): value
+        for name, value in output.items()
+        if name.endswith(SUFFIX) and isinstance(value, Tensor) and value.dim() == 2
+    }
+    wanted = sorted(found) if modalities is None else modalities
+    if missing := sorted(set(wanted) - set(found)):
+        raise ValueError(f"`modalities` asks for {missing}, but {model} returned {sorted(found)}.")
+    if len(wanted) < 2:
+        raise ValueError(
+            f"A contrastive loss needs two or more modalities, but {model} returned {list(output)}. It should return "
+            f"one `<modality>{SUFFIX}` tensor of shape (batch, width) per modality; check that the batch holds the "
+            "inputs of every tower."
+        )
+    # At least single precision: cosines of half-precision rows are off in their third digit.
+    return {m: F.normalize(found[m].to(torch.promote_types(found[m].dtype, torch.float32)), dim=1) for m in wanted}

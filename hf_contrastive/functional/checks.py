@@ -1,0 +1,79 @@
+"""What the functional core demands of embeddings, and how it says so."""
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+
+def as_embeddings(
+    x: Shaped[Tensor, "..."], name: str, *, min_rows: int = 1, normalize: bool = True
+) -> Shaped[Tensor, "n d"]:
+    """Rows of `x` after a check, in at least single precision, and of unit length if `normalize`.
+
+    Args:
+        x: Embeddings, of shape (n, d).
+        name: What the caller's user calls `x`, for messages.
+        min_rows: Fewest rows that the caller's formula is defined for.
+        normalize: Whether to divide each row by its length. Rows of length zero are then refused.
+
+    Raises:
+        TypeError: `x` is not a floating-point tensor.
+        ValueError: `x` is not a matrix, has too few rows, or holds a row that is not finite or (if `normalize`) zero.
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"`{name}` must be a floating-point tensor of embeddings, but got {kind}.")
+    if x.dim() != 2:
+        raise ValueError(f"`{name}` must have shape (rows, width), but got shape {list(x.shape)}.")
+    if len(x) < min_rows:
+        raise ValueError(f"`{name}` must have at least {min_rows} rows, but got shape {list(x.shape)}.")
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    if not normalize:
+        refuse_nonfinite(x, name)
+        return x
+    # One pass finds both faults: the length of a row is finite only if the row is.
+    lengths = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    if not lengths.detach().sum().isfinite():
+        refuse_nonfinite(x, name)
+    if (zero := lengths.detach().squeeze(1).eq(0)).any():
+        raise ValueError(
+            f"`{name}` holds rows of zeros, which have no direction to normalize: row {_first(zero)} is the first of "
+            f"{int(zero.sum())}. Drop them, or pass `normalize=False` where raw lengths are meant."
+        )
+    return x / lengths
+
+
+def refuse_nonfinite(x: Shaped[Tensor, "n ..."], name: str) -> None:
+    """Raise a ValueError that names the first row of `x` with a NaN or an infinity."""
+    # The sum is finite only if every entry is (or if finite entries overflow, which the exact test then clears).
+    if len(x) == 0 or x.detach().sum().isfinite():
+        return
+    bad = ~x.detach().flatten(start_dim=1).isfinite().all(dim=1)
+    if bad.any():
+        raise ValueError(
+            f"`{name}` holds rows that are not finite: row {_first(bad)} is the first of {int(bad.sum())}."
+        )
+
+
+def check_same_width(x: Shaped[Tensor, "n d"], y: Shaped[Tensor, "m e"], names: str) -> None:
+    """Raise a ValueError unless both matrices have rows of one width."""
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"{names} must have the same width, but got shapes {list(x.shape)} and {list(y.shape)}.")
+
+
+def check_paired(x: Shaped[Tensor, "n d"], y: Shaped[Tensor, "m e"], names: str) -> None:
+    """Raise a ValueError unless row i of `x` can be matched with row i of `y`."""
+    if x.shape != y.shape:
+        raise ValueError(
+            f"{names} must match row by row, so have one shape, but got {list(x.shape)} and {list(y.shape)}."
+        )
+
+
+def check_positive(value: float, name: str) -> None:
+    """Raise a ValueError unless `value` is above zero and finite."""
+    if not 0 < value < float("inf"):
+        raise ValueError(f"`{name}` must be positive and finite, but got {value}.")
+
+
+def _first(rows: Tensor) -> int:
+    return int(rows.nonzero()[0, 0])

@@ -1,0 +1,32 @@
+"""How many directions a cloud of embeddings uses."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hf_contrastive.functional.checks import as_embeddings
+
+
+def spectrum(x: Float[Tensor, "n d"], *, normalize: bool = True) -> Float[Tensor, "d"]:
+    """Eigenvalues of the covariance of the rows, largest first; shares of variance once divided by their sum.
+
+    >>> spectrum(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+    tensor([2., 0.])
+    """
+    x = as_embeddings(x, "x", min_rows=2, normalize=normalize)
+    centered = x - x.mean(dim=0)
+    # Rounding may push vanishing eigenvalues below zero.
+    return torch.linalg.eigvalsh(centered.mT @ centered / (len(x) - 1)).flip(0).clamp(min=0)
+
+
+def effective_rank(x: Float[Tensor, "n d"], *, normalize: bool = True) -> Float[Tensor, ""]:
+    r"""Number of directions in use, $e^{H(p)}$ with p the shares of variance. Between 1 and d; NaN never, 1 if collapsed.
+
+    Source: Roy & Vetterli 2007, Definition 1 (on eigenvalues of the covariance).
+
+    >>> effective_rank(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
+    tensor(2.)
+    """
+    eigenvalues = spectrum(x, normalize=normalize)
+    shares = eigenvalues / eigenvalues.sum().clamp(min=torch.finfo(eigenvalues.dtype).tiny)
+    return torch.special.entr(shares).sum().exp()

@@ -1,0 +1,129 @@
+"""Losses by name, so that a YAML file can choose one."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from importlib.metadata import entry_points
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hf_contrastive.batch import ContrastiveBatch
+
+
+ENTRY_POINT_GROUP = "hf_contrastive.losses"
+
+
+@runtime_checkable
+class ContrastiveLoss(Protocol):
+    """Maps a batch to named terms whose sum is minimized, weights already in.
+
+    A loss has no parameters: temperature and bias belong to the model, which saves and shares them. Each term is this
+    process's share of the world's term: the mean over processes is the value that a single process would compute on
+    the whole batch. [`hf_contrastive.testing.check_loss`] proves that, and its gradient, for any loss.
+    """
+
+    def __call__(self, batch: ContrastiveBatch) -> dict[str, Float[Tensor, ""]]: ...
+
+
+def total(terms: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
+    """The scalar to minimize: the sum of the terms."""
+    return torch.stack(list(terms.values())).sum()
+
+
+LossClass = TypeVar("LossClass", bound=type)
+
+
+@dataclass(frozen=True)
+class LossInfo:
+    """A registered loss: its name, its class, and the paper it comes from (a number on huggingface.co/papers)."""
+
+    name: str
+    cls: type
+    paper: str
+
+    @property
+    def summary(self) -> str:
+        """First line of the loss's docstring."""
+        return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+
+    @property
+    def options(self) -> list[str]:
+        """Names of the loss's fields, which are the keywords of [`get_loss`]."""
+        return [field.name for field in fields(self.cls)]
+
+
+_LOSSES: dict[str, LossInfo] = {}
+
+
+def register_loss(name: str, *, paper: str) -> Callable[[LossClass], LossClass]:
+    """Class decorator that makes a frozen dataclass available as the loss `name`.
+
+    Other packages register theirs in a module named by an entry point, which is imported at the first look-up:
+
+    ```toml
+    [project.entry-points."hf_contrastive.losses"]
+    my_losses = "my_package.losses"
+    ```
+
+    Args:
+        name: Name in configs.
+        paper: Identifier of the paper on https://huggingface.co/papers.
+
+    Raises:
+        ValueError: The name is taken.
+        TypeError: The class is not a dataclass, whose fields would be the loss's options.
+    """
+
+    def register(cls: LossClass) -> LossClass:
+        if name in _LOSSES:
+            raise ValueError(f"The loss name {name!r} is taken by {_LOSSES[name].cls.__qualname__}. Choose another.")
+        if not hasattr(cls, "__dataclass_fields__"):
+            raise TypeError(
+                f"A loss is a dataclass, so that its fields are its options, but {cls.__qualname__} is not."
+            )
+        _LOSSES[name] = LossInfo(name, cls, paper)
+        return cls
+
+    return register
+
+
+def list_losses() -> list[LossInfo]:
+    """All losses, ours and those of installed plugins, sorted by name."""
+    _load_plugins()
+    return sorted(_LOSSES.values(), key=lambda info: info.name)
+
+
+def get_loss(name: str, **options: Any) -> ContrastiveLoss:
+    """Build the loss called `name`.
+
+    Raises:
+        ValueError: No loss has this name, or it has no such option; the message lists those it has.
+
+    >>> get_loss("info_nce", anchor="image")
+    InfoNCE(anchor='image', symmetric=True, chunk_size=None)
+    """
+    losses = {info.name: info for info in list_losses()}
+    if name not in losses:
+        raise ValueError(f"There is no loss called {name!r}. Known losses: {', '.join(losses)}.")
+    info = losses[name]
+    if unknown := sorted(set(options) - set(info.options)):
+        raise ValueError(
+            f"The loss {name!r} has no option {', '.join(unknown)}. Its options: {', '.join(info.options)}."
+        )
+    loss: ContrastiveLoss = info.cls(**options)
+    return loss
+
+
+@functools.cache
+def _load_plugins() -> None:
+    for plugin in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            plugin.load()
+        except Exception as error:
+            raise RuntimeError(
+                f"The loss plugin {plugin.name!r} ({plugin.value}) failed to load: {error!r}. Mend or uninstall it."
+            ) from error

@@ -1,0 +1,48 @@
+"""The sigmoid loss of SigLIP."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.functional import sigmoid_loss
+from hf_contrastive.losses.registry import register_loss
+
+
+@register_loss("siglip", paper="2303.15343")
+@dataclass(frozen=True, kw_only=True)
+class SigLIP:
+    """Every pair of rows judged on its own: does it match? No softmax over the batch.
+
+    Zhai et al. 2023, Algorithm 1. With S modalities, the mean over all pairs of modalities. The model must have a
+    `logit_bias`; start it near -log(batch size) and the scale near 10, as the paper does, or the first steps only learn
+    that most pairs do not match.
+
+    Args:
+        chunk_size: Rows of logits held in memory at a time. By default all.
+    """
+
+    chunk_size: int | None = None
+
+    def __call__(self, batch: ContrastiveBatch) -> dict[str, Float[Tensor, ""]]:
+        if batch.logit_bias is None:
+            raise ValueError(
+                "`siglip` adds a bias to the logits, but the model has no `logit_bias`. Use a SigLIP model, or add "
+                "`logit_bias` to yours as an `nn.Parameter` of shape (1,)."
+            )
+        pairs = [self._pair(batch, batch.logit_bias, query, key) for query, key in batch.pairs()]
+        return {"siglip": torch.stack(pairs).mean()}
+
+    def _pair(self, batch: ContrastiveBatch, bias: Tensor, query: str, key: str) -> Float[Tensor, ""]:
+        rows = sigmoid_loss(
+            batch.local[query],
+            batch.world[key],
+            batch.positives,
+            batch.logit_scale,
+            bias,
+            candidates=batch.complete(query, key),
+            chunk_size=self.chunk_size,
+        )
+        return batch.mean(rows, query, key)

@@ -1,0 +1,37 @@
+"""Any dual encoder of the Hub or of a folder, with its processor."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModel, AutoProcessor, PreTrainedModel, ProcessorMixin
+
+
+def load_dual_encoder(name: str, **kwargs: Any) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """
+    A pretrained model with two or more towers and the processor saved beside it.
+
+    Args:
+        name (`str`):
+            A Hub id or a folder: CLIP, SigLIP, a vision-text dual encoder.
+        kwargs:
+            Further arguments of both `from_pretrained`, such as `revision`. Code from the repository is never run.
+
+    Raises:
+        FileNotFoundError: The name is a path where there is nothing.
+        ValueError: The model has one tower, or no temperature; or its repository holds no processor for all modalities.
+    """
+    if name.startswith((".", "/", "~")) and not Path(name).expanduser().exists():
+        raise FileNotFoundError(f"`model` is the path {name!r}, where there is nothing.")
+    model = AutoModel.from_pretrained(name, trust_remote_code=False, **kwargs)
+    if getattr(model, "logit_scale", None) is None:
+        raise ValueError(
+            f"`model` must be a dual encoder such as CLIP or SigLIP, with a `logit_scale`, but {name!r} is a "
+            f"{type(model).__name__}, which has none."
+        )
+    processor = AutoProcessor.from_pretrained(name, trust_remote_code=False, **kwargs)
+    if not isinstance(processor, ProcessorMixin):
+        raise ValueError(
+            f"{name!r} holds a {type(processor).__name__} instead of a processor of images and text. Save one beside "
+            "the model, for example `CLIPProcessor(image_processor, tokenizer).save_pretrained(...)`."
+        )
+    return model, processor

@@ -1,0 +1,93 @@
+"""A small CLIP from scratch, with a tokenizer of its own."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
+
+
+BOS, EOS, PAD, UNK = "<|startoftext|>", "<|endoftext|>", "<|pad|>", "<|unknown|>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallCLIPSize:
+    """Shape of [`small_clip`], by default one that two CPU cores train in minutes.
+
+    Args:
+        image_size: Width and height that images are resized to, in pixels.
+        patch_size: Width and height of a patch; it divides `image_size`.
+        width: Width of both towers.
+        vision_layers: Layers of the vision tower.
+        text_layers: Layers of the text tower.
+        projection_dim: Width of the joint space.
+        vocab_size: Most tokens that the tokenizer may learn.
+        max_tokens: Longest caption, in tokens; longer ones are cut.
+    """
+
+    image_size: int = 64
+    patch_size: int = 8
+    width: int = 128
+    vision_layers: int = 4
+    text_layers: int = 3
+    projection_dim: int = 128
+    vocab_size: int = 2000
+    max_tokens: int = 40
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size:
+            raise ValueError(f"`patch_size` must divide `image_size` {self.image_size}, but got {self.patch_size}.")
+
+
+def small_clip(captions: Iterable[str], size: SmallCLIPSize | None = None) -> tuple[CLIPModel, CLIPProcessor]:
+    """A new [`~transformers.CLIPModel`] and its processor, with a tokenizer trained on `captions`.
+
+    Both are plain `transformers` classes: what is saved loads without this package. Weights follow torch's global seed.
+    """
+    size = size or SmallCLIPSize()
+    tokenizer = train_tokenizer(captions, vocab_size=size.vocab_size, max_tokens=size.max_tokens)
+    tower = {"hidden_size": size.width, "intermediate_size": 4 * size.width, "num_attention_heads": size.width // 32}
+    config = CLIPConfig(
+        text_config=tower
+        | {
+            "num_hidden_layers": size.text_layers,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": size.max_tokens,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config=tower
+        | {
+            "num_hidden_layers": size.vision_layers,
+            "image_size": size.image_size,
+            "patch_size": size.patch_size,
+        },
+        projection_dim=size.projection_dim,
+    )
+    square = {"height": size.image_size, "width": size.image_size}
+    image_processor = CLIPImageProcessor(size=square, crop_size=square, do_center_crop=False)
+    return CLIPModel(config), CLIPProcessor(image_processor, tokenizer)
+
+
+def train_tokenizer(captions: Iterable[str], *, vocab_size: int, max_tokens: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer learned from `captions`, in lower case; the same captions give the same tokenizer."""
+    tokenizer = Tokenizer(models.BPE(unk_token=UNK))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[PAD, UNK, BOS, EOS], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    ids = [(token, tokenizer.token_to_id(token)) for token in (BOS, EOS)]
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A {EOS}", special_tokens=ids)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        unk_token=UNK,
+        model_max_length=max_tokens,
+    )

@@ -1,0 +1,73 @@
+"""Arguments of a recipe: a YAML file, then overrides on the command line."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+
+def parse_recipe(
+    *dataclass_types: Any, default_config: str | Path | None = None, argv: Sequence[str] | None = None
+) -> tuple[Any, ...]:
+    """
+    Read `[config.yaml] [--name value ...]`, by default from the command line, into one instance of each dataclass.
+
+    Every field may stand in the file and on the command line, which wins. A `loss` given on the command line leaves the
+    file's `loss_kwargs`, which belong to another loss, behind.
+
+    Args:
+        dataclass_types:
+            Dataclasses whose fields are the arguments.
+        default_config (`str` or `Path`, *optional*):
+            File to read where the command line names none.
+        argv (`Sequence[str]`, *optional*):
+            Command line without the script's name.
+
+    Raises:
+        FileNotFoundError: The named file does not exist.
+        ValueError: The file holds no mapping, or keys that are no arguments.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    path = _pop_config(arguments) or default_config
+    config = _read(Path(path), dataclass_types) if path is not None else {}
+    if _gives(arguments, "loss") and not _gives(arguments, "loss_kwargs"):
+        config.pop("loss_kwargs", None)
+
+    parser = HfArgumentParser(dataclass_types)
+    for action in parser._actions:
+        action.required = action.required and action.dest not in config
+    parser.set_defaults(**config)
+    parsed: tuple[Any, ...] = parser.parse_args_into_dataclasses(arguments)
+    return parsed
+
+
+def _pop_config(arguments: list[str]) -> str | None:
+    if arguments and arguments[0].endswith((".yaml", ".yml")):
+        return arguments.pop(0)
+    for position, argument in enumerate(arguments):
+        if argument == "--config" and position + 1 < len(arguments):
+            del arguments[position]
+            return arguments.pop(position)
+        if argument.startswith("--config="):
+            return arguments.pop(position).removeprefix("--config=")
+    return None
+
+
+def _read(path: Path, dataclass_types: Sequence[Any]) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no configuration file {str(path)!r}.")
+    config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} must hold `name: value` lines, but holds a {type(config).__name__}.")
+    known = {field.name for dataclass_type in dataclass_types for field in fields(dataclass_type)}
+    if unknown := sorted(set(config) - known):
+        raise ValueError(f"{path} has unknown keys {unknown}. Run the recipe with --help for those there are.")
+    return config
+
+
+def _gives(arguments: Sequence[str], name: str) -> bool:
+    return any(argument == f"--{name}" or argument.startswith(f"--{name}=") for argument in arguments)

@@ -1,0 +1,41 @@
+"""What one training run measured."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """Measures of one trained model on one test pool.
+
+    Args:
+        name: What tables and plots call the run.
+        loss: The loss with its options, as `repr` shows it.
+        metrics: Measures by the names of [`geometry_report`] and [`retrieval_report`].
+        train_seconds: Wall time of training.
+        steps: Optimizer steps.
+        batch_size: Rows of a global batch, so each row had one fewer negatives.
+        seed: Seed of weights and data order.
+        test_rows: Size of the test pool.
+    """
+
+    name: str
+    loss: str
+    metrics: dict[str, float]
+    train_seconds: float
+    steps: int
+    batch_size: int
+    seed: int
+    test_rows: int
+
+
+def write_results(results: Sequence[RunResult], path: str | Path) -> None:
+    """Write the runs as JSON, a list of objects."""
+    Path(path).write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n", encoding="utf-8")
+
+
+def read_results(path: str | Path) -> list[RunResult]:
+    """Read what [`write_results`] wrote."""
+    return [RunResult(**result) for result in json.loads(Path(path).read_text(encoding="utf-8"))]

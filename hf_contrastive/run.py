@@ -1,0 +1,126 @@
+"""One run of a recipe: train, test, and put everything that people want to see in one folder."""
+
+import copy
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, ProcessorMixin
+
+from hf_contrastive.data.collator import ContrastiveCollator
+from hf_contrastive.data.loading import PairSplits
+from hf_contrastive.distributed import world_size
+from hf_contrastive.report.card import TrainingFacts, write_model_card
+from hf_contrastive.report.plots import plot_geometry
+from hf_contrastive.report.result import RunResult, write_results
+from hf_contrastive.trainer import ContrastiveTrainer
+from hf_contrastive.training_args import ContrastiveTrainingArguments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A trained model, what it measured on the test pool, and the embeddings that were measured."""
+
+    trainer: ContrastiveTrainer
+    result: RunResult
+    embeds: Mapping[str, Tensor]
+
+
+def train_and_test(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    args: ContrastiveTrainingArguments,
+    pairs: PairSplits,
+    *,
+    name: str,
+) -> Run:
+    """
+    Train a dual encoder on image-text pairs and measure it on their test split.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            The model, trained in place.
+        processor ([`~transformers.ProcessorMixin`]):
+            Its processor.
+        args ([`ContrastiveTrainingArguments`]):
+            Arguments of the run.
+        pairs ([`PairSplits`]):
+            The data.
+        name (`str`):
+            What tables and plots call the run.
+    """
+    trainer = ContrastiveTrainer(
+        model,
+        args,
+        train_dataset=pairs.train,
+        eval_dataset=pairs.validation,
+        data_collator=ContrastiveCollator.for_model(model, processor),
+        processing_class=processor,
+    )
+    start = time.perf_counter()
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    seconds = time.perf_counter() - start
+    prediction = trainer.predict(pairs.test)
+    measured = {key.removeprefix("test_"): value for key, value in prediction.metrics.items()}
+    result = RunResult(
+        name=name,
+        loss=repr(trainer.loss),
+        metrics={key: value for key, value in measured.items() if "/" in key or key in ("loss", "logit_scale")},
+        train_seconds=seconds,
+        steps=trainer.state.global_step,
+        batch_size=args.per_device_train_batch_size * world_size(),
+        seed=args.seed,
+        test_rows=len(pairs.test),
+    )
+    embeds = dict(zip(trainer.modalities, map(torch.from_numpy, prediction.predictions), strict=True))
+    return Run(trainer=trainer, result=result, embeds=embeds)
+
+
+def with_other_loss(args: ContrastiveTrainingArguments, loss: str) -> ContrastiveTrainingArguments:
+    """The same run with another loss at its defaults, in a folder of its own and never pushed."""
+    other = copy.copy(args)
+    other.loss, other.loss_kwargs, other.push_to_hub = loss, None, False
+    other.output_dir = str(Path(str(args.output_dir)) / f"compare_{loss}")
+    return other
+
+
+def save_runs(runs: Sequence[Run], *, dataset: str, base_model: str | None, train_rows: int) -> Path:
+    """
+    Save the first run's model with its processor, measures, picture and card; further runs are compared in them.
+
+    Every process calls it, the main one writes.
+
+    Returns:
+        `Path`: The folder, `output_dir` of the first run.
+    """
+    for run in runs:
+        run.trainer.save_model()
+    own = runs[0].trainer
+    folder = Path(str(own.args.output_dir))
+    if own.is_world_process_zero():
+        results = [run.result for run in runs]
+        write_results(results, folder / "metrics.json")
+        plot_geometry({run.result.name: run.embeds for run in runs}, folder / "geometry.png")
+        facts = TrainingFacts(
+            dataset=dataset,
+            train_rows=train_rows,
+            base_model=base_model,
+            modalities=tuple(own.modalities),
+            model_type=own.accelerator.unwrap_model(own.model).config.model_type,
+        )
+        write_model_card(folder, results, own.args, facts, picture="geometry.png")
+    own.accelerator.wait_for_everyone()
+    return folder
+
+
+def use_cpu_cores(threads: int | None = None) -> None:
+    """Let torch use `threads` threads, by default an equal share of the cores for each process of this machine.
+
+    `accelerate launch` sets one thread per process unless told otherwise, which leaves all other cores idle.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // processes))

@@ -1,0 +1,75 @@
+"""Arguments of [`ContrastiveTrainer`]."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class ContrastiveTrainingArguments(TrainingArguments):
+    r"""
+    Arguments of the [`ContrastiveTrainer`], added to those of [`~transformers.TrainingArguments`].
+
+    Args:
+        loss (`str`, *optional*, defaults to `"clip_divergence"`):
+            Name of a registered loss, see [`list_losses`].
+        loss_kwargs (`dict`, *optional*):
+            Options of the loss. On the command line, as JSON.
+        modalities (`list[str]`, *optional*):
+            Embeddings to train, for models that return more than they should. By default all.
+        logit_scale (`float`, *optional*):
+            Inverse temperature at the start. By default that of the model.
+        learn_logit_scale (`bool`, *optional*, defaults to `True`):
+            Whether the temperature is trained. If not, it stays where it starts.
+        logit_scale_learning_rate (`float`, *optional*):
+            Peak learning rate of scale and bias. By default `learning_rate`.
+        max_logit_scale (`float`, *optional*, defaults to `100.0`):
+            Upper bound of the inverse temperature, enforced after each optimizer step.
+        log_geometry (`bool`, *optional*, defaults to `True`):
+            Whether to log geometry and retrieval of the latest global batch with the training loss.
+        eval_pool_size (`int`, *optional*, defaults to `1000`):
+            Rows among which `eval_loss` compares each one. The loss depends on this number, and thanks to it not on the
+            evaluation batch size or the number of processes.
+
+    > [!NOTE]
+    > Two defaults differ from [`~transformers.TrainingArguments`]: `remove_unused_columns` is `False`, because the
+    > collator reads raw columns, and training always drops its last, incomplete batch, which would have fewer negatives.
+    """
+
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "loss_kwargs"]  # noqa: RUF012
+
+    loss: str = field(default="clip_divergence", metadata={"help": "Name of a registered loss."})
+    loss_kwargs: dict[str, Any] | str | None = field(default=None, metadata={"help": "Options of the loss, as JSON."})
+    modalities: list[str] | None = field(default=None, metadata={"help": "Embeddings to train. By default all."})
+    logit_scale: float | None = field(default=None, metadata={"help": "Inverse temperature at the start."})
+    learn_logit_scale: bool = field(default=True, metadata={"help": "Whether the temperature is trained."})
+    logit_scale_learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate of scale and bias. By default `learning_rate`."}
+    )
+    max_logit_scale: float = field(default=100.0, metadata={"help": "Upper bound of the inverse temperature."})
+    log_geometry: bool = field(
+        default=True, metadata={"help": "Whether to log geometry and retrieval of the latest batch."}
+    )
+    eval_pool_size: int = field(default=1000, metadata={"help": "Rows among which eval_loss compares each one."})
+
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Remove columns that the model's forward does not name."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.loss_kwargs, str):
+            raise ValueError(
+                f"loss_kwargs must be a JSON object such as '{{\"weight\": 0.5}}', got {self.loss_kwargs!r}."
+            )
+        for name in ("logit_scale", "logit_scale_learning_rate", "max_logit_scale"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be positive and finite, but got {value}.")
+        if self.logit_scale is not None and self.logit_scale > self.max_logit_scale:
+            raise ValueError(
+                f"logit_scale must not be above max_logit_scale, but got {self.logit_scale} and {self.max_logit_scale}."
+            )
+        if self.eval_pool_size < 2:
+            raise ValueError(f"eval_pool_size must be at least 2, but got {self.eval_pool_size}.")

@@ -1,0 +1,109 @@
+"""Train or fine-tune an image-text dual encoder with a decoupled objective, measure it, share it.
+
+Without arguments, a small CLIP learns the embedded scenes in minutes on a CPU:
+
+    accelerate launch recipes/clip_decoupled.py --compare clip
+
+Your data, your model, your name on the Hub (any argument may also stand in a YAML file, see recipes/configs):
+
+    accelerate launch recipes/clip_decoupled.py recipes/configs/finetune.yaml --model openai/clip-vit-base-patch32 \
+        --dataset your-org/captioned-images --push_to_hub --hub_model_id your-name/your-encoder
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import PreTrainedModel, ProcessorMixin, set_seed
+
+from hf_contrastive import (
+    ContrastiveTrainingArguments,
+    SmallCLIPSize,
+    load_dual_encoder,
+    load_pairs,
+    parse_recipe,
+    result_table,
+    small_clip,
+)
+from hf_contrastive.data import PairSplits
+from hf_contrastive.hub import check_can_push, push_folder
+from hf_contrastive.report.card import usage_snippet
+from hf_contrastive.run import save_runs, train_and_test, use_cpu_cores, with_other_loss
+
+
+DEFAULTS = Path(__file__).parent / "configs" / "clip_decoupled.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeArguments(SmallCLIPSize):
+    """What to train on what. The fields of [`SmallCLIPSize`] shape the small model, where no other is named."""
+
+    dataset: str | None = field(
+        default=None, metadata={"help": "Hub id, folder, parquet/JSON/CSV file or loader. By default the scenes."}
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
+    data_dir: str | None = field(default=None, metadata={"help": "Folder for a loader such as imagefolder."})
+    image_column: str = field(default="image", metadata={"help": "Column with the images."})
+    caption_column: str | None = field(
+        default=None,
+        metadata={"help": "Column with a caption or a list of captions, one of which is drawn per epoch."},
+    )
+    train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    validation_split: str | None = field(default=None, metadata={"help": "Split for evaluation while training."})
+    test_split: str | None = field(default=None, metadata={"help": "Split that the final numbers are from."})
+    where: str | None = field(default=None, metadata={"help": "Keep the rows where this boolean column is true."})
+    max_test_rows: int | None = field(default=None, metadata={"help": "Size of the test pool at most."})
+    model: str | None = field(
+        default=None, metadata={"help": "Dual encoder to fine-tune, a Hub id or folder. By default a small new CLIP."}
+    )
+    compare: list[str] = field(
+        default_factory=list, metadata={"help": "Losses to train the same model with, for the table: --compare clip."}
+    )
+    cpu_threads: int | None = field(default=None, metadata={"help": "Threads per process. By default all cores."})
+
+
+def build_model(recipe: RecipeArguments, pairs: PairSplits, seed: int) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """The model to train, the same at every call with one seed."""
+    set_seed(seed)
+    return load_dual_encoder(recipe.model) if recipe.model else small_clip(pairs.train.captions, recipe)
+
+
+def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> None:
+    check_can_push(training)
+    use_cpu_cores(recipe.cpu_threads)
+    with training.main_process_first(desc="loading the data"):
+        pairs = load_pairs(
+            recipe.dataset,
+            config=recipe.dataset_config,
+            data_dir=recipe.data_dir,
+            image_column=recipe.image_column,
+            caption_column=recipe.caption_column,
+            train_split=recipe.train_split,
+            validation_split=recipe.validation_split,
+            test_split=recipe.test_split,
+            where=recipe.where,
+            max_test_rows=recipe.max_test_rows,
+            seed=training.seed,
+        )
+
+    arguments = {training.loss: training} | {loss: with_other_loss(training, loss) for loss in recipe.compare}
+    runs = [
+        train_and_test(*build_model(recipe, pairs, args.seed), args, pairs, name=name)
+        for name, args in arguments.items()
+    ]
+    folder = save_runs(
+        runs, dataset=recipe.dataset or "embedded scenes", base_model=recipe.model, train_rows=len(pairs.train)
+    )
+
+    trainer = runs[0].trainer
+    if trainer.is_world_process_zero():
+        print(f"\n{len(pairs.test)} test pairs, each a candidate for each:\n")
+        print(result_table([run.result for run in runs]))
+        print(f"\nSaved in {folder}: model, processor, metrics.json, geometry.png, README.md. Use it with\n")
+        print(usage_snippet(str(folder)))
+        if training.push_to_hub:
+            print(f"\nPushed: {push_folder(folder, training)}")
+    trainer.end()
+
+
+if __name__ == "__main__":
+    main(*parse_recipe(RecipeArguments, ContrastiveTrainingArguments, default_config=DEFAULTS))
