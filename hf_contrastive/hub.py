@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 # What a training run leaves in its folder that is not the model.
-IGNORED = ["checkpoint-*/**", "compare_*/**", "runs/**", "**/optimizer.pt", "**/training_args.bin", "_*"]
+IGNORED = ["checkpoint-*", "compare_*", "runs/*", "*training_args.bin", "*optimizer.pt", "_*"]
 
 
 def check_can_push(args: "ContrastiveTrainingArguments") -> None:

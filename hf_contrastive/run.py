@@ -98,7 +98,9 @@ def save_runs(runs: Sequence[Run], *, dataset: str, base_model: str | None, trai
         `Path`: The folder, `output_dir` of the first run.
     """
     for run in runs:
-        run.trainer.save_model()
+        # Not a user's call, which with `push_to_hub` would upload the folder before it is complete.
+        run.trainer.save_model(_internal_call=True)
+        run.trainer.save_state()
     own = runs[0].trainer
     folder = Path(str(own.args.output_dir))
     if own.is_world_process_zero():

@@ -213,7 +213,7 @@ class ContrastiveTrainer(Trainer):
         losses = {f"loss/{name}": float(torch.stack(values).mean()) for name, values in terms.items()}
         metrics = {"loss": sum(losses.values()), **losses, "logit_scale": float(scale)}
         if num_rows > 1:
-            metrics |= geometry_report(embeds, separability=num_rows >= 50)
+            metrics |= geometry_report(embeds, separability=num_rows >= 10)
         return metrics | retrieval_report(embeds)
 
 

@@ -71,5 +71,8 @@ class ContrastiveTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"logit_scale must not be above max_logit_scale, but got {self.logit_scale} and {self.max_logit_scale}."
             )
+        if self.device.type == "cpu":
+            # Pinned memory is for copies to an accelerator; PyTorch warns of it at every start without one.
+            self.dataloader_pin_memory = False
         if self.eval_pool_size < 2:
             raise ValueError(f"eval_pool_size must be at least 2, but got {self.eval_pool_size}.")

@@ -67,11 +67,10 @@ def build_model(recipe: RecipeArguments, pairs: PairSplits, seed: int) -> tuple[
     return load_dual_encoder(recipe.model) if recipe.model else small_clip(pairs.train.captions, recipe)
 
 
-def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> None:
-    check_can_push(training)
-    use_cpu_cores(recipe.cpu_threads)
+def load_recipe_pairs(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> PairSplits:
+    """The data of the recipe; the first process of a machine prepares it for the others."""
     with training.main_process_first(desc="loading the data"):
-        pairs = load_pairs(
+        return load_pairs(
             recipe.dataset,
             config=recipe.dataset_config,
             data_dir=recipe.data_dir,
@@ -85,6 +84,11 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
             seed=training.seed,
         )
 
+
+def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> None:
+    check_can_push(training)
+    use_cpu_cores(recipe.cpu_threads)
+    pairs = load_recipe_pairs(recipe, training)
     arguments = {training.loss: training} | {loss: with_other_loss(training, loss) for loss in recipe.compare}
     runs = [
         train_and_test(*build_model(recipe, pairs, args.seed), args, pairs, name=name)

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_contrastive import __version__
 from hf_contrastive.losses import list_losses
 from hf_contrastive.report.result import RunResult
 from hf_contrastive.report.table import result_table
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from hf_contrastive.training_args import ContrastiveTrainingArguments
 
 
-PACKAGES = ("hf-contrastive", "torch", "transformers", "datasets", "accelerate")
+PACKAGES = ("torch", "transformers", "datasets", "accelerate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,8 @@ def write_model_card(
         learning_rate=args.learning_rate,
         weight_decay=args.weight_decay,
         seed=own.seed,
-        versions=f"Python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in PACKAGES),
+        versions=f"Python {platform.python_version()}, hf_contrastive {__version__}, "
+        + ", ".join(f"{p} {version(p)}" for p in PACKAGES),
     )
     card.save(Path(folder) / "README.md")
 
@@ -109,7 +111,7 @@ def usage_snippet(model: str) -> str:
             f'processor = AutoProcessor.from_pretrained("{model}")',
             'image = Image.new("RGB", (64, 64), "green")  # yours: Image.open("picture.png")',
             'texts = ["a red star on grass", "a blue ring at night"]',
-            'inputs = processor(images=image, text=texts, return_tensors="pt", padding=True)',
+            'inputs = processor(images=image, text=texts, return_tensors="pt", padding=True, truncation=True)',
             "print(model(**inputs).logits_per_image.softmax(dim=-1))",
         ]
     )

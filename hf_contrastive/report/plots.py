@@ -74,7 +74,7 @@ def _draw_clouds(axes: "Axes", name: str, unit: Mapping[str, Tensor]) -> None:
     axes.set_title(f"{name}: gap {gap:.3f} (sampling floor {floor:.3f})")
     axes.set_xlabel("first direction of both clouds")
     axes.set_ylabel("second direction")
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_aspect("equal")
     axes.legend(markerscale=3, loc="upper right")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, Features, Image, Value, config, load_from_disk
+from datasets import Dataset, DatasetDict, Features, Image, Value, config
 from datasets import List as ListOf
 from filelock import FileLock
 from tqdm.auto import tqdm
@@ -43,7 +43,7 @@ def load_scenes(
     target = root / _fingerprint(seed, wanted)
     if not target.exists():
         _build_once(target, seed, wanted)
-    return _load(target)
+    return DatasetDict.load_from_disk(target)
 
 
 def _checked(sizes: Mapping[str, int]) -> dict[str, int]:
@@ -93,9 +93,3 @@ def _png(scene: Scene) -> bytes:
     buffer = BytesIO()
     draw_scene(scene).save(buffer, format="PNG", compress_level=3)
     return buffer.getvalue()
-
-
-def _load(target: Path) -> DatasetDict:
-    loaded = load_from_disk(target)
-    assert isinstance(loaded, DatasetDict)
-    return loaded

@@ -1,6 +1,7 @@
 """The clauses that a caption is built around, each written for a few things of the scene where it fits."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from hf_contrastive.data.scenes.draft import Draft
 from hf_contrastive.data.scenes.facts import COUNTS
@@ -67,7 +68,7 @@ def in_order(draft: Draft) -> str | None:
     things = draft.scene.things
     axis: Callable[[int], int] = (lambda i: things[i].x) if fact == "left of" else (lambda i: things[i].y)
     order = sorted(range(len(things)), key=axis)
-    pairs = list(zip(order, order[1:], strict=False))
+    pairs = list(pairwise(order))
     if not all(draft.holds(fact, *pair) for pair in pairs):
         return None
     for pair in pairs:

@@ -92,7 +92,7 @@ def _draw_exchanges(rng: random.Random, scene: Scene) -> list[tuple[str, ...]]:
     """Choose up to two exchanges among those that change what can be said of the scene."""
     facts = facts_of(scene)
     telling = [fields for fields in EXCHANGES if facts_of(_exchange(scene, fields)) != facts]
-    chosen = []
+    chosen: list[tuple[str, ...]] = []
     while telling and len(chosen) < 2:
         (fields,) = rng.choices(telling, [EXCHANGES[fields] for fields in telling])
         telling.remove(fields)

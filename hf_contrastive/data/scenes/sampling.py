@@ -4,6 +4,7 @@ import json
 import random
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from itertools import count, islice
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from hf_contrastive.data.scenes.held_out import held_out
 from hf_contrastive.data.scenes.scene import Scene
 
 
+# The share of test families whose every scene has a held-out combination.
 NOVEL_SHARE = 0.65
 BUCKETS = {"train": (2, 3, 4, 5, 6, 7), "validation": (1,), "test": (0,)}
 BUCKET_COUNT = 8
@@ -43,12 +45,12 @@ def _samples(split: str, seed: int) -> Iterator[Sample]:
     for number in count():
         rng = random.Random(f"{seed}/{split}/{number}")
         novel = split == "test" and rng.random() < NOVEL_SHARE
-        family = draw_family(rng, lambda scene, novel=novel: _belongs(scene, split, seed, novel=novel))  # type: ignore
+        family = draw_family(rng, partial(_belongs, split=split, seed=seed, novel=novel))
         for scene in family:
             yield Sample(scene, write_captions(rng, scene, family), number, novel)
 
 
-def _belongs(scene: Scene, split: str, seed: int, *, novel: bool) -> bool:
+def _belongs(scene: Scene, *, split: str, seed: int, novel: bool) -> bool:
     return _bucket(scene) in BUCKETS[split] and held_out(seed).occurs_in(scene) == novel
 
 

@@ -1,0 +1,132 @@
+from itertools import permutations
+
+import pytest
+import torch
+from torch import Tensor
+
+from hf_contrastive.functional import retrieval_ranks
+from tests.functional.rows import random_rows, unit_rows
+
+
+def naive_places(queries: Tensor, keys: Tensor, query_ids: Tensor, key_ids: Tensor) -> list[int]:
+    """Place of the first match in a sorted list of all keys, counted from 0."""
+    places = []
+    for query, item in zip(queries, query_ids, strict=True):
+        order = sorted(range(len(keys)), key=lambda j, query=query: -float(query @ keys[j]))
+        places.append(next(place for place, j in enumerate(order) if key_ids[j] == item))
+    return places
+
+
+def expected_recall(scores: list[float], matches: set[int], k: int) -> float:
+    """Chance that one of `matches` is among the first k, over all orders in which ties can be broken."""
+    hits = []
+    for tie_break in permutations(range(len(scores))):
+        order = sorted(range(len(scores)), key=lambda j, tie_break=tie_break: (-scores[j], tie_break[j]))
+        hits.append(bool(matches & set(order[:k])))
+    return sum(hits) / len(hits)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 1024])
+def test_ranks_match_a_naive_sort(chunk_size: int):
+    queries, keys = unit_rows(20, 5), unit_rows(20, 5, seed=1)
+    ranks = retrieval_ranks(queries, keys, chunk_size=chunk_size)
+    assert ranks.better.tolist() == naive_places(queries, keys, torch.arange(20), torch.arange(20))
+    assert ranks.tied.eq(0).all()
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 1024])
+def test_any_of_several_matches_will_do(chunk_size: int):
+    # Each item has two captions among the keys, in no order; item 9 is asked for twice, items 4 and 5 never.
+    query_ids, key_ids = torch.tensor([9, 7, 9, 8]), torch.tensor([7, 8, 4, 9, 5, 9, 8, 7, 4, 5])
+    queries, keys = unit_rows(4, 3), unit_rows(10, 3, seed=1)
+    ranks = retrieval_ranks(queries, keys, query_ids=query_ids, key_ids=key_ids, chunk_size=chunk_size)
+    firsts = naive_places(queries, keys, query_ids, key_ids)
+    # Matches that rank below the first one do not count as rivals, and no rival ranks between two matches' top.
+    assert ranks.better.tolist() == firsts
+
+
+def test_recall_and_median_count_places_from_one():
+    # Matches stand at places 1, 2 and 4.
+    scores = torch.tensor([[9.0, 1, 1, 1], [5, 3, 1, 1], [5, 4, 1, 3]], dtype=torch.float64)
+    ranks = retrieval_ranks(
+        scores,
+        torch.eye(4, dtype=torch.float64),
+        query_ids=torch.arange(3),
+        key_ids=torch.arange(4),
+        normalize=False,
+    )
+    assert ranks.better.tolist() == [0, 1, 3]
+    assert [ranks.recall(k).item() for k in (1, 2, 3, 4)] == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1], abs=1e-6)
+    assert ranks.median().item() == 2
+
+
+def test_the_median_of_an_even_number_of_queries_lies_between_two_places():
+    scores = torch.tensor([[9.0, 1], [5, 3]])
+    assert retrieval_ranks(scores, torch.eye(2), normalize=False).median().item() == 1.5
+
+
+@pytest.mark.parametrize("n", [2, 5, 20])
+def test_a_collapsed_model_looks_no_better_than_chance(n: int):
+    ranks = retrieval_ranks(torch.ones(n, 4), torch.ones(n, 4))
+    assert ranks.tied.tolist() == [n - 1] * n
+    for k in range(1, n + 1):
+        assert ranks.recall(k).item() == pytest.approx(k / n, abs=1e-6)
+    assert ranks.median().item() == (n + 1) / 2
+
+
+@pytest.mark.parametrize(("queries", "n", "d"), [(33, 33, 17), (3, 33, 17), (1, 257, 100), (3, 1001, 513)])
+def test_equal_keys_tie_whatever_the_order_of_summation(queries: int, n: int, d: int):
+    keys = random_rows(1, d).float().expand(n, d)
+    ids = torch.zeros(queries, dtype=torch.long), torch.arange(n)
+    ranks = retrieval_ranks(random_rows(queries, d, seed=1).float(), keys, query_ids=ids[0], key_ids=ids[1])
+    assert ranks.tied.tolist() == [n - 1] * queries
+
+
+@pytest.mark.parametrize("matches", [{0}, {2}, {4}, {0, 1}, {1, 2}, {2, 3, 4}], ids=str)
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
+def test_recall_is_its_expectation_over_ways_to_break_ties(matches: set[int], k: int):
+    scores = [3.0, 2.0, 2.0, 2.0, 1.0]
+    ranks = retrieval_ranks(
+        torch.tensor([scores], dtype=torch.float64),
+        torch.eye(5, dtype=torch.float64),
+        query_ids=torch.tensor([1]),
+        key_ids=torch.tensor([int(j in matches) for j in range(5)]),
+        normalize=False,
+    )
+    assert ranks.recall(k).item() == pytest.approx(expected_recall(scores, matches, k), abs=1e-6)
+
+
+def test_lengths_count_on_request_only():
+    queries, keys = torch.eye(2), torch.tensor([[1.0, 0.0], [5.0, 1.0]])
+    assert retrieval_ranks(queries, keys).better.tolist() == [0, 0]
+    assert retrieval_ranks(queries, keys, normalize=False).better.tolist() == [1, 0]
+
+
+def test_unequal_numbers_need_ids():
+    with pytest.raises(ValueError, match=r"as many queries as keys, but got 3 and 4\. Pass the item"):
+        retrieval_ranks(unit_rows(3, 4), unit_rows(4, 4))
+
+
+@pytest.mark.parametrize("given", ["query_ids", "key_ids"])
+def test_one_kind_of_ids_is_not_enough(given: str):
+    with pytest.raises(ValueError, match="`query_ids` and `key_ids` go together"):
+        retrieval_ranks(unit_rows(3, 4), unit_rows(3, 4), **{given: torch.arange(3)})
+
+
+def test_a_query_without_a_match_is_named():
+    with pytest.raises(ValueError, match="none has the id 8"):
+        retrieval_ranks(
+            unit_rows(3, 4), unit_rows(3, 4), query_ids=torch.tensor([1, 8, 9]), key_ids=torch.tensor([1, 2, 3])
+        )
+
+
+def test_widths_must_agree():
+    with pytest.raises(ValueError, match="`queries` and `keys` must have the same width"):
+        # Past the shape checks of the test run, which users do not have.
+        getattr(retrieval_ranks, "__wrapped__", retrieval_ranks)(unit_rows(3, 4), unit_rows(3, 5))
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_recall_at_no_place_is_refused(k: int):
+    with pytest.raises(ValueError, match=rf"^`k` must be at least 1, but got {k}\.$"):
+        retrieval_ranks(unit_rows(3, 4), unit_rows(3, 4)).recall(k)

@@ -1,0 +1,46 @@
+"""Pretrained dual encoders, and what is refused in their place."""
+
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer, BertConfig, BertModel, CLIPModel, CLIPProcessor
+
+from hf_contrastive.models import load_dual_encoder
+from tests.conftest import LAYERS, TEXT, tiny_clip
+
+
+def test_loads_a_saved_model_with_its_processor(saved_clip: Path):
+    model, processor = load_dual_encoder(str(saved_clip))
+    assert isinstance(model, CLIPModel)
+    assert isinstance(processor, CLIPProcessor)
+
+
+def test_passes_options_on(saved_clip: Path):
+    assert load_dual_encoder(str(saved_clip), local_files_only=True)[0].config.projection_dim == 8
+
+
+def test_a_model_of_one_tower_is_refused(tmp_path: Path):
+    BertModel(BertConfig(**LAYERS, **TEXT)).save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match="`model` must be a dual encoder such as CLIP or SigLIP, with a `logit_scale`, but .* BertModel"
+    ):
+        load_dual_encoder(str(tmp_path))
+
+
+def test_a_tokenizer_in_place_of_a_processor_is_refused(saved_clip: Path, tmp_path: Path):
+    AutoTokenizer.from_pretrained(saved_clip).save_pretrained(tmp_path)
+    tiny_clip().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"holds a .*Tokenizer\w* instead of a processor of images and text"):
+        load_dual_encoder(str(tmp_path))
+
+
+@pytest.mark.parametrize("path", ["/nowhere/model", "./nowhere", "~/nowhere-at-all"])
+def test_a_path_where_there_is_nothing_is_refused(path: str):
+    with pytest.raises(FileNotFoundError, match=f"`model` is the path '{path}', where there is nothing"):
+        load_dual_encoder(path)
+
+
+@pytest.mark.xfail(reason="`~` is expanded for the check, but not for `from_pretrained`", raises=OSError)
+def test_the_home_folder_may_be_a_tilde(saved_clip: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(saved_clip.parent))
+    assert load_dual_encoder(f"~/{saved_clip.name}")[0].config.projection_dim == 8
