@@ -87,5 +87,8 @@ def _embeds(output: Mapping[str, Any], modalities: Sequence[str] | None, model: 
             f"one `<modality>{SUFFIX}` tensor of shape (batch, width) per modality; check that the batch holds the "
             "inputs of every tower."
         )
+    if len({found[m].shape[1] for m in wanted}) > 1:
+        shapes = {m: list(found[m].shape) for m in wanted}
+        raise ValueError(f"The embeddings of all modalities must have one width, but {model} returned {shapes}.")
     # At least single precision: cosines of half-precision rows are off in their third digit.
     return {m: F.normalize(found[m].to(torch.promote_types(found[m].dtype, torch.float32)), dim=1) for m in wanted}

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -82,6 +83,11 @@ def _in_group(rank: int, num_processes: int, port: int, fn: Callable[..., None],
         fn(*args)
     finally:
         dist.destroy_process_group()
+    # Threads of gloo outlive the group and at times abort the interpreter while it shuts down (torch 2.13). All is done
+    # here, so leave without that.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _check_in_group(losses: list[ContrastiveLoss], tolerance: float) -> None:

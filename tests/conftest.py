@@ -105,7 +105,9 @@ def make_pairs(num_rows: int = 24, *, many_captions: bool = False) -> Dataset:
     images = [{"bytes": picture(name, row), "path": None} for row, name in enumerate(names)]
     kind = Features({"image": Image(), "caption": Value("string")}) if not many_captions else None
     columns = {"image": images, "caption": captions if many_captions else texts}
-    return Dataset.from_dict(columns, features=kind) if kind else Dataset.from_dict(columns).cast_column("image", Image())
+    return (
+        Dataset.from_dict(columns, features=kind) if kind else Dataset.from_dict(columns).cast_column("image", Image())
+    )
 
 
 @pytest.fixture

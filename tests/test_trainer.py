@@ -25,7 +25,9 @@ def make_trainer(model: PreTrainedModel, dataset: Any, folder: Path, **kwargs: A
 
 
 @pytest.mark.parametrize("loss", ["clip", "clip_divergence", "uni_align"])
-def test_trains_every_parameter_that_the_loss_uses(model: PreTrainedModel, dataset: Dataset, tmp_path: Path, loss: str):
+def test_trains_every_parameter_that_the_loss_uses(
+    model: PreTrainedModel, dataset: Dataset, tmp_path: Path, loss: str
+):
     before = {name: p.clone() for name, p in model.named_parameters()}
     make_trainer(model, dataset, tmp_path, loss=loss).train()
     unused = {"logit_bias"} | ({"logit_scale"} if loss == "uni_align" else set())
@@ -70,7 +72,9 @@ def test_accumulated_gradients_are_the_mean_of_their_batches(clip: CLIPModel, da
 
     clip.load_state_dict(weights)
     optim = {"optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.0, "weight_decay": 0.0, "max_steps": 1}
-    trainer = make_trainer(clip, dataset, tmp_path, gradient_accumulation_steps=2, lr_scheduler_type="constant", **optim)
+    trainer = make_trainer(
+        clip, dataset, tmp_path, gradient_accumulation_steps=2, lr_scheduler_type="constant", **optim
+    )
     trainer._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(dataset)
     before = clip.visual_projection.weight.detach().clone()
     clip.eval()
@@ -177,7 +181,13 @@ def test_best_model_can_be_chosen_by_retrieval(clip: CLIPModel, dataset: Dataset
     best = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 1, "save_steps": 1}
     name = "eval_retrieval/image_to_text_recall@1"
     trainer = make_trainer(
-        clip, dataset, tmp_path, **best, load_best_model_at_end=True, metric_for_best_model=name, greater_is_better=True
+        clip,
+        dataset,
+        tmp_path,
+        **best,
+        load_best_model_at_end=True,
+        metric_for_best_model=name,
+        greater_is_better=True,
     )
     trainer.train()
     found = [log[name] for log in trainer.state.log_history if name in log]
@@ -229,9 +239,7 @@ def test_an_empty_evaluation_set_is_refused(clip: CLIPModel, dataset: Dataset, t
         make_trainer(clip, dataset, tmp_path, eval_dataset=dataset.select([])).evaluate()
 
 
-def test_data_parallel_is_refused(
-    clip: CLIPModel, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_data_parallel_is_refused(clip: CLIPModel, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ContrastiveTrainingArguments, "n_gpu", 2)
     with pytest.raises(ValueError, match="sees 2 GPUs .* `accelerate launch`"):
         make_trainer(clip, dataset, tmp_path)

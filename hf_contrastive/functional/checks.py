@@ -31,10 +31,13 @@ def as_embeddings(
     if not normalize:
         refuse_nonfinite(x, name)
         return x
-    # One pass finds both faults: the length of a row is finite only if the row is.
     lengths = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    if not lengths.detach().sum().isfinite():
+    shortest, longest = lengths.detach().aminmax()
+    # One pass finds every fault: squares of a row's entries overflow, vanish or are not a number with its length.
+    if not (shortest > torch.finfo(x.dtype).tiny ** 0.5 and longest < torch.inf):
         refuse_nonfinite(x, name)
+        x = x / x.detach().abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        lengths = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     if (zero := lengths.detach().squeeze(1).eq(0)).any():
         raise ValueError(
             f"`{name}` holds rows of zeros, which have no direction to normalize: row {_first(zero)} is the first of "

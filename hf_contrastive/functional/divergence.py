@@ -1,7 +1,5 @@
 """How differently two clouds of embeddings are spread over the sphere."""
 
-import math
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -24,7 +22,8 @@ def log_density_ratio(
     r"""Log ratio of two smoothed densities at each query, $\log \tilde\rho_{own}(q_i) - \log \tilde\rho_{other}(q_i)$.
 
     Both are kernel density estimates with the kernel $e^{s\, z \cdot w}$, whose constant cancels. The query itself is
-    left out of its own cloud. Positive where a query lies among its own kind, zero where both clouds are equally near.
+    left out of its own cloud. Positive where a query lies among its own kind, zero where both clouds are equally near,
+    and zero where the query is alone in its cloud.
 
     Source: Cai et al. 2026, Section 4 (the density inside the divergence), https://huggingface.co/papers/2601.19597.
 
@@ -38,11 +37,12 @@ def log_density_ratio(
         other_candidates: Rows of `other` that take part. By default all.
         chunk_size: Queries whose logits are held at a time.
     """
-    num_own = len(own) if own_candidates is None else own_candidates.sum()
-    num_other = len(other) if other_candidates is None else other_candidates.sum()
+    num_own, num_other = _count(own, own_candidates), _count(other, other_candidates)
     inside = log_partition(queries, own, scale, candidates=own_candidates, skip=rows, chunk_size=chunk_size)
     outside = log_partition(queries, other, scale, candidates=other_candidates, chunk_size=chunk_size)
-    return inside - _log(num_own - 1) - outside + _log(num_other)
+    ratios = inside - (num_own - 1).clamp(min=1).log() - outside + num_other.clamp(min=1).log()
+    # A query that is alone in its cloud has no density there to compare.
+    return ratios.masked_fill(num_own < 2, 0)
 
 
 def smoothed_divergence(
@@ -81,5 +81,6 @@ def smoothed_divergence(
     return (half(x, y) + half(y, x)) / 2
 
 
-def _log(count: int | Tensor) -> float | Tensor:
-    return count.clamp(min=1).log() if isinstance(count, Tensor) else math.log(max(count, 1))
+def _count(rows: Tensor, candidates: Tensor | None) -> Tensor:
+    """Number of rows that take part, in the precision of the rows: the log of an integer would be in single."""
+    return rows.new_tensor(len(rows)) if candidates is None else candidates.sum().to(rows.dtype)

@@ -43,8 +43,8 @@ def uniformity(
 ) -> Float[Tensor, ""]:
     r"""Log of the mean Gaussian potential of distinct rows, $\log \mathrm{E}_{i \neq j}\, e^{-t \lVert x_i - x_j \rVert^2}$.
 
-    Zero when the cloud has collapsed to a point, more negative the more evenly it covers the sphere, and no lower than
-    [`uniformity_floor`] on average. Values of different widths or different `t` do not compare.
+    Zero when the cloud has collapsed to a point, more negative the more evenly it covers the sphere, about
+    [`uniformity_floor`] when it does so perfectly. Values of different widths or different `t` do not compare.
 
     Source: Wang & Isola 2020, Section 4.1.2, https://huggingface.co/papers/2005.10242. Their $t$ is half an inverse
     temperature of InfoNCE: `t=2` is a temperature of 0.25.
@@ -60,6 +60,9 @@ def uniformity(
     """
     check_positive(t, "t")
     x = as_embeddings(x, "x", min_rows=2, normalize=normalize)
+    if not normalize:
+        # Distances do not see where the cloud lies, but the products below would round far from the origin.
+        x = x - x.detach().mean(dim=0)
     n = len(x)
     penalty = -t * x.square().sum(dim=1)
     rows = torch.arange(n, device=x.device)
@@ -95,7 +98,7 @@ class ModalityGap(NamedTuple):
 
     Args:
         gap: Distance between the centers.
-        floor: The distance that two independent samples of one distribution would show on average.
+        floor: The distance that two independent samples of one distribution would show, in root mean square.
     """
 
     gap: Float[Tensor, ""]
@@ -105,7 +108,7 @@ class ModalityGap(NamedTuple):
 def modality_gap(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, normalize: bool = True) -> ModalityGap:
     r"""Distance between the centers of two clouds, $\lVert \bar x - \bar y \rVert_2$, and what sampling makes of it.
 
-    The gap of unit rows lies in [0, 2] and is never zero on samples. Its floor is
+    The gap of unit rows lies in [0, 2], and samples show one even where their distributions have none. Its floor is
     $\sqrt{\mathrm{tr}\,S_x/n + \mathrm{tr}\,S_y/m}$ with S the unbiased covariance, which is $\sqrt{1/n + 1/m}$ for
     evenly spread unit rows. Matched rows vary together, so a closed gap between them can lie below it.
 
@@ -119,7 +122,10 @@ def modality_gap(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, normalize:
     check_same_width(x, y, "`x` and `y`")
     centers = x.mean(dim=0), y.mean(dim=0)
     spreads = [(z - center).square().sum() / (len(z) - 1) for z, center in zip((x, y), centers, strict=True)]
-    return ModalityGap((centers[0] - centers[1]).norm(), (spreads[0] / len(x) + spreads[1] / len(y)).sqrt())
+    variance = spreads[0] / len(x) + spreads[1] / len(y)
+    # The smallest number keeps the slope of the root finite where both clouds have collapsed.
+    floor = variance.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
+    return ModalityGap((centers[0] - centers[1]).norm(), floor)
 
 
 def gram_determinant(tuples: Float[Tensor, "n S d"]) -> Float[Tensor, "n"]:

@@ -13,26 +13,32 @@ from hf_contrastive.functional.checks import as_embeddings, check_same_width
 
 
 class Ranks(NamedTuple):
-    """The place of each query's best match.
+    """The place of each query's best match. Keys that tie share their places: a collapsed model must not look perfect.
 
     Args:
-        better: Wrong keys with a higher score than the match.
-        tied: Wrong keys with the same score. They share places: a collapsed model must not look perfect.
+        better: Wrong keys with a higher score than the best match.
+        tied: Wrong keys with the same score.
+        matches: Matches with that score, at least one.
     """
 
     better: Int[Tensor, "q"]
     tied: Int[Tensor, "q"]
+    matches: Int[Tensor, "q"]
 
     def recall(self, k: int) -> Float[Tensor, ""]:
-        """Share of queries whose match is among the first k keys, in expectation if ties are broken at random."""
+        """Share of queries with a match among the first k keys, in expectation if ties are broken at random."""
         if k < 1:
             raise ValueError(f"`k` must be at least 1, but got {k}.")
-        return ((k - self.better) / (self.tied + 1)).clamp(0, 1).mean()
+        places, tied = (k - self.better).clamp(min=0).double(), self.tied.double()
+        # Chance that no match is among the places that are left: C(tied, places) / C(tied + matches, places).
+        misses = _log_choose(tied, places) - _log_choose(tied + self.matches, places)
+        return torch.where(places > tied, 1.0, 1 - misses.exp()).mean()
 
     def median(self) -> Float[Tensor, ""]:
-        """Median place of the match, counted from 1; ties take the mean of the places that they share."""
-        places = 1 + self.better + self.tied / 2
-        return places.quantile(0.5) if len(places) < 2**24 else places.median()
+        """Median place of the best match, counted from 1; among ties the expected place of the first match."""
+        places = self.better + (self.tied + self.matches + 1) / (self.matches + 1)
+        middle = places.sort().values[[(len(places) - 1) // 2, len(places) // 2]]
+        return middle.mean()
 
 
 def retrieval_ranks(
@@ -61,18 +67,25 @@ def retrieval_ranks(
     keys = as_embeddings(keys, "keys", normalize=normalize)
     check_same_width(queries, keys, "`queries` and `keys`")
     query_ids, key_ids = _ids(len(queries), len(keys), query_ids, key_ids)
-    better, tied = [], []
+    better, tied, matched = [], [], []
     for start in range(0, len(queries), chunk_size):
         ids = query_ids[start : start + chunk_size].to(queries.device)
         scores = queries[start : start + chunk_size] @ keys.T
         matches = ids.unsqueeze(1) == key_ids.to(keys.device)
         if not (found := matches.any(dim=1)).all():
             raise ValueError(f"Every query needs a match among the keys, but none has the id {int(ids[~found][0])}.")
-        # The match's score is read from the same product as its rivals': another rounding would make or break ties.
-        best = scores.masked_fill(~matches, -torch.inf).amax(dim=1, keepdim=True)
-        better.append(((scores > best) & ~matches).sum(dim=1))
-        tied.append(((scores == best) & ~matches).sum(dim=1))
-    return Ranks(torch.cat(better), torch.cat(tied))
+        distances = scores - scores.masked_fill(~matches, -torch.inf).amax(dim=1, keepdim=True)
+        # Equal keys may differ in the last bits of their scores: products round otherwise at the edge of a matrix.
+        ties = distances.abs() <= 8 * torch.finfo(scores.dtype).eps
+        better.append(((distances > 0) & ~ties & ~matches).sum(dim=1))
+        tied.append((ties & ~matches).sum(dim=1))
+        matched.append((ties & matches).sum(dim=1))
+    return Ranks(torch.cat(better), torch.cat(tied), torch.cat(matched))
+
+
+def _log_choose(n: Tensor, k: Tensor) -> Tensor:
+    """Log of the binomial coefficient; meaningless, but finite or infinite, for k > n."""
+    return torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma((n - k).clamp(min=0) + 1)
 
 
 def _ids(num_queries: int, num_keys: int, query_ids: Tensor | None, key_ids: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """How well a linear rule tells two modalities apart."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.functional.checks import as_embeddings, check_same_width
@@ -41,7 +41,7 @@ def linear_separability(
     accuracies = []
     for fold in range(folds):
         weight, bias = _discriminant(x[fold_x != fold], y[fold_y != fold], ridge)
-        accuracies += [_share(x[fold_x == fold] @ weight > bias), _share(y[fold_y == fold] @ weight < bias)]
+        accuracies += [_accuracy(x[fold_x == fold] @ weight - bias), _accuracy(bias - y[fold_y == fold] @ weight)]
     return torch.stack(accuracies).mean()
 
 
@@ -59,5 +59,6 @@ def _discriminant(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     return weight, weight @ (centers[0] + centers[1]) / 2
 
 
-def _share(hits: Bool[Tensor, "n"]) -> Float[Tensor, ""]:
-    return hits.to(torch.get_default_dtype()).mean()
+def _accuracy(margins: Float[Tensor, "n"]) -> Float[Tensor, ""]:
+    # A row on the boundary is a guess: collapsed clouds must score like chance.
+    return (1 + margins.sign()).mean() / 2

@@ -20,7 +20,7 @@ def spectrum(x: Float[Tensor, "n d"], *, normalize: bool = True) -> Float[Tensor
 
 
 def effective_rank(x: Float[Tensor, "n d"], *, normalize: bool = True) -> Float[Tensor, ""]:
-    r"""Number of directions in use, $e^{H(p)}$ with p the shares of variance. Between 1 and d; NaN never, 1 if collapsed.
+    r"""Number of directions in use, $e^{H(p)}$ with p the shares of variance. Between 1 and d; 1 if collapsed.
 
     Source: Roy & Vetterli 2007, Definition 1 (on eigenvalues of the covariance).
 
@@ -29,4 +29,5 @@ def effective_rank(x: Float[Tensor, "n d"], *, normalize: bool = True) -> Float[
     """
     eigenvalues = spectrum(x, normalize=normalize)
     shares = eigenvalues / eigenvalues.sum().clamp(min=torch.finfo(eigenvalues.dtype).tiny)
-    return torch.special.entr(shares).sum().exp()
+    # The entropy of a share of zero is zero, but its slope is infinite.
+    return torch.special.entr(shares[shares > 0]).sum().exp()

@@ -51,6 +51,11 @@ class UniAlign:
     def _alignment(self, batch: ContrastiveBatch) -> Float[Tensor, ""]:
         if self.anchor == "centroid":
             return torch.stack([_to_centroid(batch, m) for m in batch.modalities]).mean()
+        if self.anchor not in ("all", *batch.modalities):
+            raise ValueError(
+                f"`anchor` must be 'all', 'centroid' or one of the modalities {batch.modalities}, but got "
+                f"{self.anchor!r}."
+            )
         pairs = batch.pairs() if self.anchor == "all" else batch.pairs(self.anchor)
         return torch.stack([pair_alignment(batch, *pair) for pair in pairs]).mean()
 
@@ -61,7 +66,8 @@ def _centroids(batch: ContrastiveBatch) -> Float[Tensor, "B d"]:
 
 
 def _to_centroid(batch: ContrastiveBatch, modality: str) -> Float[Tensor, ""]:
-    present = batch.present[modality]
+    # A row's only embedding is its own centroid, and says nothing of alignment.
+    present = batch.present[modality] & (torch.stack(list(batch.present.values())).sum(dim=0) > 1)
     x = batch.world[modality][present]
     return alignment(x, _centroids(batch)[present], normalize=False) if len(x) else batch.world[modality].sum() * 0
 

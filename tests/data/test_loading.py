@@ -205,7 +205,9 @@ def test_an_unknown_split_is_answered_with_the_known(tmp_path: Path, argument: s
 @pytest.mark.parametrize("column", ["good", "caption"])
 def test_where_must_name_a_boolean_column(tmp_path: Path, column: str):
     folder = saved(tmp_path, train=4)
-    with pytest.raises(ValueError, match=f"`where` must name a boolean column of the dataset '.*', but got '{column}'"):
+    with pytest.raises(
+        ValueError, match=f"`where` must name a boolean column of the dataset '.*', but got '{column}'"
+    ):
         load_pairs(folder, where=column)
 
 

@@ -177,7 +177,9 @@ def test_absent_captions_are_not_among_all_captions(captions: list[Any]):
 # ---- Errors ----
 
 
-@pytest.mark.xfail(reason="the type of the caption column is not checked: reading a row raises a TypeError", strict=True)
+@pytest.mark.xfail(
+    reason="the type of the caption column is not checked: reading a row raises a TypeError", strict=True
+)
 def test_a_column_that_cannot_hold_captions_is_refused():
     with pytest.raises(ValueError, match="Column 'caption' of the cats must hold .*, but its type is"):
         PairDataset(columns(picture("red"), 7), name="cats")
@@ -255,7 +257,9 @@ def test_an_absent_image_is_named_by_its_row():
 @pytest.mark.parametrize("caption", ["", " \n", None, [], ["", " "]], ids=repr)
 def test_a_row_without_a_caption_is_named(caption: Any):
     kind: Any = List(Value("string")) if isinstance(caption, list) else Value("string")
-    rows = PairDataset(columns(picture("red"), caption, features=Features({"image": Value("binary"), "caption": kind})))
+    rows = PairDataset(
+        columns(picture("red"), caption, features=Features({"image": Value("binary"), "caption": kind}))
+    )
     with pytest.raises(ValueError, match="Row 0 of the dataset has no caption in column 'caption'"):
         rows[0]
 

@@ -96,7 +96,7 @@ def test_of_two_modalities_is_align_uniform_with_twice_the_uniformity(missing: d
 
 def test_an_anchor_that_is_no_modality_is_refused():
     with pytest.raises(
-        ValueError, match=r"`anchor` must be one of the modalities \['image', 'text'\], but got 'centre'"
+        ValueError, match=r"`anchor` must be 'all', 'centroid' or one of the modalities \['image', 'text'\], but got 'centre'"
     ):
         UniAlign(anchor="centre")(batch_of(random_output()))
 

@@ -1,5 +1,6 @@
 """The `evaluate` modules: the functional core behind the interface of `evaluate`."""
 
+import doctest
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
+import hf_contrastive
 from hf_contrastive.functional import alignment, modality_gap, retrieval_ranks, uniformity, uniformity_floor
 from hf_contrastive.metrics import list_metrics, load_metric
 from hf_contrastive.metrics import loading as metrics_loading
@@ -128,23 +130,13 @@ def test_modules_can_be_combined(modules: dict[str, Any]):
     assert found == pytest.approx({k: v for name in NAMES for k, v in expected(name, X, Y).items()}, rel=1e-6)
 
 
-def test_modules_that_take_both_sides_can_be_combined_over_batches(modules: dict[str, Any]):
+def test_modules_can_be_combined_over_batches(modules: dict[str, Any]):
     import evaluate
 
-    combined = evaluate.combine([modules["alignment"], modules["modality_gap"]])
+    combined = evaluate.combine(list(modules.values()))
     combined.add_batch(predictions=X[:5], references=Y[:5])
     found = combined.compute(predictions=X[5:], references=Y[5:])
-    assert found == pytest.approx(expected("alignment", X, Y) | expected("modality_gap", X, Y), rel=1e-6)
-
-
-@pytest.mark.xfail(reason="`add_batch` of uniformity refuses the references that `compute` ignores", raises=ValueError)
-def test_all_modules_can_be_combined_over_batches():
-    import evaluate
-
-    combined = evaluate.combine([load_metric("alignment"), load_metric("uniformity")])
-    combined.add_batch(predictions=X[:5], references=Y[:5])
-    found = combined.compute(predictions=X[5:], references=Y[5:])
-    assert found == pytest.approx(expected("alignment", X, Y) | expected("uniformity", X, Y), rel=1e-6)
+    assert found == pytest.approx({k: v for name in NAMES for k, v in expected(name, X, Y).items()}, rel=1e-6)
 
 
 # ---- State ----
@@ -183,11 +175,13 @@ def test_compute_forgets_earlier_batches_when_its_own_is_refused():
     assert found == pytest.approx(expected("modality_gap", X, Y), rel=1e-6)
 
 
-def test_kept_batches_do_not_change_with_the_array_they_came_from(modules: dict[str, Any]):
+@pytest.mark.xfail(reason="`add_batch` keeps a view of the caller's array", strict=True)
+@pytest.mark.parametrize("kind", [Tensor.detach, Tensor.numpy], ids=["torch", "numpy"])
+def test_kept_batches_do_not_change_with_the_array_they_came_from(kind: Callable[[Tensor], Any]):
     """Loops often fill one buffer again and again."""
-    buffer, module = X.clone(), modules["uniformity"]
-    module.add_batch(predictions=buffer)
-    buffer.zero_()
+    buffer, module = X.clone(), load_metric("uniformity")
+    module.add_batch(predictions=kind(buffer))
+    buffer.fill_(1)
     assert module.compute() == pytest.approx(expected("uniformity", X, Y), rel=1e-6)
 
 
@@ -242,8 +236,8 @@ def test_too_few_rows_are_refused(modules: dict[str, Any]):
 
 
 def test_unequal_pairs_are_refused(modules: dict[str, Any]):
-    with pytest.raises(ValueError, match="must match row by row"):
-        modules["alignment"].compute(predictions=X, references=Y[:3])
+    with pytest.raises(ValueError, match="there must be as many queries as keys, but got 12 and 3"):
+        modules["retrieval"].compute(predictions=X, references=Y[:3])
 
 
 def test_an_unknown_option_is_refused(module: Any, name: str):
@@ -286,11 +280,10 @@ def test_the_module_says_what_it_is(module: Any, name: str):
     assert module.info.reference_urls[0].startswith("https://")
 
 
-def test_the_example_of_the_description_is_right(module: Any):
-    import doctest
-
-    import hf_contrastive
-
+def test_the_example_of_the_description_is_right(module: Any, request: pytest.FixtureRequest):
+    if module.name == "modality_gap":
+        reason = "shows a number in single precision, but nested lists are computed in double"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     example = doctest.DocTestParser().get_doctest(
         module.inputs_description, {"hf_contrastive": hf_contrastive}, module.name, None, None
     )

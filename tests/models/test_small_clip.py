@@ -31,7 +31,9 @@ def model_and_processor(saved_clip: Path) -> tuple[CLIPModel, CLIPProcessor]:
 @torch.no_grad()
 def embed(model: CLIPModel, processor: CLIPProcessor, texts: list[str]) -> Tensor:
     picture = Image.new("RGB", (16, 16), "red")
-    return model(**processor(images=picture, text=texts, return_tensors="pt", padding=True, truncation=True)).text_embeds
+    return model(
+        **processor(images=picture, text=texts, return_tensors="pt", padding=True, truncation=True)
+    ).text_embeds
 
 
 # ---- Tokenizer ----

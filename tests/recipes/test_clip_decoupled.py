@@ -112,7 +112,7 @@ def test_fine_tunes_a_saved_model_from_yaml_and_pushes_it(
     folder = tmp_path / "tuned"
     config.write_text(
         f"model: {saved_clip}\ndataset: {data}\noutput_dir: {folder}\nmax_steps: 2\nlearning_rate: 1.0e-4\n"
-        "per_device_train_batch_size: 8\nuse_cpu: true\ncpu_threads: 1\nloss: clip\nsave_strategy: \"no\"\n"
+        'per_device_train_batch_size: 8\nuse_cpu: true\ncpu_threads: 1\nloss: clip\nsave_strategy: "no"\n'
     )
     argv = [RECIPE, str(config), "--push_to_hub=true", "--hub_model_id=tester/tuned"]
     done = hub.run(argv, tmp_path / "home", timeout=200)
@@ -133,15 +133,15 @@ def test_fine_tunes_a_saved_model_from_yaml_and_pushes_it(
     fresh = hub.run(reload, tmp_path / "fresh")
     assert fresh.returncode == 0, fresh.stderr[-4000:]
     model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
-    expected = model.get_text_features(**processor(text=["a red picture"], return_tensors="pt", truncation=True)).pooler_output.sum()
+    expected = model.get_text_features(
+        **processor(text=["a red picture"], return_tensors="pt", truncation=True)
+    ).pooler_output.sum()
     assert float(fresh.stdout.split("SUM")[1]) == pytest.approx(expected.item(), abs=1e-6)
 
 
 @pytest.mark.slow
 def test_a_missing_column_ends_the_run_with_its_name(data: Path, tmp_path: Path):
-    done = run(
-        ["-c", _main()], f"--dataset={data}", f"--output_dir={tmp_path}", "--image_column=photo", check=False
-    )
+    done = run(["-c", _main()], f"--dataset={data}", f"--output_dir={tmp_path}", "--image_column=photo", check=False)
     assert done.returncode != 0
     assert "has no image column 'photo'. Its columns: ['image', 'caption']" in done.stderr
 
