@@ -49,6 +49,8 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
             f"{type(model).__name__} has no `logit_scale`, the log inverse temperature that contrastive losses use. "
             "Add it to the model as an `nn.Parameter` of shape (1,)."
         )
+    # A forward that somebody has put on the instance already, or None where it is the class's.
+    own = vars(model).get("forward")
     native_forward = model.forward
 
     def forward(**inputs: Any) -> EncoderOutput:
@@ -62,7 +64,10 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
     try:
         yield
     finally:
-        model.forward = native_forward
+        if own is None:
+            del model.forward
+        else:
+            model.forward = own
 
 
 def _scalar(model: nn.Module, name: str) -> Any:

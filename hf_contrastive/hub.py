@@ -1,5 +1,6 @@
 """Share what was trained: checked before training, complete on disk before the upload, resumable after a failure."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,6 @@ def push_folder(folder: str | Path, args: "ContrastiveTrainingArguments") -> str
         raise RuntimeError(
             f"The push to {name!r} failed: {type(error).__name__}: {error}\n"
             f"Nothing is lost: {str(folder)!r} holds the model, its processor, card and plots. Push it later with\n"
-            f"  hf upload {name} {folder} {excluded}"
+            f"  hf upload {name} {shlex.quote(str(folder))} {excluded}"
         ) from error
     return str(commit.commit_url)

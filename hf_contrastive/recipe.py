@@ -1,7 +1,8 @@
 """Arguments of a recipe: a YAML file, then overrides on the command line."""
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -36,20 +37,19 @@ def parse_recipe(
     config = _read(Path(path), dataclass_types) if path is not None else {}
     if _gives(arguments, "loss") and not _gives(arguments, "loss_kwargs"):
         config.pop("loss_kwargs", None)
-
+    # The file becomes a command line that the real one follows, so that both are checked and converted alike.
     parser = HfArgumentParser(dataclass_types)
-    for action in parser._actions:
-        action.required = action.required and action.dest not in config
-    parser.set_defaults(**config)
-    parsed: tuple[Any, ...] = parser.parse_args_into_dataclasses(arguments)
+    parsed: tuple[Any, ...] = parser.parse_args_into_dataclasses([*_as_arguments(config), *arguments])
     return parsed
 
 
 def _pop_config(arguments: list[str]) -> str | None:
-    if arguments and arguments[0].endswith((".yaml", ".yml")):
+    if arguments and arguments[0].endswith((".yaml", ".yml")) and not arguments[0].startswith("-"):
         return arguments.pop(0)
     for position, argument in enumerate(arguments):
-        if argument == "--config" and position + 1 < len(arguments):
+        if argument == "--config":
+            if position + 1 == len(arguments):
+                raise ValueError("`--config` needs the path of a YAML file after it.")
             del arguments[position]
             return arguments.pop(position)
         if argument.startswith("--config="):
@@ -60,13 +60,30 @@ def _pop_config(arguments: list[str]) -> str | None:
 def _read(path: Path, dataclass_types: Sequence[Any]) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration file {str(path)!r}.")
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold `name: value` lines, but holds a {type(config).__name__}.")
     known = {field.name for dataclass_type in dataclass_types for field in fields(dataclass_type)}
     if unknown := sorted(set(config) - known):
         raise ValueError(f"{path} has unknown keys {unknown}. Run the recipe with --help for those there are.")
     return config
+
+
+def _as_arguments(config: Mapping[str, Any]) -> list[str]:
+    arguments = []
+    for name, value in config.items():
+        if isinstance(value, list):
+            arguments += [f"--{name}", *map(_as_argument, value)] if value else []
+        elif value is not None:
+            arguments.append(f"--{name}={_as_argument(value)}")
+    return arguments
+
+
+def _as_argument(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _gives(arguments: Sequence[str], name: str) -> bool:

@@ -6,7 +6,8 @@ from typing import Any
 from transformers import TrainingArguments
 
 
-@dataclass
+# No __repr__ of its own: that of TrainingArguments hides the Hub token.
+@dataclass(repr=False)
 class ContrastiveTrainingArguments(TrainingArguments):
     r"""
     Arguments of the [`ContrastiveTrainer`], added to those of [`~transformers.TrainingArguments`].

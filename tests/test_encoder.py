@@ -149,7 +149,7 @@ def test_what_is_no_matrix_of_embeddings_is_passed_over():
 
 def test_a_model_without_temperature_is_refused():
     model = BertModel(BertConfig(**LAYERS, **TEXT))
-    with pytest.raises(ValueError, match="BertModel has no `logit_scale`.* Add it to the model"):
+    with pytest.raises(ValueError, match=r"BertModel has no `logit_scale`.* Add it to the model"):
         encode(model)
 
 

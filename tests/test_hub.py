@@ -102,7 +102,7 @@ def test_everything_goes_up_in_one_commit_whose_address_is_returned(pushes: Push
 
 def test_a_private_repository_is_made_private(pushes: Pushes):
     assert pushes.state["tester/private"] == "pushed"
-    assert pushes.hub._store.repos["model", "tester/private"].private
+    assert pushes.hub._store.repos["model", "tester/private"].is_private
 
 
 def test_a_bare_name_is_that_of_the_user(pushes: Pushes):
@@ -158,7 +158,7 @@ def test_the_advised_command_uploads_the_same(hub: LoopbackHub, tmp_path: Path):
     said = hub.run(code, tmp_path).stdout
     hub.faults.clear()
     command = shlex.split(json.loads(said.splitlines()[-1])[2].splitlines()[-1])
-    cli = "import sys; from huggingface_hub.cli.hf import main; sys.argv = {!r}; main()".format(command)
+    cli = f"import sys; from huggingface_hub.cli.hf import main; sys.argv = {command!r}; main()"
     process = hub.run(cli, tmp_path)
     assert process.returncode == 0, process.stderr
     assert hub.files("tester/later").keys() == {*SHARED, ".gitattributes"}
@@ -189,7 +189,7 @@ def test_a_push_without_a_token_is_refused_before_training(tmp_path: Path):
 
 @pytest.mark.usefixtures("logged_out")
 def test_a_push_without_a_name_is_refused_before_training(tmp_path: Path):
-    with pytest.raises(ValueError, match="needs `hub_model_id`, .* --hub_model_id me/my-encoder"):
+    with pytest.raises(ValueError, match=r"needs `hub_model_id`, .* --hub_model_id me/my-encoder"):
         check_can_push(arguments(tmp_path, push_to_hub=True, hub_token="hf_mine"))
 
 

@@ -241,5 +241,5 @@ def test_an_empty_evaluation_set_is_refused(clip: CLIPModel, dataset: Dataset, t
 
 def test_data_parallel_is_refused(clip: CLIPModel, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ContrastiveTrainingArguments, "n_gpu", 2)
-    with pytest.raises(ValueError, match="sees 2 GPUs .* `accelerate launch`"):
+    with pytest.raises(ValueError, match=r"sees 2 GPUs .* `accelerate launch`"):
         make_trainer(clip, dataset, tmp_path)

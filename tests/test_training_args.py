@@ -71,7 +71,9 @@ def test_the_token_is_not_written_down(tmp_path: Path):
     assert "hf_secret" not in str(args)
 
 
-@pytest.mark.xfail(reason="`@dataclass` writes a `__repr__` over that of TrainingArguments, which hides it", strict=True)
+@pytest.mark.xfail(
+    reason="`@dataclass` writes a `__repr__` over that of TrainingArguments, which hides it", strict=True
+)
 def test_the_token_is_not_shown(tmp_path: Path):
     assert "hf_secret" not in repr(TrainingArguments(str(tmp_path), use_cpu=True, hub_token="hf_secret"))
     assert "hf_secret" not in repr(make(tmp_path, hub_token="hf_secret"))

@@ -99,7 +99,7 @@ def load_pairs(
 
     return PairSplits(
         train=pairs(train, train_split, True),
-        validation=pairs(splits[validation] if validation else held_out, validation or "held-out", False),
+        validation=pairs(splits[validation] if validation else held_out, validation or test or "held-out", False),
         test=pairs(held_out, test or "held-out", False),
     )
 

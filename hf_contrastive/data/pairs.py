@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from datasets import Dataset, Image, Value
 from PIL import Image as PILImage
+from PIL import ImageOps
 from torch.utils.data import Dataset as TorchDataset
 
 
@@ -53,6 +54,11 @@ class PairDataset(TorchDataset[dict[str, Any]]):
                 f"The {name} has no image column {image_column!r}. Its columns: {dataset.column_names}. Name the right "
                 "one with `image_column`."
             )
+        if image_column == self.caption_column:
+            raise ValueError(
+                f"`image_column` and `caption_column` of the {name} must differ, but both are {image_column!r}."
+            )
+        _check_captions(dataset, self.caption_column, name)
         self.draw = draw
         self.name = name
         # Bytes, not pictures: an undecodable image must be reported with its row, which `datasets` does not know.
@@ -73,8 +79,7 @@ class PairDataset(TorchDataset[dict[str, Any]]):
     @property
     def captions(self) -> list[str]:
         """All captions of all rows, lists flattened."""
-        column = self.dataset[self.caption_column]
-        return [text for entry in column for text in ([entry] if isinstance(entry, str) else entry)]
+        return [text for entry in self.dataset[self.caption_column] for text in _texts(entry)]
 
     def _image(self, row: int, encoded: dict[str, Any] | None) -> PILImage.Image:
         if encoded is None:
@@ -82,7 +87,8 @@ class PairDataset(TorchDataset[dict[str, Any]]):
         data, path = encoded.get("bytes"), encoded.get("path")
         try:
             with PILImage.open(io.BytesIO(data) if data is not None else str(path)) as image:
-                return image.convert("RGB")
+                # Cameras store pictures as the sensor saw them, and beside them which way is up.
+                return ImageOps.exif_transpose(image).convert("RGB")
         except (OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
             size = f"{len(data)} bytes" if data is not None else repr(path)
             raise ValueError(
@@ -90,13 +96,27 @@ class PairDataset(TorchDataset[dict[str, Any]]):
                 f"{error}. Repair the row or drop it from the dataset."
             ) from error
 
-    def _caption(self, row: int, entry: str | Sequence[str] | None) -> str:
-        texts = [entry] if isinstance(entry, str) else list(entry or [])
-        texts = [text for text in texts if text and text.strip()]
+    def _caption(self, row: int, entry: str | Sequence[str | None] | None) -> str:
+        texts = _texts(entry)
         if not texts:
             raise ValueError(f"Row {row} of the {self.name} has no caption in column {self.caption_column!r}.")
         # No random number for a single caption, so that such data leaves the random state of training alone.
         return texts[int(torch.randint(len(texts), ()))] if self.draw and len(texts) > 1 else texts[0]
+
+
+def _texts(entry: str | Sequence[str | None] | None) -> list[str]:
+    """The captions of a row, without the blank ones."""
+    texts = [entry] if isinstance(entry, str) else entry or []
+    return [text for text in texts if text and text.strip()]
+
+
+def _check_captions(dataset: Dataset, column: str, name: str) -> None:
+    feature = dataset.features[column]
+    inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) else feature)
+    if getattr(inner, "dtype", None) not in ("string", "large_string"):
+        raise ValueError(
+            f"Column {column!r} of the {name} must hold captions, a string or a list of strings, but its type is {feature}."
+        )
 
 
 def find_caption_column(columns: Sequence[str], wanted: str | None, name: str) -> str:

@@ -53,7 +53,8 @@ class EmbeddingModule(evaluate.Measurement):
             raise ValueError(
                 f"The module {self.name!r} takes {' and '.join(self.inputs)}, but got {', '.join(given) or 'nothing'}."
             )
-        batch = {name: _as_tensor(value, name) for name, value in given.items()}
+        # Copies: a loop may fill the same buffer again before `compute` looks at it.
+        batch = {name: _as_tensor(value, name).clone() for name, value in given.items()}
         for name, value in batch.items():
             self._kept.setdefault(name, []).append(value)
 
@@ -81,17 +82,20 @@ class EmbeddingModule(evaluate.Measurement):
                 f"The module {self.name!r} does not join processes, but was loaded with num_process="
                 f"{self.num_process}. Gather the embeddings first, for example with `accelerator.gather_for_metrics`."
             )
-        given = {"predictions": predictions, "references": references}
-        # `evaluate.combine` hands both sides to every module, whatever its inputs.
-        given = {name: value for name, value in given.items() if value is not None and name in self.inputs}
-        if given:
-            self.add_batch(**given)
         kept = dict(self._kept)
         self._kept.clear()
-        if not kept:
+        # `evaluate.combine` hands both sides to every module, whatever its inputs.
+        sides = {"predictions": predictions, "references": references}
+        given = {name: value for name, value in sides.items() if value is not None and name in self.inputs}
+        if given and set(given) != set(self.inputs):
+            raise ValueError(
+                f"The module {self.name!r} takes {' and '.join(self.inputs)}, but got {', '.join(given)}."
+            )
+        batches = {name: [*kept.get(name, []), *_as_batches(given, name)] for name in self.inputs}
+        if not all(batches.values()):
             raise ValueError(f"The module {self.name!r} has no embeddings yet: pass {' and '.join(self.inputs)}.")
         with torch.no_grad():
-            return self.measure(*(_joined(kept[name], name) for name in self.inputs), **options)
+            return self.measure(*(_joined(batches[name], name) for name in self.inputs), **options)
 
     @property
     def _kept(self) -> dict[str, list[Tensor]]:
@@ -106,13 +110,17 @@ def floats(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
+def _as_batches(given: Mapping[str, Any], name: str) -> list[Tensor]:
+    return [_as_tensor(given[name], name)] if name in given else []
+
+
 def _as_tensor(value: Any, name: str) -> Tensor:
     if isinstance(value, Tensor):
         tensor = value.detach()
     else:
         try:
             array = np.asarray(value)
-            # Lists of Python numbers come as double; single precision is what embeddings have.
+            # Whole numbers would be refused; single precision is what embeddings have.
             tensor = torch.from_numpy(array.astype(np.float32) if array.dtype.kind in "iu" else array)
         except (TypeError, ValueError) as error:
             raise ValueError(f"`{name}` must hold rows of numbers, all of one length: {error}") from error

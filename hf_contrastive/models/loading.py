@@ -20,18 +20,23 @@ def load_dual_encoder(name: str, **kwargs: Any) -> tuple[PreTrainedModel, Proces
         FileNotFoundError: The name is a path where there is nothing.
         ValueError: The model has one tower, or no temperature; or its repository holds no processor for all modalities.
     """
-    if name.startswith((".", "/", "~")) and not Path(name).expanduser().exists():
-        raise FileNotFoundError(f"`model` is the path {name!r}, where there is nothing.")
+    if name.startswith((".", "/", "~")):
+        if not Path(name).expanduser().exists():
+            raise FileNotFoundError(f"`model` is the path {name!r}, where there is nothing.")
+        name = str(Path(name).expanduser())
     model = AutoModel.from_pretrained(name, trust_remote_code=False, **kwargs)
     if getattr(model, "logit_scale", None) is None:
         raise ValueError(
             f"`model` must be a dual encoder such as CLIP or SigLIP, with a `logit_scale`, but {name!r} is a "
             f"{type(model).__name__}, which has none."
         )
-    processor = AutoProcessor.from_pretrained(name, trust_remote_code=False, **kwargs)
+    advice = "Save one beside the model, for example `CLIPProcessor(image_processor, tokenizer).save_pretrained(...)`."
+    try:
+        processor = AutoProcessor.from_pretrained(name, trust_remote_code=False, **kwargs)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name!r} holds no processor of images and text ({error}). {advice}") from error
     if not isinstance(processor, ProcessorMixin):
         raise ValueError(
-            f"{name!r} holds a {type(processor).__name__} instead of a processor of images and text. Save one beside "
-            "the model, for example `CLIPProcessor(image_processor, tokenizer).save_pretrained(...)`."
+            f"{name!r} holds a {type(processor).__name__} instead of a processor of images and text. {advice}"
         )
     return model, processor

@@ -1,7 +1,8 @@
 """A small CLIP from scratch, with a tokenizer of its own."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
@@ -10,14 +11,21 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 BOS, EOS, PAD, UNK = "<|startoftext|>", "<|endoftext|>", "<|pad|>", "<|unknown|>"
 
 
+HEAD_WIDTH = 32
+
+
+def _size(default: int, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass(frozen=True, kw_only=True)
 class SmallCLIPSize:
-    """Shape of [`small_clip`], by default one that two CPU cores train in minutes.
+    """Shape of [`small_clip`], by default one that two CPU cores train in minutes. Sizes are positive.
 
     Args:
         image_size: Width and height that images are resized to, in pixels.
         patch_size: Width and height of a patch; it divides `image_size`.
-        width: Width of both towers.
+        width: Width of both towers, a multiple of the 32 of an attention head.
         vision_layers: Layers of the vision tower.
         text_layers: Layers of the text tower.
         projection_dim: Width of the joint space.
@@ -25,18 +33,23 @@ class SmallCLIPSize:
         max_tokens: Longest caption, in tokens; longer ones are cut.
     """
 
-    image_size: int = 64
-    patch_size: int = 8
-    width: int = 128
-    vision_layers: int = 4
-    text_layers: int = 3
-    projection_dim: int = 128
-    vocab_size: int = 2000
-    max_tokens: int = 40
+    image_size: int = _size(64, "Small model: width and height of its images, in pixels.")
+    patch_size: int = _size(16, "Small model: width and height of a patch; it divides the image size.")
+    width: int = _size(128, "Small model: width of both towers, a multiple of 32.")
+    vision_layers: int = _size(4, "Small model: layers of the vision tower.")
+    text_layers: int = _size(3, "Small model: layers of the text tower.")
+    projection_dim: int = _size(128, "Small model: width of the joint space.")
+    vocab_size: int = _size(2000, "Small model: most tokens that its tokenizer may learn.")
+    max_tokens: int = _size(40, "Small model: longest caption, in tokens; longer ones are cut.")
 
     def __post_init__(self) -> None:
+        for size in fields(SmallCLIPSize):
+            if getattr(self, size.name) < 1:
+                raise ValueError(f"`{size.name}` must be at least 1, but got {getattr(self, size.name)}.")
         if self.image_size % self.patch_size:
             raise ValueError(f"`patch_size` must divide `image_size` {self.image_size}, but got {self.patch_size}.")
+        if self.width % HEAD_WIDTH:
+            raise ValueError(f"`width` must be a multiple of {HEAD_WIDTH}, but got {self.width}.")
 
 
 def small_clip(captions: Iterable[str], size: SmallCLIPSize | None = None) -> tuple[CLIPModel, CLIPProcessor]:
@@ -46,7 +59,11 @@ def small_clip(captions: Iterable[str], size: SmallCLIPSize | None = None) -> tu
     """
     size = size or SmallCLIPSize()
     tokenizer = train_tokenizer(captions, vocab_size=size.vocab_size, max_tokens=size.max_tokens)
-    tower = {"hidden_size": size.width, "intermediate_size": 4 * size.width, "num_attention_heads": size.width // 32}
+    tower = {
+        "hidden_size": size.width,
+        "intermediate_size": 4 * size.width,
+        "num_attention_heads": size.width // HEAD_WIDTH,
+    }
     config = CLIPConfig(
         text_config=tower
         | {

@@ -1,5 +1,6 @@
 """The model card, with the numbers of the run in it."""
 
+import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class TrainingFacts:
     Args:
         dataset: Name of the data.
         train_rows: Number of training pairs.
-        base_model: Hub id of the model that was fine-tuned, or None.
+        base_model: Hub id or folder of the model that was fine-tuned, or None.
         modalities: Names of the modalities.
         model_type: `model_type` of the configuration, which decides the pipeline.
     """
@@ -40,6 +41,12 @@ class TrainingFacts:
     base_model: str | None
     modalities: tuple[str, ...]
     model_type: str
+
+    @property
+    def hub_base_model(self) -> str | None:
+        """The base model if it has a page on the Hub: a folder's path means nothing to others, and may be private."""
+        local = self.base_model is not None and Path(self.base_model).expanduser().exists()
+        return None if local else self.base_model
 
 
 def write_model_card(
@@ -75,11 +82,12 @@ def write_model_card(
         template_str=files("hf_contrastive").joinpath("templates/model_card.md").read_text(encoding="utf-8"),
         model_name=name,
         modalities=facts.modalities,
-        base_model=facts.base_model,
+        base_model=facts.hub_base_model,
+        from_scratch=facts.base_model is None,
         loss=own.loss,
         loss_name=info.name if info else own.loss,
         loss_summary=info.summary if info else "a loss of the author's own",
-        paper=info.paper if info else "1807.03748",
+        paper=info.paper if info else None,
         picture=picture,
         snippet=usage_snippet(args.hub_model_id or str(folder)),
         table=result_table(results),
@@ -107,8 +115,8 @@ def usage_snippet(model: str) -> str:
             "from PIL import Image",
             "from transformers import AutoModel, AutoProcessor",
             "",
-            f'model = AutoModel.from_pretrained("{model}")',
-            f'processor = AutoProcessor.from_pretrained("{model}")',
+            f"model = AutoModel.from_pretrained({json.dumps(model)})",
+            f"processor = AutoProcessor.from_pretrained({json.dumps(model)})",
             'image = Image.new("RGB", (64, 64), "green")  # yours: Image.open("picture.png")',
             'texts = ["a red star on grass", "a blue ring at night"]',
             'inputs = processor(images=image, text=texts, return_tensors="pt", padding=True, truncation=True)',
@@ -128,7 +136,7 @@ def _metadata(name: str, own: RunResult, facts: TrainingFacts, loss: str) -> "Mo
         library_name="transformers",
         pipeline_tag="zero-shot-image-classification" if zero_shot else "feature-extraction",
         tags=["hf_contrastive", "contrastive-learning", "dual-encoder", f"loss:{loss}"],
-        base_model=facts.base_model,
+        base_model=facts.hub_base_model,
         model_name=name,
         eval_results=[
             EvalResult(

@@ -11,8 +11,9 @@ def result_table(results: Sequence[RunResult]) -> str:
     Values come with their reference: the best uniformity that the width allows, the gap that sampling alone makes,
     chance for separability and recall.
     """
-    head = ["measure", *(result.name for result in results)]
-    rows = [[label, *(_cell(result, key) for result in results)] for label, key in _rows(results[0])]
+    head = ["measure", *(result.name.replace("|", "/") for result in results)]
+    labels = {key: label for result in results for label, key in _rows(result)}
+    rows = [[label, *(_cell(result, key) for result in results)] for key, label in labels.items()]
     rows += [["loss scale (1/temperature)", *(f"{r.metrics['logit_scale']:.1f}" for r in results)]]
     rows += [["training, seconds", *(f"{r.train_seconds:.0f}" for r in results)]]
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]

@@ -14,8 +14,8 @@ import hf_contrastive.metrics as package
 def unchecked_module() -> Iterator[None]:
     """The base of the modules as users run it.
 
-    `evaluate` 0.4.6 copies `compute` with its code and without its docstring and keyword defaults, so that of a method
-    that pytest's import hook has wrapped, none are left: https://github.com/huggingface/evaluate (`copyfunc`).
+    `evaluate` 0.4.6 copies `compute` by its code and appends to the docstring of the copy (`copyfunc` of `datasets`).
+    The code of a method that pytest's import hook has wrapped holds no docstring.
     """
     name = f"{package.__name__}.embedding_module"
     path = Path(str(package.__file__)).with_name("embedding_module.py")

@@ -23,7 +23,7 @@ def test_a_model_of_one_tower_is_refused(tmp_path: Path):
     BertModel(BertConfig(**LAYERS, **TEXT)).save_pretrained(tmp_path)
     with pytest.raises(
         ValueError,
-        match="`model` must be a dual encoder such as CLIP or SigLIP, with a `logit_scale`, but .* BertModel",
+        match=r"`model` must be a dual encoder such as CLIP or SigLIP, with a `logit_scale`, but .* BertModel",
     ):
         load_dual_encoder(str(tmp_path))
 

@@ -102,7 +102,7 @@ def test_every_token_is_within_the_vocabulary_of_the_model():
 
 def test_the_vocabulary_stays_below_its_bound():
     captions = [f"number {i * 7919} of {i * 104729}" for i in range(300)]
-    size = SmallCLIPSize(image_size=8, width=32, vision_layers=1, text_layers=1, vocab_size=320)
+    size = SmallCLIPSize(image_size=8, patch_size=4, width=32, vision_layers=1, text_layers=1, vocab_size=320)
     assert len(small_clip(captions, size)[1].tokenizer) == 320
 
 
@@ -154,8 +154,8 @@ def test_a_patch_that_does_not_divide_the_image_is_refused():
         SmallCLIPSize(patch_size=7)
 
 
-@pytest.mark.xfail(reason="the smallest width is not checked: no attention heads, ZeroDivisionError", strict=True)
-@pytest.mark.parametrize("width", [16, 48])
+@pytest.mark.xfail(reason="the width is not checked: ZeroDivisionError, or an error that names heads", strict=True)
+@pytest.mark.parametrize("width", [16, 112])
 def test_a_width_that_heads_do_not_divide_is_refused(width: int):
     with pytest.raises(ValueError, match="`width`"):
         small_clip(CAPTIONS, SmallCLIPSize(width=width))

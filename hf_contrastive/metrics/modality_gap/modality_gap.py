@@ -23,7 +23,7 @@ Returns:
 Examples:
     >>> gap = hf_contrastive.load_metric("modality_gap")
     >>> gap.compute(predictions=[[1.0, 0.0], [0.0, 1.0]], references=[[-1.0, 0.0], [0.0, -1.0]])["modality_gap"]
-    1.4142135381698608
+    1.4142135623730951
 """
     citation = """\
 @inproceedings{liang2022mind,
