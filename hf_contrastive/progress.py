@@ -27,7 +27,7 @@ def log_line(logs: Mapping[str, Any], *, step: int) -> str:
     mode = "eval_" if any(name.startswith("eval_") for name in logs) else ""
     short = [
         (f"{mode}loss", f"{mode}loss", "{:.3f}"),
-        ("train_loss", "mean loss", "{:.3f}"),
+        ("train_loss", "train_loss", "{:.3f}"),
         (f"{mode}loss/", "", "{:.3f}"),
         (f"{mode}logit_scale", "scale", "{:.1f}"),
         (f"{mode}geometry/alignment_", "align", "{:.2f}"),

@@ -49,7 +49,7 @@ def _pop_config(arguments: list[str]) -> str | None:
     for position, argument in enumerate(arguments):
         if argument == "--config":
             if position + 1 == len(arguments):
-                raise ValueError("`--config` needs the path of a YAML file after it.")
+                raise ValueError("`--config` needs a file: the path of a YAML file comes after it.")
             del arguments[position]
             return arguments.pop(position)
         if argument.startswith("--config="):

@@ -95,9 +95,6 @@ def test_the_forward_is_restored_after_an_exception(model: PreTrainedModel):
     assert model.forward.__func__ is type(model).forward
 
 
-@pytest.mark.xfail(
-    reason="the native forward is put back into the instance, where pickling and copying carry it along"
-)
 def test_the_context_leaves_no_attribute_behind(clip: CLIPModel):
     before = set(vars(clip))
     encode(clip)

@@ -144,7 +144,6 @@ def test_no_token_is_ever_shown(pushes: Pushes):
     assert "hf_wrong_token" not in pushes.output
 
 
-@pytest.mark.xfail(reason="the folder is pasted into the command unquoted", strict=True)
 def test_the_advised_command_can_be_pasted(pushes: Pushes):
     command = pushes.said["tester/fails"].splitlines()[-1]
     assert shlex.split(command)[:4] == ["hf", "upload", "tester/fails", str(pushes.folder)]

@@ -55,7 +55,6 @@ def test_values_that_are_not_finite_are_shown():
     assert log_line({"loss": float("nan"), "logit_scale": float("inf")}, step=1) == "step     1 | loss nan | scale inf"
 
 
-@pytest.mark.xfail(reason="`train_loss`, the one result of a run, stands among the throughputs", strict=True)
 def test_the_summary_of_training_leads_with_its_loss():
     logs = {"train_runtime": 12.3, "train_samples_per_second": 100.0, "train_loss": 1.5, "epoch": 1.0}
     assert log_line(logs, step=9).startswith("step     9 | train_loss 1.5")

@@ -39,7 +39,6 @@ def test_options_that_are_no_json_object_are_refused(tmp_path: Path, text: str):
         make(tmp_path, loss_kwargs=text)
 
 
-@pytest.mark.xfail(reason="an error of the JSON parser that names no argument", strict=True)
 @pytest.mark.parametrize("text", ["{weight: 0.5}", "{'weight': 0.5}", "{"])
 def test_broken_json_is_reported_with_its_argument(tmp_path: Path, text: str):
     with pytest.raises(ValueError, match="loss_kwargs"):
@@ -71,9 +70,6 @@ def test_the_token_is_not_written_down(tmp_path: Path):
     assert "hf_secret" not in str(args)
 
 
-@pytest.mark.xfail(
-    reason="`@dataclass` writes a `__repr__` over that of TrainingArguments, which hides it", strict=True
-)
 def test_the_token_is_not_shown(tmp_path: Path):
     assert "hf_secret" not in repr(TrainingArguments(str(tmp_path), use_cpu=True, hub_token="hf_secret"))
     assert "hf_secret" not in repr(make(tmp_path, hub_token="hf_secret"))

@@ -45,8 +45,9 @@ class TrainingFacts:
     @property
     def hub_base_model(self) -> str | None:
         """The base model if it has a page on the Hub: a folder's path means nothing to others, and may be private."""
-        local = self.base_model is not None and Path(self.base_model).expanduser().exists()
-        return None if local else self.base_model
+        name = self.base_model or ""
+        local = name.startswith((".", "/", "~")) or Path(name).exists()
+        return None if local or not name else name
 
 
 def write_model_card(

@@ -211,7 +211,6 @@ def test_where_must_name_a_boolean_column(tmp_path: Path, column: str):
         load_pairs(folder, where=column)
 
 
-@pytest.mark.xfail(reason="without a validation split, the test split is called held-out", strict=True)
 def test_where_nothing_is_left_the_split_is_named(tmp_path: Path):
     parts = {split: make_pairs(4).add_column("good", [split == "train"] * 4) for split in ("train", "test")}
     DatasetDict(parts).save_to_disk(tmp_path)

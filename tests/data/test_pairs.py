@@ -162,14 +162,12 @@ def test_captions_are_flattened():
     ]
 
 
-@pytest.mark.xfail(reason="`_caption` is annotated as if lists held no None: a TypeCheckError here", strict=True)
 def test_a_list_of_absent_captions_is_none():
     kind = Features({"image": Value("binary"), "caption": List(Value("string"))})
     with pytest.raises(ValueError, match="Row 0 of the dataset has no caption in column 'caption'"):
         PairDataset(columns(picture("red"), [None], features=kind))[0]
 
 
-@pytest.mark.xfail(reason="`captions` iterates over None, or returns it", raises=(TypeError, AssertionError))
 @pytest.mark.parametrize("captions", [["a cat", None], [["a cat"], None], [["a cat", None], []]], ids=repr)
 def test_absent_captions_are_not_among_all_captions(captions: list[Any]):
     data = Dataset.from_dict({"image": [picture("red")] * 2, "caption": captions})
@@ -179,21 +177,16 @@ def test_absent_captions_are_not_among_all_captions(captions: list[Any]):
 # ---- Errors ----
 
 
-@pytest.mark.xfail(
-    reason="the type of the caption column is not checked: reading a row raises a TypeError", strict=True
-)
 def test_a_column_that_cannot_hold_captions_is_refused():
     with pytest.raises(ValueError, match=r"Column 'caption' of the cats must hold .*, but its type is"):
         PairDataset(columns(picture("red"), 7), name="cats")
 
 
-@pytest.mark.xfail(reason="asking for one column twice raises KeyError: Field exists 2 times in schema", strict=True)
 def test_the_image_column_cannot_be_the_caption_column(tmp_path: Path):
     with pytest.raises(ValueError, match="`caption_column`"):
         PairDataset(columns(str(tmp_path)), caption_column="image")
 
 
-@pytest.mark.xfail(reason="pictures of phones are read as stored; `datasets` itself turns them upright", strict=True)
 def test_pictures_are_upright():
     buffer, orientation = io.BytesIO(), PILImage.Exif()
     orientation[0x112] = 6

@@ -28,13 +28,12 @@ def test_a_model_of_one_tower_is_refused(tmp_path: Path):
         load_dual_encoder(str(tmp_path))
 
 
-@pytest.mark.xfail(reason="an OSError of transformers that only speaks of an image processor", raises=OSError)
 @pytest.mark.parametrize("saved", ["tokenizer", "nothing"])
 def test_a_model_without_a_whole_processor_is_refused(saved_clip: Path, tmp_path: Path, saved: str):
     tiny_clip().save_pretrained(tmp_path)
     if saved == "tokenizer":
         AutoTokenizer.from_pretrained(saved_clip).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="instead of a processor of images and text"):
+    with pytest.raises(ValueError, match="holds no processor of images and text"):
         load_dual_encoder(str(tmp_path))
 
 
@@ -44,7 +43,6 @@ def test_a_path_where_there_is_nothing_is_refused(path: str):
         load_dual_encoder(path)
 
 
-@pytest.mark.xfail(reason="`~` is expanded for the check, but not for `from_pretrained`", raises=OSError)
 def test_the_home_folder_may_be_a_tilde(saved_clip: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(saved_clip.parent))
     assert load_dual_encoder(f"~/{saved_clip.name}")[0].config.projection_dim == 8
