@@ -1,5 +1,6 @@
 """Arguments of [`ContrastiveTrainer`]."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,11 +60,8 @@ class ContrastiveTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        self.loss_kwargs = _options(self.loss_kwargs)
         super().__post_init__()
-        if isinstance(self.loss_kwargs, str):
-            raise ValueError(
-                f"loss_kwargs must be a JSON object such as '{{\"weight\": 0.5}}', got {self.loss_kwargs!r}."
-            )
         for name in ("logit_scale", "logit_scale_learning_rate", "max_logit_scale"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
@@ -77,3 +75,15 @@ class ContrastiveTrainingArguments(TrainingArguments):
             self.dataloader_pin_memory = False
         if self.eval_pool_size < 2:
             raise ValueError(f"eval_pool_size must be at least 2, but got {self.eval_pool_size}.")
+
+
+def _options(given: dict[str, Any] | str | None) -> dict[str, Any] | None:
+    if not isinstance(given, str):
+        return given
+    try:
+        options = json.loads(given)
+    except json.JSONDecodeError:
+        options = None
+    if not isinstance(options, dict):
+        raise ValueError(f'loss_kwargs must be a JSON object such as {{"weight": 0.5}}, got {given!r}.')
+    return options

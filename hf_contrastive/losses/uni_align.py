@@ -28,16 +28,17 @@ class UniAlign:
     Args:
         anchor: What embeddings are aligned to: a modality, `"centroid"` (the normalized mean of an item's embeddings)
             or `"all"` (every pair of modalities).
-        t: Sharpness of the potential, half an inverse temperature. The paper's $\tau$ is $1/\sqrt{2t}$.
+        t: Sharpness of the potential, half an inverse temperature. The paper's $\tau$ is $1/\sqrt{2t}$. A blunt one
+            (2, a temperature of 0.25) does not tell near neighbors apart and costs retrieval: recipes/README.md.
         uniform_weight: $\lambda_{uni}$, on the sum over modalities.
         align_weight: $\lambda_{align}$.
         volume_weight: $\lambda_{vol}$. The paper takes 1 for retrieval and 0.1 for generation.
     """
 
     anchor: str = "all"
-    t: float = 2.0
+    t: float = 10.0
     uniform_weight: float = 1.0
-    align_weight: float = 4.0
+    align_weight: float = 10.0
     volume_weight: float = 0.0
 
     def __call__(self, batch: ContrastiveBatch) -> dict[str, Float[Tensor, ""]]:

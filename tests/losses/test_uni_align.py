@@ -43,7 +43,7 @@ def test_matches_the_paper_with_pairs_or_a_modality_as_anchor(
         align = sum(squared(*rows(*pair)) for pair in pairs) / len(pairs)
         return 0.8 * spread(rows, modalities) + 3 * align
 
-    assert_matches(UniAlign(anchor=anchor, uniform_weight=0.8, align_weight=3), formula, modalities, missing)
+    assert_matches(UniAlign(anchor=anchor, t=2.0, uniform_weight=0.8, align_weight=3), formula, modalities, missing)
 
 
 @pytest.mark.parametrize("modalities", [TWO, THREE])
@@ -53,7 +53,7 @@ def test_matches_the_paper_with_the_centroid_as_anchor(modalities: tuple[str, ..
         centroid = F.normalize(sum(embeds) / len(embeds), dim=1)
         return spread(rows, modalities) + 4 * sum(squared(x, centroid) for x in embeds) / len(embeds)
 
-    assert_matches(UniAlign(anchor="centroid"), formula, modalities, {})
+    assert_matches(UniAlign(anchor="centroid", t=2.0, align_weight=4.0), formula, modalities, {})
 
 
 def test_the_centroid_is_that_of_the_embeddings_an_item_has():
@@ -82,13 +82,13 @@ def test_matches_the_paper_with_volume(modalities: tuple[str, ...], missing: dic
         centroids = F.normalize(sum(complete), dim=1)
         return spread(rows, modalities) + 4 * align + 0.3 * (volume + log_mean_potential(centroids))
 
-    assert_matches(UniAlign(volume_weight=0.3), formula, modalities, missing)
+    assert_matches(UniAlign(t=2.0, align_weight=4.0, volume_weight=0.3), formula, modalities, missing)
 
 
 @pytest.mark.parametrize("missing", [{}, MISSING])
 def test_of_two_modalities_is_align_uniform_with_twice_the_uniformity(missing: dict[str, list[int]]):
     output, present = random_output(), masks(TWO, missing)
-    losses = [UniAlign(align_weight=3, uniform_weight=0.7), AlignUniform(align_weight=3, uniform_weight=1.4)]
+    losses = [UniAlign(t=2.0, align_weight=3, uniform_weight=0.7), AlignUniform(align_weight=3, uniform_weight=1.4)]
     ours, theirs = (total(loss(batch_of(output, present))) for loss in losses)
     inputs = list(output.embeds.values())
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)

@@ -1,0 +1,88 @@
+"""Every snippet of the README runs, or, where it trains for minutes, is parsed as the program would."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_contrastive.losses import list_losses, registry
+from hf_contrastive.metrics import list_metrics
+from tests.conftest import make_pairs
+
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+PYTHON = [code for language, code in SNIPPETS if language == "python"]
+SHELL = [code for language, code in SNIPPETS if language == "bash"]
+
+
+@pytest.fixture
+def no_new_losses() -> Iterator[None]:
+    """Forget the loss that a snippet registers."""
+    known = dict(registry._LOSSES)
+    yield
+    registry._LOSSES.clear()
+    registry._LOSSES.update(known)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", PYTHON, ids=[code.strip().splitlines()[-1][:40] for code in PYTHON])
+@pytest.mark.usefixtures("no_new_losses")
+def test_python_runs(code: str, saved_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    code = code.replace("path/to/clip", str(saved_clip)).replace("max_steps=2", "max_steps=2, use_cpu=True")
+    # A real module, so that a class defined in the snippet can be found again by pickle.
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme", "dataset": make_pairs(24)})
+
+
+def commands() -> list[list[str]]:
+    return [shlex.split(line) for code in SHELL for line in code.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def test_commands_name_files_and_arguments_that_exist(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    seen = set()
+    for program, *arguments in commands():
+        seen.add(program)
+        if program == "make":
+            assert re.search(rf"^{arguments[0]}:", makefile, re.MULTILINE)
+        elif program == "accelerate":
+            script, rest = arguments[1], arguments[2:]
+            assert Path(script).is_file()
+            names = recipe_arguments()
+            assert {a.removeprefix("--").partition("=")[0] for a in rest if a.startswith("--")} <= names
+            assert all(Path(a).is_file() for a in rest if a.endswith(".yaml"))
+        else:
+            assert (program, *arguments) == ("hf", "auth", "login")
+    assert seen == {"make", "accelerate", "hf"}
+
+
+def recipe_arguments() -> set[str]:
+    import runpy
+    from dataclasses import fields
+
+    recipe: dict[str, Any] = runpy.run_path(str(ROOT / "recipes" / "clip_decoupled.py"))
+    kinds = (recipe["RecipeArguments"], recipe["ContrastiveTrainingArguments"])
+    return {field.name for kind in kinds for field in fields(kind)}
+
+
+def test_the_table_of_losses_is_that_of_the_registry():
+    rows = [
+        f"| `{info.name}` | {info.summary} | [{info.paper}](https://huggingface.co/papers/{info.paper}) |"
+        for info in list_losses()
+    ]
+    assert "\n".join(rows) in README
+
+
+def test_all_metrics_are_named():
+    assert all(f"`{name}`" in README for name in list_metrics())
+
+
+def test_pictures_and_files_exist():
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
+        assert (ROOT / target).exists(), target
