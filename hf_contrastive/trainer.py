@@ -31,14 +31,14 @@ class ContrastiveTrainer(Trainer):
 
     Example:
     ```python
-    >>> trainer = ContrastiveTrainer(
-    ...     model=CLIPModel.from_pretrained("openai/clip-vit-base-patch32"),
-    ...     args=ContrastiveTrainingArguments("clip-flickr", loss="clip", per_device_train_batch_size=1024),
-    ...     train_dataset=dataset,
-    ...     data_collator=ContrastiveCollator(processor=processor, columns={"images": "image", "text": "caption"}),
-    ...     processing_class=processor,
-    ... )
-    >>> trainer.train()
+    trainer = ContrastiveTrainer(
+        model=CLIPModel.from_pretrained("openai/clip-vit-base-patch32"),
+        args=ContrastiveTrainingArguments("clip-flickr", loss="clip", per_device_train_batch_size=1024),
+        train_dataset=dataset,
+        data_collator=ContrastiveCollator(processor=processor, columns={"images": "image", "text": "caption"}),
+        processing_class=processor,
+    )
+    trainer.train()
     ```
 
     Args:

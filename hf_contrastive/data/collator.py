@@ -23,7 +23,7 @@ class ContrastiveCollator:
 
     Example:
     ```python
-    >>> ContrastiveCollator(processor=processor, columns={"images": "image", "text": "caption"})
+    ContrastiveCollator(processor=processor, columns={"images": "image", "text": "caption"})
     ```
     """
 

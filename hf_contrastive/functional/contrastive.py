@@ -45,6 +45,7 @@ def info_nce(
         candidates: Keys that take part in the sum. A query whose positive is excluded gets a meaningless value.
         chunk_size: Queries whose logits are held at a time, see [`map_rows`].
 
+    >>> import torch
     >>> info_nce(torch.eye(2), torch.eye(2), torch.tensor([0, 1]), 0.0)
     tensor([0.6931, 0.6931])
     """

@@ -55,8 +55,8 @@ def uniformity(
         normalize: Whether to scale rows to unit length first.
         chunk_size: Rows whose potentials are held at a time.
 
-    >>> uniformity(torch.ones(3, 2))
-    tensor(0.)
+    >>> round(float(uniformity(torch.ones(3, 2))), 4)
+    0.0
     """
     check_positive(t, "t")
     x = as_embeddings(x, "x", min_rows=2, normalize=normalize)
@@ -121,7 +121,9 @@ def modality_gap(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, normalize:
     x, y = (as_embeddings(z, name, min_rows=2, normalize=normalize) for z, name in ((x, "x"), (y, "y")))
     check_same_width(x, y, "`x` and `y`")
     centers = x.mean(dim=0), y.mean(dim=0)
-    spreads = [(z - center).square().sum() / (len(z) - 1) for z, center in zip((x, y), centers, strict=True)]
+    spreads = [
+        torch.linalg.vector_norm(z - center).square() / (len(z) - 1) for z, center in zip((x, y), centers, strict=True)
+    ]
     variance = spreads[0] / len(x) + spreads[1] / len(y)
     # The smallest number keeps the slope of the root finite where both clouds have collapsed.
     floor = variance.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
