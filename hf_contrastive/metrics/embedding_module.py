@@ -6,7 +6,7 @@ arrays and `compute` joins them.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, no_type_check
 
 import datasets
 import evaluate
@@ -39,6 +39,9 @@ class EmbeddingModule(evaluate.Measurement):
             reference_urls=[self.reference_url],
         )
 
+    # `evaluate` 0.4.6 appends to the docstrings of copies of these methods, made from their code alone: a wrapper that
+    # checks types at run time, as our tests install, has no docstring in its code.
+    @no_type_check
     def add_batch(self, *, predictions: Any = None, references: Any = None, **unknown: Any) -> None:
         """Keep a batch of embeddings, of shape (rows, width); both sides may have different numbers of rows.
 
@@ -58,6 +61,7 @@ class EmbeddingModule(evaluate.Measurement):
         for name, value in batch.items():
             self._kept.setdefault(name, []).append(value)
 
+    @no_type_check
     def add(self, *, prediction: Any = None, reference: Any = None, **unknown: Any) -> None:
         """Keep one embedding of each side, of shape (width,).
 
@@ -69,6 +73,7 @@ class EmbeddingModule(evaluate.Measurement):
         sides = {"predictions": prediction, "references": reference}
         self.add_batch(**{name: [row] for name, row in sides.items() if row is not None}, **unknown)
 
+    @no_type_check
     def compute(self, *, predictions: Any = None, references: Any = None, **options: Any) -> dict[str, float]:
         """Measure the embeddings given here and in earlier calls of `add_batch`, which are then forgotten.
 
