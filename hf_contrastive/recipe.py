@@ -39,7 +39,7 @@ def parse_recipe(
         config.pop("loss_kwargs", None)
     # The file becomes a command line that the real one follows, so that both are checked and converted alike.
     parser = HfArgumentParser(dataclass_types)
-    parsed: tuple[Any, ...] = parser.parse_args_into_dataclasses([*_as_arguments(config), *arguments])
+    parsed: tuple[Any, ...] = parser.parse_args_into_dataclasses([*as_arguments(config), *arguments])
     return parsed
 
 
@@ -72,7 +72,8 @@ def _read(path: Path, dataclass_types: Sequence[Any]) -> dict[str, Any]:
     return config
 
 
-def _as_arguments(config: Mapping[str, Any]) -> list[str]:
+def as_arguments(config: Mapping[str, Any]) -> list[str]:
+    """The command line that says what a mapping from a YAML file says; options that are mappings become JSON."""
     arguments = []
     for name, value in config.items():
         if isinstance(value, list):

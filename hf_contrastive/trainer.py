@@ -95,8 +95,8 @@ class ContrastiveTrainer(Trainer):
         output = self.encode(model, inputs)
         batch = gather_batch(output)
         terms = self.loss(batch)
-        for name, value in ({f"loss/{name}": value for name, value in terms.items()}).items():
-            self._terms[name].append(value.detach())
+        for name, value in terms.items():
+            self._terms[f"loss/{name}"].append(value.detach())
         self._latest = batch
         loss = total(terms)
         return (loss, output.embeds) if return_outputs else loss

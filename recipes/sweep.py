@@ -6,17 +6,16 @@ A sweep is a YAML file: `base` holds arguments of recipes/clip_decoupled.py that
 each run by its name, `seeds` the seeds. Finished runs are kept in `<output_dir>/sweep.json` and not repeated.
 """
 
-import json
 import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import yaml
 from clip_decoupled import RecipeArguments, build_model, load_recipe_pairs
 
 from hf_contrastive import ContrastiveTrainingArguments, parse_recipe
+from hf_contrastive.recipe import as_arguments
 from hf_contrastive.report.result import RunResult, read_results, write_results
 from hf_contrastive.run import train_and_test, use_cpu_cores
 
@@ -33,12 +32,6 @@ COLUMNS = {
     "separability": "geometry/separability_image_text",
     "scale": "logit_scale",
 }
-
-
-def arguments(base: dict[str, Any], run: dict[str, Any], seed: int) -> list[str]:
-    """The command line of one run. Options of a loss are written as JSON."""
-    merged = base | run | {"seed": seed}
-    return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in merged.items()]
 
 
 def table(results: list[RunResult]) -> str:
@@ -74,7 +67,7 @@ def main(path: Path) -> None:
             if (name, seed) in done:
                 continue
             recipe, training = parse_recipe(
-                RecipeArguments, ContrastiveTrainingArguments, argv=arguments(base, run, seed)
+                RecipeArguments, ContrastiveTrainingArguments, argv=as_arguments(base | run | {"seed": seed})
             )
             use_cpu_cores(recipe.cpu_threads)
             pairs = pairs or load_recipe_pairs(recipe, training)
