@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hf_contrastive.encoder import contrastive_forward as contrastive_forward
     from hf_contrastive.losses import ContrastiveLoss as ContrastiveLoss
     from hf_contrastive.losses import LossInfo as LossInfo
+    from hf_contrastive.losses import Schedule as Schedule
     from hf_contrastive.losses import get_loss as get_loss
     from hf_contrastive.losses import list_losses as list_losses
     from hf_contrastive.losses import register_loss as register_loss
@@ -42,6 +43,7 @@ _MODULES = {
     "EncoderOutput": "encoder",
     "LossInfo": "losses",
     "PairDataset": "data",
+    "Schedule": "losses",
     "SmallCLIPSize": "models",
     "contrastive_forward": "encoder",
     "geometry_report": "metrics",

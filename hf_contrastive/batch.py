@@ -24,6 +24,7 @@ class ContrastiveBatch:
         logit_scale: Inverse temperature, already exponentiated.
         logit_bias: Additive bias of the logits, for sigmoid losses.
         rank: Index of this process; its rows start at `rank * b` of the world.
+        progress: Fraction of all training steps that are done, for weights that change; 1 where nothing is trained.
     """
 
     local: dict[str, Float[Tensor, "b d"]]
@@ -32,6 +33,7 @@ class ContrastiveBatch:
     logit_scale: Float[Tensor, ""]
     logit_bias: Float[Tensor, ""] | None = None
     rank: int = 0
+    progress: float = 1.0
 
     @classmethod
     def whole(

@@ -61,7 +61,9 @@ class _AllGatherRows(torch.autograd.Function):
         return grad.chunk(world_size())[rank()]
 
 
-def gather_batch(output: EncoderOutput, present: dict[str, Bool[Tensor, "b"]] | None = None) -> ContrastiveBatch:
+def gather_batch(
+    output: EncoderOutput, present: dict[str, Bool[Tensor, "b"]] | None = None, *, progress: float = 1.0
+) -> ContrastiveBatch:
     """Turn what the model computed on this process into what the loss sees.
 
     All modalities travel in one collective, so processes cannot disagree on the order of several.
@@ -69,6 +71,7 @@ def gather_batch(output: EncoderOutput, present: dict[str, Bool[Tensor, "b"]] | 
     Args:
         output: What the model computed.
         present: Rows that have each modality. By default all rows have all of them.
+        progress: Fraction of all training steps that are done, which the batch carries.
 
     Raises:
         ValueError: A present embedding is not finite. Every process raises, naming the row of the world's batch.
@@ -92,4 +95,5 @@ def gather_batch(output: EncoderOutput, present: dict[str, Bool[Tensor, "b"]] | 
         logit_scale=output.logit_scale,
         logit_bias=output.logit_bias,
         rank=rank(),
+        progress=progress,
     )

@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -34,9 +35,12 @@ def random_output(
     return EncoderOutput(embeds, scale, bias)
 
 
-def batch_of(output: EncoderOutput, present: dict[str, Tensor] | None = None) -> ContrastiveBatch:
+def batch_of(
+    output: EncoderOutput, present: dict[str, Tensor] | None = None, *, progress: float = 1.0
+) -> ContrastiveBatch:
     """The batch of a run with a single process, even inside a process group."""
-    return ContrastiveBatch.whole(output.embeds, output.logit_scale, output.logit_bias, present)
+    batch = ContrastiveBatch.whole(output.embeds, output.logit_scale, output.logit_bias, present)
+    return replace(batch, progress=progress)
 
 
 def check_loss(

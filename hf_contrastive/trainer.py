@@ -93,7 +93,9 @@ class ContrastiveTrainer(Trainer):
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """This process's share of the loss of the world's batch. `num_items_in_batch` counts labels: there are none."""
         output = self.encode(model, inputs)
-        batch = gather_batch(output)
+        # In evaluation, `max_steps` may be unknown, and weights have their last values.
+        progress = self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 1.0
+        batch = gather_batch(output, progress=progress)
         terms = self.loss(batch)
         for name, value in terms.items():
             self._terms[f"loss/{name}"].append(value.detach())

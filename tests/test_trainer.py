@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from torch import Tensor
 from transformers import BertConfig, BertModel, CLIPModel, EvalPrediction, PreTrainedModel, set_seed
 
-from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments
+from hf_contrastive import ContrastiveBatch, ContrastiveTrainer, ContrastiveTrainingArguments
 from hf_contrastive.functional import alignment, uniformity
-from hf_contrastive.losses import InfoNCE, total
+from hf_contrastive.losses import CLIP, InfoNCE, total
 from hf_contrastive.testing import batch_of
 
 from .conftest import LAYERS, TEXT, make_dataset, make_inputs, tiny_siglip
@@ -19,9 +20,10 @@ from .conftest import LAYERS, TEXT, make_dataset, make_inputs, tiny_siglip
 def make_trainer(model: PreTrainedModel, dataset: Any, folder: Path, **kwargs: Any) -> ContrastiveTrainer:
     defaults: dict[str, Any] = {"per_device_train_batch_size": 8, "max_steps": 2, "logging_steps": 1}
     defaults |= {"learning_rate": 1e-2, "loss": "clip", "report_to": "none", "save_strategy": "no"}
-    trainer = {name: kwargs.pop(name) for name in ("compute_metrics", "eval_dataset") if name in kwargs}
+    trainer = {name: kwargs.pop(name) for name in ("compute_metrics", "eval_dataset", "loss_object") if name in kwargs}
     args = ContrastiveTrainingArguments(str(folder), use_cpu=True, disable_tqdm=True, **(defaults | kwargs))
-    return ContrastiveTrainer(model, args, train_dataset=dataset, **({"eval_dataset": dataset} | trainer))
+    loss = trainer.pop("loss_object", None)
+    return ContrastiveTrainer(model, args, loss=loss, train_dataset=dataset, **({"eval_dataset": dataset} | trainer))
 
 
 @pytest.mark.parametrize("loss", ["clip", "clip_divergence", "uni_align"])
@@ -57,6 +59,20 @@ def test_logs_no_geometry_when_told_not_to(clip: CLIPModel, dataset: Dataset, tm
     trainer = make_trainer(clip, dataset, tmp_path, log_geometry=False)
     trainer.train()
     assert not [name for name in trainer.state.log_history[0] if name.startswith("geometry/")]
+
+
+def test_losses_see_how_much_of_training_is_done(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
+    seen = []
+
+    def loss(batch: ContrastiveBatch) -> dict[str, Tensor]:
+        seen.append(batch.progress)
+        return CLIP()(batch)
+
+    trainer = make_trainer(clip, dataset, tmp_path, loss_object=loss, max_steps=4, gradient_accumulation_steps=2)
+    trainer.train()
+    assert seen == [0.0, 0.0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75]
+    trainer.evaluate()
+    assert set(seen[8:]) == {1.0}
 
 
 def test_accumulated_gradients_are_the_mean_of_their_batches(clip: CLIPModel, dataset: Dataset, tmp_path: Path):

@@ -10,6 +10,11 @@ from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.functional import log_density_ratio
 from hf_contrastive.losses.info_nce import direction
 from hf_contrastive.losses.registry import register_loss
+from hf_contrastive.losses.schedule import Schedule, Weight, as_schedule
+
+
+# Found by the sweeps of recipes/README.md.
+CLOSING = Schedule(start=0.0, end=0.25, begin=0.5)
 
 
 @register_loss("clip_divergence", paper="2601.19597")
@@ -28,23 +33,25 @@ class CLIPDivergence:
     With S modalities, the mean over all pairs. Densities are smoothed at the model's temperature.
 
     Args:
-        weight: Weight $\lambda$ of the divergence; 0 is CLIP, 1 the decoupled objective. A small one closes the gap,
-            more of it costs retrieval: recipes/README.md.
+        weight: Weight $\lambda$ of the divergence, a number or a [`Schedule`]; 0 is CLIP, 1 the decoupled objective. By
+            default it rises from 0 to 0.25 in the second half of training: CLIP learns to retrieve, then the gap closes.
+            A constant weight closes the gap too, but costs retrieval: recipes/README.md.
         chunk_size: Rows of logits held in memory at a time. By default all.
     """
 
-    weight: float = 0.07
+    weight: Weight = CLOSING
     chunk_size: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 1:
+        schedule = as_schedule(self.weight, "weight")
+        if not (0 <= schedule.start <= 1 and 0 <= schedule.end <= 1):
             raise ValueError(f"`weight` leads from CLIP at 0 to the decoupled objective at 1, but got {self.weight}.")
 
     def __call__(self, batch: ContrastiveBatch) -> dict[str, Float[Tensor, ""]]:
         ways = [way for first, second in batch.pairs() for way in ((first, second), (second, first))]
         clip = torch.stack([direction(batch, *way, self.chunk_size) for way in ways]).mean()
         divergence = torch.stack([self._ratio(batch, *way) for way in ways]).mean()
-        return {"clip": clip, "divergence": self.weight * divergence}
+        return {"clip": clip, "divergence": as_schedule(self.weight, "weight").at(batch.progress) * divergence}
 
     def _ratio(self, batch: ContrastiveBatch, own: str, other: str) -> Float[Tensor, ""]:
         both = batch.complete(own, other)

