@@ -3,7 +3,7 @@
     python recipes/sweep.py recipes/sweeps/scenes.yaml
 
 A sweep is a YAML file: `base` holds arguments of recipes/clip_decoupled.py that all runs share, `runs` the arguments of
-each run by its name, `seeds` the seeds. Finished runs are kept in `<output_dir>/sweep.json` and not repeated.
+each run by its name, `seeds` the seeds, which a run may replace by its own. Finished runs are kept in `<output_dir>/sweep.json` and not repeated.
 """
 
 import statistics
@@ -62,10 +62,12 @@ def main(path: Path) -> None:
     results = read_results(kept) if kept.exists() else []
     done = {(result.name, result.seed) for result in results}
     pairs = None
-    for seed in sweep["seeds"]:
+    seeds = {name: run.get("seeds", sweep["seeds"]) for name, run in sweep["runs"].items()}
+    for seed in sorted({seed for own in seeds.values() for seed in own}):
         for name, run in sweep["runs"].items():
-            if (name, seed) in done:
+            if seed not in seeds[name] or (name, seed) in done:
                 continue
+            run = {key: value for key, value in run.items() if key != "seeds"}
             recipe, training = parse_recipe(
                 RecipeArguments, ContrastiveTrainingArguments, argv=as_arguments(base | run | {"seed": seed})
             )
