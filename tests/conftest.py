@@ -1,7 +1,10 @@
 """Tiny models and data, made on the spot: no test needs the network."""
 
+import importlib
 import io
+import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -22,9 +25,17 @@ from transformers import (
 )
 
 from hf_contrastive.data import PairDataset
+from hf_contrastive.metrics import embedding_module
 from hf_contrastive.models import SmallCLIPSize, small_clip
 from tests.hub.fixtures import hub as hub
 from tests.hub.fixtures import module_hub as module_hub
+
+
+if sys.version_info < (3, 11):
+    # The last jaxtyping for Python 3.10 wraps functions in spite of `@no_type_check`, see embedding_module.py.
+    plain = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("jaxtyping")]
+    with mock.patch.object(sys, "meta_path", plain):
+        importlib.reload(embedding_module)
 
 
 LAYERS = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -58,12 +58,14 @@ class Pushes:
     def __init__(self, hub: LoopbackHub, home: Path) -> None:
         self.hub, self.folder = hub, make_folder(home / "my model")
         hub.fail("POST", "tester/fails/commit", 500, times=20)
+        hub.cut("POST", "tester/cut/commit", times=20)
         hub.publish("somebody/else", {"a.txt": b"a"})
         options: dict[str, dict[str, Any]] = {
             "tester/whole": {},
             "tester/private": {"hub_private_repo": True},
             "bare-name": {},
             "tester/fails": {},
+            "tester/cut": {},
             "somebody/else": {},
             "tester/wrong-token": {"hub_token": "hf_wrong_token"},
             "not a name": {},
@@ -113,7 +115,7 @@ def test_a_bare_name_is_that_of_the_user(pushes: Pushes):
 # ---- Pushes that fail ----
 
 
-@pytest.mark.parametrize("name", ["tester/fails", "somebody/else", "tester/wrong-token", "not a name"])
+@pytest.mark.parametrize("name", ["tester/fails", "tester/cut", "somebody/else", "tester/wrong-token", "not a name"])
 def test_a_push_that_fails_says_how_to_go_on(pushes: Pushes, name: str):
     assert pushes.state[name] == "failed"
     said = pushes.said[name]
@@ -136,6 +138,7 @@ def test_a_push_that_fails_leaves_the_folder_whole(pushes: Pushes):
 
 def test_a_push_that_fails_adds_nothing(pushes: Pushes):
     assert pushes.hub.files("tester/fails").keys() == {".gitattributes"}
+    assert pushes.hub.files("tester/cut").keys() == {".gitattributes"}
     assert pushes.hub.files("somebody/else").keys() == {".gitattributes", "a.txt"}
 
 
