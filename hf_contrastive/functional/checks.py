@@ -72,6 +72,14 @@ def check_paired(x: Shaped[Tensor, "n d"], y: Shaped[Tensor, "m e"], names: str)
         )
 
 
+def as_scalar(value: Tensor | float, name: str, like: Shaped[Tensor, "..."]) -> Shaped[Tensor, ""]:
+    """`value` as a tensor without dimensions, of the type and on the device of `like`; models keep theirs in shape (1,)."""
+    scalar = torch.as_tensor(value, device=like.device)
+    if scalar.numel() != 1:
+        raise ValueError(f"`{name}` must be a single number, but got shape {list(scalar.shape)}.")
+    return scalar.reshape(()).to(like.dtype)
+
+
 def check_positive(value: float, name: str) -> None:
     """Raise a ValueError unless `value` is above zero and finite."""
     if not 0 < value < float("inf"):

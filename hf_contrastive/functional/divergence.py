@@ -1,23 +1,18 @@
 """How differently two clouds of embeddings are spread over the sphere."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hf_contrastive.functional.checks import as_embeddings, check_positive, check_same_width
-from hf_contrastive.functional.partition import log_partition
+from hf_contrastive.functional.partition import log_partitions, self_log_partition
 
 
 def log_density_ratio(
-    queries: Float[Tensor, "q d"],
-    own: Float[Tensor, "n d"],
-    other: Float[Tensor, "m d"],
-    rows: Int[Tensor, "q"],
-    scale: Float[Tensor, ""] | float,
-    *,
-    own_candidates: Bool[Tensor, "n"] | None = None,
-    other_candidates: Bool[Tensor, "m"] | None = None,
-    chunk_size: int | None = None,
+    inside: Float[Tensor, "q"],
+    outside: Float[Tensor, "q"],
+    num_own: Int[Tensor, ""] | int,
+    num_other: Int[Tensor, ""] | int,
 ) -> Float[Tensor, "q"]:
     r"""Log ratio of two smoothed densities at each query, $\log \tilde\rho_{own}(q_i) - \log \tilde\rho_{other}(q_i)$.
 
@@ -28,21 +23,16 @@ def log_density_ratio(
     Source: Cai et al. 2026, Section 4 (the density inside the divergence), https://huggingface.co/papers/2601.19597.
 
     Args:
-        queries: Where the ratio is evaluated, rows of `own`.
-        own: The cloud that the queries come from.
-        other: The cloud it is compared with.
-        rows: Row of `own` that each query is.
-        scale: Inverse temperature $s$ of the kernel, already exponentiated.
-        own_candidates: Rows of `own` that take part. By default all.
-        other_candidates: Rows of `other` that take part. By default all.
-        chunk_size: Queries whose logits are held at a time.
+        inside: Log partition of each query among the other rows of its own cloud.
+        outside: Log partition of each query among the rows of the other cloud.
+        num_own: Rows of its own cloud, the query among them.
+        num_other: Rows of the other cloud.
     """
-    num_own, num_other = _count(own, own_candidates), _count(other, other_candidates)
-    inside = log_partition(queries, own, scale, candidates=own_candidates, skip=rows, chunk_size=chunk_size)
-    outside = log_partition(queries, other, scale, candidates=other_candidates, chunk_size=chunk_size)
-    ratios = inside - (num_own - 1).clamp(min=1).log() - outside + num_other.clamp(min=1).log()
-    # A query that is alone in its cloud has no density there to compare.
-    return ratios.masked_fill(num_own < 2, 0)
+    # In the precision of the rows: the log of an integer would be in single.
+    own, other = (torch.as_tensor(n, dtype=inside.dtype, device=inside.device) for n in (num_own, num_other))
+    ratios = inside - (own - 1).clamp(min=1).log() - outside + other.clamp(min=1).log()
+    # A query that is alone in its cloud, or all of whose cloud a mask leaves out, has no density there to compare.
+    return ratios.masked_fill((own < 2) | (inside <= torch.finfo(inside.dtype).min / 2), 0)
 
 
 def smoothed_divergence(
@@ -51,7 +41,6 @@ def smoothed_divergence(
     *,
     temperature: float = 0.1,
     normalize: bool = True,
-    chunk_size: int | None = 2048,
 ) -> Float[Tensor, ""]:
     r"""Smoothed symmetric divergence of two clouds, $\frac12 \mathrm{E}_x \log\frac{\tilde\rho_x}{\tilde\rho_y}
     + \frac12 \mathrm{E}_y \log\frac{\tilde\rho_y}{\tilde\rho_x}$.
@@ -68,19 +57,15 @@ def smoothed_divergence(
         y: Second cloud, at least two rows.
         temperature: Width of the kernel $e^{x \cdot y / T}$.
         normalize: Whether to scale rows to unit length first, as the formula assumes.
-        chunk_size: Rows whose distances are held at a time.
     """
     check_positive(temperature, "temperature")
     x, y = (as_embeddings(z, name, min_rows=2, normalize=normalize) for z, name in ((x, "x"), (y, "y")))
     check_same_width(x, y, "`x` and `y`")
 
-    def half(own: Tensor, other: Tensor) -> Tensor:
-        rows = torch.arange(len(own), device=own.device)
-        return log_density_ratio(own, own, other, rows, 1 / temperature, chunk_size=chunk_size).mean()
-
-    return (half(x, y) + half(y, x)) / 2
-
-
-def _count(rows: Tensor, candidates: Tensor | None) -> Tensor:
-    """Number of rows that take part, in the precision of the rows: the log of an integer would be in single."""
-    return rows.new_tensor(len(rows)) if candidates is None else candidates.sum().to(rows.dtype)
+    inside = self_log_partition(x, 1 / temperature), self_log_partition(y, 1 / temperature)
+    outside = log_partitions(x, y, 1 / temperature)
+    ratios = (
+        log_density_ratio(inside[0], outside[0], len(x), len(y)),
+        log_density_ratio(inside[1], outside[1], len(y), len(x)),
+    )
+    return (ratios[0].mean() + ratios[1].mean()) / 2

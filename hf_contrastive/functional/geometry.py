@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.functional.checks import as_embeddings, check_paired, check_positive, check_same_width
-from hf_contrastive.functional.partition import log_partition
+from hf_contrastive.functional.potential import log_mean_potential
 
 
 def alignment(
@@ -38,9 +38,7 @@ def alignment(
     return (squared if alpha == 2 else squared.clamp(min=torch.finfo(x.dtype).tiny).pow(alpha / 2)).mean()
 
 
-def uniformity(
-    x: Float[Tensor, "n d"], *, t: float = 2.0, normalize: bool = True, chunk_size: int | None = 2048
-) -> Float[Tensor, ""]:
+def uniformity(x: Float[Tensor, "n d"], *, t: float = 2.0, normalize: bool = True) -> Float[Tensor, ""]:
     r"""Log of the mean Gaussian potential of distinct rows, $\log \mathrm{E}_{i \neq j}\, e^{-t \lVert x_i - x_j \rVert^2}$.
 
     Zero when the cloud has collapsed to a point, more negative the more evenly it covers the sphere, about
@@ -53,21 +51,13 @@ def uniformity(
         x: Embeddings of one modality. Pooled modalities would show the gap between them as uniformity.
         t: Sharpness of the potential.
         normalize: Whether to scale rows to unit length first.
-        chunk_size: Rows whose potentials are held at a time.
 
     >>> round(float(uniformity(torch.ones(3, 2))), 4)
     0.0
     """
     check_positive(t, "t")
     x = as_embeddings(x, "x", min_rows=2, normalize=normalize)
-    if not normalize:
-        # Distances do not see where the cloud lies, but the products below would round far from the origin.
-        x = x - x.detach().mean(dim=0)
-    n = len(x)
-    penalty = -t * x.square().sum(dim=1)
-    rows = torch.arange(n, device=x.device)
-    potentials = log_partition(x, x, 2 * t, skip=rows, key_bias=penalty, chunk_size=chunk_size) + penalty
-    return potentials.logsumexp(dim=0) - math.log(n * (n - 1))
+    return log_mean_potential(x, t)
 
 
 def uniformity_floor(d: int, *, t: float = 2.0) -> float:
@@ -140,4 +130,6 @@ def gram_determinant(tuples: Float[Tensor, "n S d"]) -> Float[Tensor, "n"]:
     >>> gram_determinant(torch.eye(2).unsqueeze(0))
     tensor([1.])
     """
-    return torch.linalg.det(tuples @ tuples.mT)
+    # Half precision would lose small volumes, and has no determinant.
+    with torch.autocast(tuples.device.type, enabled=False):
+        return torch.linalg.det(tuples @ tuples.mT)

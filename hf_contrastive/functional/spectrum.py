@@ -16,7 +16,9 @@ def spectrum(x: Float[Tensor, "n d"], *, normalize: bool = True) -> Float[Tensor
     x = as_embeddings(x, "x", min_rows=2, normalize=normalize)
     centered = x - x.mean(dim=0)
     # Rounding may push vanishing eigenvalues below zero.
-    return torch.linalg.eigvalsh(centered.mT @ centered / (len(x) - 1)).flip(0).clamp(min=0)
+    with torch.autocast(x.device.type, enabled=False):
+        covariance = centered.mT @ centered / (len(x) - 1)
+    return torch.linalg.eigvalsh(covariance).flip(0).clamp(min=0)
 
 
 def effective_rank(x: Float[Tensor, "n d"], *, normalize: bool = True) -> Float[Tensor, ""]:

@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from hf_contrastive.functional import info_nce, log_density_ratio, smoothed_divergence
+from hf_contrastive.functional import (
+    PairMask,
+    info_nce,
+    log_density_ratio,
+    log_partition,
+    self_log_partition,
+    smoothed_divergence,
+)
+from tests.functional.dense import close
 from tests.functional.rows import double, random_rows, unit_rows
 
 
@@ -33,38 +41,68 @@ def as_mask(indices: list[int], size: int) -> Tensor:
     return torch.zeros(size, dtype=torch.bool).index_fill(0, torch.tensor(indices), True)
 
 
-@pytest.mark.parametrize("chunk_size", [None, 1, 2, 9])
-def test_log_density_ratio_matches_a_loop(chunk_size: int | None):
+def log_ratios(
+    own: Tensor,
+    other: Tensor,
+    rows: list[int],
+    scale: Tensor | float,
+    own_candidates: list[int] | None = None,
+    other_candidates: list[int] | None = None,
+) -> Tensor:
+    """The function under test on the sums that it asks for."""
+    own_keys = as_mask(own_candidates or list(range(len(own))), len(own))
+    other_keys = as_mask(other_candidates or list(range(len(other))), len(other))
+    inside = log_partition(own[rows], own, scale, mask=PairMask(keys=own_keys, skip=torch.tensor(rows)))
+    outside = log_partition(own[rows], other, scale, mask=PairMask(keys=other_keys))
+    return log_density_ratio(inside, outside, own_keys.sum(), other_keys.sum())
+
+
+def test_log_density_ratio_matches_a_loop():
     own, other, rows = unit_rows(6, 4), unit_rows(5, 4, seed=1), [1, 4, 5]
-    actual = log_density_ratio(own[rows], own, other, torch.tensor(rows), 3.0, chunk_size=chunk_size)
+    actual = log_ratios(own, other, rows, 3.0)
     assert actual.tolist() == pytest.approx(ratio_loop(own, other, rows, 3.0), abs=1e-12)
 
 
 def test_log_density_ratio_counts_candidates_only():
     own, other, rows = unit_rows(6, 4), unit_rows(5, 4, seed=1), [1, 4, 5]
-    own_candidates, other_candidates = [0, 1, 4, 5], [0, 3]
-    actual = log_density_ratio(
-        own[rows],
-        own,
-        other,
-        torch.tensor(rows),
-        3.0,
-        own_candidates=as_mask(own_candidates, 6),
-        other_candidates=as_mask(other_candidates, 5),
-    )
-    expected = ratio_loop(own, other, rows, 3.0, own_candidates, other_candidates)
-    assert actual.tolist() == pytest.approx(expected, abs=1e-12)
+    candidates = [0, 1, 4, 5], [0, 3]
+    actual = log_ratios(own, other, rows, 3.0, *candidates)
+    assert actual.tolist() == pytest.approx(ratio_loop(own, other, rows, 3.0, *candidates), abs=1e-12)
+
+
+def test_a_ratio_counts_rows_by_numbers_or_tensors_in_the_precision_of_the_sums():
+    inside, outside = random_rows(1, 4)[0], random_rows(1, 4, seed=1)[0]
+    numbers = log_density_ratio(inside, outside, 6, 5)
+    assert numbers.equal(log_density_ratio(inside, outside, torch.tensor(6), torch.tensor(5)))
+    close(numbers, inside - math.log(5) - outside + math.log(5), 1e-15)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_query_alone_in_its_cloud_has_ratio_zero_and_no_gradient(dtype: torch.dtype):
+    x, other = unit_rows(1, 3).to(dtype).requires_grad_(), unit_rows(4, 3, seed=1).to(dtype)
+    ratio = log_density_ratio(self_log_partition(x, 3.0), log_partition(x, other, 3.0), 1, 4)
+    assert ratio.tolist() == [0]
+    assert torch.autograd.grad(ratio.sum(), x)[0].eq(0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_so_has_a_query_whose_cloud_is_all_left_out(dtype: torch.dtype):
+    # All rows show the same, so that none is a sample of the cloud beside another.
+    x, other = unit_rows(4, 3).to(dtype).requires_grad_(), unit_rows(4, 3, seed=1).to(dtype)
+    ids = torch.zeros(4, dtype=torch.long)
+    inside = self_log_partition(x, 3.0, mask=PairMask(query_ids=ids, key_ids=ids))
+    ratio = log_density_ratio(inside, log_partition(x, other, 3.0), 4, 4)
+    assert ratio.tolist() == [0] * 4
+    assert torch.autograd.grad(ratio.sum(), x)[0].eq(0).all()
 
 
 def test_gradients_of_the_ratio_match_finite_differences():
-    own, other, rows = unit_rows(5, 3).requires_grad_(), unit_rows(4, 3, seed=1).requires_grad_(), torch.tensor([0, 3])
-    assert gradcheck(
-        lambda own, other, s: log_density_ratio(own[rows], own, other, rows, s), (own, other, double(3.0))
-    )
+    own, other, rows = unit_rows(5, 3).requires_grad_(), unit_rows(4, 3, seed=1).requires_grad_(), [0, 3]
+    assert gradcheck(lambda own, other, s: log_ratios(own, other, rows, s), (own, other, double(3.0)))
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
-def test_divergence_matches_a_loop_over_rows_in_any_chunk(temperature: float):
+def test_divergence_matches_a_loop_over_rows(temperature: float, tile: int):
     x, y = random_rows(6, 4), random_rows(5, 4, seed=1)
     unit_x, unit_y = x / x.norm(dim=1, keepdim=True), y / y.norm(dim=1, keepdim=True)
     halves = [
@@ -72,9 +110,8 @@ def test_divergence_matches_a_loop_over_rows_in_any_chunk(temperature: float):
         ratio_loop(unit_y, unit_x, list(range(5)), 1 / temperature),
     ]
     expected = sum(sum(half) / len(half) for half in halves) / 2
-    for chunk_size in (None, 1, 4, 2048):
-        actual = smoothed_divergence(x, y, temperature=temperature, chunk_size=chunk_size)
-        assert actual.item() == pytest.approx(expected, abs=1e-12)
+    actual = smoothed_divergence(x, y, temperature=temperature)
+    assert actual.item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_divergence_takes_raw_rows_on_request():

@@ -1,143 +1,151 @@
-import numpy as np
+"""Values and gradients of the log partitions against all logits at once, whatever is masked, tiled or kept."""
+
+from dataclasses import replace
+
 import pytest
 import torch
-from scipy.special import logsumexp
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from hf_contrastive.functional import log_partition, map_rows
-from tests.functional.rows import double, random_rows, unit_rows
+from hf_contrastive.functional import (
+    PairMask,
+    log_partition,
+    log_partitions,
+    paired_log_partitions,
+    self_log_partition,
+)
+from tests.functional.dense import (
+    KEYS,
+    MASKS,
+    POSITIVES,
+    QUERIES,
+    QUERY_IDS,
+    SOME_QUERIES,
+    close,
+    dense_log_partitions,
+    weighted,
+)
+from tests.functional.rows import double, unit_rows
 
 
-QUERIES, KEYS = 5, 6
-OPTIONS = {
-    "plain": {},
-    "candidates": {"candidates": torch.tensor([True, False, True, True, False, True])},
-    "skip": {"skip": torch.tensor([0, 3, 3, 5, 1])},
-    "key_bias": {"key_bias": random_rows(1, KEYS, seed=9)[0]},
+ALL, SOME, NONE = 2**28, 300, 0  # of the tiles of 4 x 4 doubles, 128 bytes each, 300 bytes keep two
+ONE_ID = torch.zeros_like(QUERY_IDS)
+SYMMETRIC = {
+    "none": PairMask(),
+    "rows": PairMask(queries=SOME_QUERIES, keys=SOME_QUERIES),
+    "ids": PairMask(query_ids=QUERY_IDS, key_ids=QUERY_IDS),
+    "rows and ids": PairMask(queries=SOME_QUERIES, keys=SOME_QUERIES, query_ids=QUERY_IDS, key_ids=QUERY_IDS),
+    "one id": PairMask(query_ids=ONE_ID, key_ids=ONE_ID),
 }
-OPTIONS["all"] = OPTIONS["candidates"] | OPTIONS["skip"] | OPTIONS["key_bias"]
-with_options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+
+under_every_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
+under_symmetric_masks = pytest.mark.parametrize("mask", SYMMETRIC.values(), ids=SYMMETRIC.keys())
+keeping = pytest.mark.parametrize("keep_bytes", [ALL, SOME, NONE], ids=["keep all", "keep some", "keep none"])
+# At the second no exponential fits, so that every sum has its own maximum.
+at_scales = pytest.mark.parametrize("scale", [3.0, 3000.0], ids=["bounded", "unbounded"])
 
 
-def loop(
-    queries: Tensor,
-    keys: Tensor,
-    scale: Tensor,
-    candidates: Tensor | None = None,
-    skip: Tensor | None = None,
-    key_bias: Tensor | None = None,
-) -> Tensor:
-    """The definition, one key at a time."""
-    values = []
-    for i, query in enumerate(queries):
-        terms = []
-        for j, key in enumerate(keys):
-            if (candidates is None or candidates[j]) and (skip is None or skip[i] != j):
-                terms.append(torch.exp(scale * query.dot(key) + (0 if key_bias is None else key_bias[j])))
-        values.append(torch.stack(terms).sum().log())
-    return torch.stack(values)
+def arguments(scale: float = 3.0) -> tuple[Tensor, Tensor, Tensor]:
+    return unit_rows(QUERIES, 4).requires_grad_(), unit_rows(KEYS, 4, seed=1).requires_grad_(), double(scale)
 
 
-def arguments() -> tuple[Tensor, Tensor, Tensor]:
-    return unit_rows(QUERIES, 4).requires_grad_(), unit_rows(KEYS, 4, seed=1).requires_grad_(), double(3.0)
+def grads(value: Tensor, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(value, inputs, allow_unused=True, materialize_grads=True)
 
 
-@with_options
-@pytest.mark.parametrize("chunk_size", [None, *range(1, QUERIES + 4)])
-def test_value_and_gradient_match_a_loop_whatever_the_chunk(options: dict[str, Tensor], chunk_size: int | None):
+@under_every_mask
+@keeping
+@at_scales
+def test_one_direction_matches_all_logits(mask: PairMask, keep_bytes: int, scale: float, tile: int):
+    inputs = arguments(scale)
+    actual = log_partition(*inputs, mask=mask, keep_bytes=keep_bytes)
+    expected, _ = dense_log_partitions(*inputs, mask)
+    close(actual, expected)
+    close(grads(weighted([actual]), inputs), grads(weighted([expected]), inputs))
+
+
+@under_every_mask
+@keeping
+@at_scales
+def test_both_directions_match_all_logits(mask: PairMask, keep_bytes: int, scale: float, tile: int):
+    inputs = arguments(scale)
+    actual = log_partitions(*inputs, mask=mask, keep_bytes=keep_bytes)
+    expected = dense_log_partitions(*inputs, mask)
+    close(actual, expected)
+    close(grads(weighted(actual), inputs), grads(weighted(expected), inputs))
+
+
+@under_symmetric_masks
+@keeping
+@at_scales
+def test_rows_among_themselves_match_all_logits(mask: PairMask, keep_bytes: int, scale: float, tile: int):
+    x, _, scale = arguments(scale)
+    actual = self_log_partition(x, scale, mask=mask, keep_bytes=keep_bytes)
+    expected, _ = dense_log_partitions(x, x, scale, replace(mask, skip=torch.arange(QUERIES)))
+    close(actual, expected)
+    close(grads(weighted([actual]), (x, scale)), grads(weighted([expected]), (x, scale)))
+
+
+@keeping
+@at_scales
+def test_rows_among_themselves_cost_half_but_mean_the_same(keep_bytes: int, scale: float, tile: int):
+    x, _, scale = arguments(scale)
+    actual = self_log_partition(x, scale, keep_bytes=keep_bytes)
+    expected = log_partition(x, x, scale, mask=PairMask(skip=torch.arange(QUERIES)))
+    close(actual, expected)
+    close(grads(weighted([actual]), (x, scale)), grads(weighted([expected]), (x, scale)))
+
+
+@under_every_mask
+@pytest.mark.parametrize("hardness", [-1.0, 2.0, 2000.0])
+def test_hardness_weights_keys_but_gets_no_gradient(mask: PairMask, hardness: float, tile: int):
     inputs = arguments()
-    weights = torch.arange(1.0, QUERIES + 1, dtype=torch.float64)
-    actual, expected = log_partition(*inputs, **options, chunk_size=chunk_size), loop(*inputs, **options)
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(
-        torch.autograd.grad(weights @ actual, inputs),
-        torch.autograd.grad(weights @ expected, inputs),
-        rtol=0,
-        atol=1e-12,
-    )
+    actual = log_partition(*inputs, mask=mask, hardness=hardness, keep_bytes=SOME)
+    expected, _ = dense_log_partitions(*inputs, mask, hardness)
+    close(actual, expected)
+    close(grads(weighted([actual]), inputs), grads(weighted([expected]), inputs))
 
 
-def test_the_bias_of_a_key_gets_its_gradient():
-    queries, keys, scale = arguments()
-    bias = random_rows(1, KEYS, seed=9)[0].requires_grad_()
-    skip = OPTIONS["skip"]["skip"]
-    assert gradcheck(
-        lambda *inputs: log_partition(*inputs[:3], key_bias=inputs[3], skip=skip, chunk_size=2),
-        (queries, keys, scale, bias),
-    )
+@pytest.mark.parametrize("direction", [0, 1])
+@at_scales
+def test_one_of_both_directions_may_be_used_alone(direction: int, scale: float, small_tiles: int):
+    inputs = arguments(scale)
+    actual, expected = log_partitions(*inputs)[direction], dense_log_partitions(*inputs)[direction]
+    close(grads(weighted([actual]), inputs), grads(weighted([expected]), inputs))
 
 
-def test_a_scale_may_be_a_plain_number():
-    queries, keys, scale = arguments()
-    torch.testing.assert_close(log_partition(queries, keys, 3.0), log_partition(queries, keys, scale))
+@pytest.mark.parametrize("wanted", [0, 1, 2], ids=["queries", "keys", "scale"])
+@keeping
+def test_one_input_alone_may_want_a_gradient(wanted: int, keep_bytes: int, small_tiles: int):
+    inputs = [z.requires_grad_(place == wanted) for place, z in enumerate(z.detach() for z in arguments())]
+    actual = log_partitions(*inputs, keep_bytes=keep_bytes)
+    (ours,) = torch.autograd.grad(weighted(actual), inputs[wanted])
+    (theirs,) = torch.autograd.grad(weighted(dense_log_partitions(*inputs)), inputs[wanted])
+    close(ours, theirs)
 
 
-@pytest.mark.parametrize("chunk_size", [None, 2])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_query_without_keys_is_very_negative_and_has_no_gradient(dtype: torch.dtype, chunk_size: int | None):
-    inputs = [x.detach().to(dtype).requires_grad_() for x in arguments()]
-    none = torch.zeros(KEYS, dtype=torch.bool)
-    values = log_partition(*inputs, candidates=none, chunk_size=chunk_size)
-    assert values.isfinite().all()
-    assert (values < -1e30).all()
-    for gradient in torch.autograd.grad(values.sum(), inputs):
-        assert gradient.eq(0).all()
-
-
-def test_a_query_that_skips_its_only_key_has_no_gradient():
+@under_every_mask
+def test_gradients_match_finite_differences(mask: PairMask, small_tiles: int):
     inputs = arguments()
-    only = torch.tensor([False, False, True, False, False, False])
-    skip = torch.tensor([2, 2, 0, 1, 2])  # queries 0, 1 and 4 lose the one candidate
-    values = log_partition(*inputs, candidates=only, skip=skip)
-    gradient, _, _ = torch.autograd.grad(values.sum(), inputs)
-    assert values.isfinite().all()
-    assert gradient[[0, 1, 4]].eq(0).all()
-    torch.testing.assert_close(gradient[2], 3.0 * inputs[1][2].detach())
+
+    def value(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+        return weighted(log_partitions(x, y, scale, mask=mask, keep_bytes=SOME))
+
+    assert gradcheck(value, inputs)
+    assert gradcheck(lambda x, scale: weighted([self_log_partition(x, scale)]), (inputs[0], inputs[2]))
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.float64, 1e-9)])
-@pytest.mark.parametrize("scale", [1e-3, 1e3, -1e3])
-def test_large_scales_neither_overflow_nor_underflow(scale: float, dtype: torch.dtype, tolerance: float):
-    queries, keys = unit_rows(5, 4).to(dtype).requires_grad_(), unit_rows(6, 4, seed=1).to(dtype)
-    actual = log_partition(queries, keys, scale)
-    logits = scale * queries.detach().double().numpy() @ keys.double().numpy().T
-    np.testing.assert_allclose(actual.detach().numpy(), logsumexp(logits, axis=1), rtol=0, atol=tolerance)
-    assert torch.autograd.grad(actual.sum(), queries)[0].isfinite().all()
+def test_positives_in_a_mask_change_nothing_in_full_precision():
+    inputs = arguments()
+    plain, told = (log_partitions(*inputs, mask=mask) for mask in (None, PairMask(positives=POSITIVES)))
+    close(told, plain, 0)
+    close(grads(weighted(told), inputs), grads(weighted(plain), inputs), 0)
 
 
-def test_map_rows_hands_out_chunks_in_order_and_passes_missing_rows_on():
-    seen = []
-
-    def fn(x: Tensor, missing: None, y: Tensor) -> Tensor:
-        assert missing is None
-        seen.append(len(x))
-        return x + y
-
-    x, y = torch.arange(7.0), torch.arange(7.0) * 10
-    with torch.no_grad():
-        torch.testing.assert_close(map_rows(fn, x, None, y, chunk_size=3), x + y)
-    assert seen == [3, 3, 1]
-
-
-def test_map_rows_calls_once_where_one_chunk_holds_all_rows():
-    for chunk_size in (None, 7, 100):
-        seen: list[int] = []
-        map_rows(lambda x, seen=seen: seen.append(len(x)) or x, torch.ones(7), chunk_size=chunk_size)
-        assert seen == [7]
-
-
-def test_map_rows_computes_chunks_again_in_the_backward_pass():
-    calls = []
-    x = torch.arange(4.0, requires_grad=True)
-    total = map_rows(lambda x: calls.append(len(x)) or x.square(), x, chunk_size=2).sum()
-    assert calls == [2, 2]
-    total.backward()
-    assert calls == [2, 2, 2, 2]
-    torch.testing.assert_close(x.grad, 2 * x.detach())
-
-
-@pytest.mark.parametrize("chunk_size", [0, -1])
-def test_an_empty_chunk_is_refused(chunk_size: int):
-    with pytest.raises(ValueError, match=rf"^`chunk_size` must be at least 1, but got {chunk_size}\.$"):
-        map_rows(torch.exp, torch.ones(3), chunk_size=chunk_size)
+@keeping
+def test_paired_log_partitions_are_both_and_the_logits_of_pairs(keep_bytes: int, tile: int):
+    x, y, scale = unit_rows(7, 4).requires_grad_(), unit_rows(7, 4, seed=1).requires_grad_(), double(3.0)
+    actual = paired_log_partitions(x, y, scale, keep_bytes=keep_bytes)
+    expected = (*dense_log_partitions(x, y, scale), scale * (x * y).sum(dim=1))
+    close(actual, expected)
+    close(grads(weighted(actual), (x, y, scale)), grads(weighted(expected), (x, y, scale)))
