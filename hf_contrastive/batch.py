@@ -1,11 +1,35 @@
 """What a loss sees: the embeddings of one step, on this process and on all of them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from hf_contrastive.functional import PairMask, log_partition, paired_log_partitions, self_log_partition
+from hf_contrastive.functional.tiles import KEEP_BYTES, Plan, count_masked
+from hf_contrastive.sharded import (
+    Gather,
+    Shard,
+    gather_with_gradient,
+    sharded_log_partitions,
+    sharded_self_log_partition,
+)
+
+
+class QueuedRows(NamedTuple):
+    """Embeddings of past steps.
+
+    Args:
+        embeds: Unit-norm embeddings of one modality, without a graph.
+        ids: What each row shows, where that is known.
+    """
+
+    embeds: Float[Tensor, "n d"]
+    ids: Int[Tensor, "n"] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +47,12 @@ class ContrastiveBatch:
         present: Which rows of the world have each modality. Absent rows hold zeros and must not matter.
         logit_scale: Inverse temperature, already exponentiated.
         logit_bias: Additive bias of the logits, for sigmoid losses.
+        ids: What each row of the world shows. Rows of one id are false negatives of each other, or positives to losses
+            that take several. By default every row is its own.
+        margin: Cosine above that of a row's own pair from which another pair counts as a false negative. By default none.
+        queue: Embeddings of past steps, by modality, which are further negatives to sums over the other modality.
         rank: Index of this process; its rows start at `rank * b` of the world.
+        gather: Stacks rows of all processes, without a graph. By default there is one process.
         progress: Fraction of all training steps that are done, for weights that change; 1 where nothing is trained.
     """
 
@@ -32,8 +61,19 @@ class ContrastiveBatch:
     present: dict[str, Bool[Tensor, "B"]]
     logit_scale: Float[Tensor, ""]
     logit_bias: Float[Tensor, ""] | None = None
+    ids: Int[Tensor, "B"] | None = None
+    margin: float | None = None
+    queue: Mapping[str, QueuedRows] = field(default_factory=dict)
     rank: int = 0
+    gather: Gather | None = None
     progress: float = 1.0
+
+    def __post_init__(self) -> None:
+        size = len(next(iter(self.world.values())))
+        if self.ids is not None and self.ids.shape != (size,):
+            raise ValueError(
+                f"`ids` must have one entry for each of {size} rows, but got shape {list(self.ids.shape)}."
+            )
 
     @classmethod
     def whole(
@@ -42,13 +82,16 @@ class ContrastiveBatch:
         logit_scale: Float[Tensor, ""],
         logit_bias: Float[Tensor, ""] | None = None,
         present: dict[str, Bool[Tensor, "B"]] | None = None,
+        ids: Int[Tensor, "B"] | None = None,
     ) -> "ContrastiveBatch":
         """The batch of a single process that holds all rows. Without `present`, every row has every modality."""
         if present is None:
             present = {m: torch.ones(len(x), dtype=torch.bool, device=x.device) for m, x in embeds.items()}
         # `where` and not a product: an absent row may hold anything, NaN included.
         embeds = {m: torch.where(present[m].unsqueeze(1), x, torch.zeros_like(x)) for m, x in embeds.items()}
-        return cls(local=embeds, world=embeds, present=present, logit_scale=logit_scale, logit_bias=logit_bias)
+        return cls(
+            local=embeds, world=embeds, present=present, logit_scale=logit_scale, logit_bias=logit_bias, ids=ids
+        )
 
     @property
     def modalities(self) -> list[str]:
@@ -68,22 +111,189 @@ class ContrastiveBatch:
             raise ValueError(f"`{argument}` must be one of the modalities {self.modalities}, but got {name!r}.")
 
     @property
+    def rows(self) -> slice:
+        """Rows of the world that are this process's."""
+        b = len(next(iter(self.local.values())))
+        return slice(self.rank * b, (self.rank + 1) * b)
+
+    @property
     def positives(self) -> Int[Tensor, "b"]:
         """Row of the world that each local row is."""
-        b = len(next(iter(self.local.values())))
-        return torch.arange(b, device=self.logit_scale.device) + self.rank * b
+        return torch.arange(self.rows.start, self.rows.stop, device=self.logit_scale.device)
 
     def complete(self, *modalities: str) -> Bool[Tensor, "B"]:
         """Rows of the world that have every given modality."""
         return torch.stack([self.present[m] for m in modalities]).all(dim=0)
 
-    def mean(self, values: Float[Tensor, "b"], *modalities: str) -> Float[Tensor, ""]:
-        """Share of this process in the mean of `values` over all rows of the world that have every given modality.
+    # ---- Means ----
 
-        Averaging the shares over processes, as DDP does with their gradients, gives that mean. It is zero where no row
-        is complete.
+    def weights(self, *modalities: str) -> Float[Tensor, "b"]:
+        """What each local row counts in the mean over all rows of the world that have every given modality.
+
+        Weighted sums are this process's share: averaged over processes, as DDP does with gradients, they give that
+        mean. All are zero where no row is complete.
         """
         complete = self.complete(*modalities)
-        mine = complete[self.positives]
+        mine = complete[self.rows].to(self.logit_scale.dtype)
         num_processes = len(complete) / len(mine)
-        return values[mine].sum() * num_processes / complete.sum().clamp(min=1)
+        # In the precision of the rows: a quotient of integers would be in single.
+        return mine * (num_processes / complete.sum().clamp(min=1).to(mine.dtype))
+
+    def mean(self, values: Float[Tensor, "b"], *modalities: str) -> Float[Tensor, ""]:
+        """Share of this process in the mean of `values` over the rows that have every given modality, see [`weights`]."""
+        # `where` and not a product alone: a row that does not count may have any value.
+        weights = self.weights(*modalities)
+        return torch.where(weights > 0, values, torch.zeros_like(values)).mul(weights.to(values.dtype)).sum()
+
+    def count_false_negatives(self, first: str, second: str) -> int:
+        """How many pairs of a local row of `first` and a row of `second` `ids` and `margin` leave out of sums."""
+        left_out = self.mask(first, second)
+        rest = PairMask(queries=left_out.queries, keys=left_out.keys)
+        x, y = self.local[first], self.world[second]
+        return count_masked(x, y, left_out) - count_masked(x, y, rest)
+
+    def gather_values(self, values: Float[Tensor, "b *rest"]) -> Float[Tensor, "B *rest"]:
+        """Values of all processes in rank order, with gradients, for terms that are no mean over rows.
+
+        A term made of the result alone, so the same on every process, is its own share. The backward pass is a
+        collective. Gather sums of local rows as one more row, `values.unsqueeze(0)`.
+        """
+        return values if self.gather is None else gather_with_gradient(values, self.gather, self.rank)
+
+    # ---- Sums over the world ----
+
+    def mask(
+        self, query: str, *others: str, without_positives: bool = False, false_negatives: bool = False
+    ) -> PairMask:
+        """Pairs of a local row of `query` and a row of the world that a sum takes.
+
+        Args:
+            query: Modality of the queries.
+            others: Further modalities that a row must have to take part; the first is that of the keys.
+            without_positives: Whether each row's own partner is left out.
+            false_negatives: Whether pairs that `ids` or `margin` declare alike stay in the sum.
+        """
+        complete = self.complete(query, *others)
+        keys = None if bool(complete.all()) else complete
+        ids = None if false_negatives else self.ids
+        # With one process, queries and keys are told by the same tensors, which marks the mask as symmetric.
+        queries, query_ids = (z if z is None or self.gather is None else z[self.rows] for z in (keys, ids))
+        ceiling = None
+        if self.margin is not None and others and not false_negatives:
+            ceiling = (self.local[query] * self.local[others[0]]).sum(dim=1).detach() + self.margin
+        return PairMask(
+            queries=queries,
+            keys=keys,
+            skip=self.positives if without_positives else None,
+            query_ids=query_ids,
+            key_ids=ids,
+            ceiling=ceiling,
+            positives=self.positives,
+        )
+
+    def log_partitions(
+        self,
+        first: str,
+        second: str,
+        *,
+        scale: Float[Tensor, ""] | float | None = None,
+        without_positives: bool = False,
+        false_negatives: bool = False,
+        keep_bytes: int = KEEP_BYTES,
+    ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+        """Log partitions of local rows of `first` among the world's `second`, and of `second` among `first`.
+
+        See [`hf_contrastive.functional.log_partitions`]. Gradients are those of the world's sums. With several
+        processes, both passes exchange vectors, so all must call it and run its backward pass. Arguments as in
+        [`mask`], and:
+
+        Args:
+            first: One modality.
+            second: Another.
+            scale: Inverse temperature. By default the model's.
+            without_positives: See [`mask`].
+            false_negatives: See [`mask`].
+            keep_bytes: Logits to keep for the backward pass.
+        """
+        options = {"without_positives": without_positives, "false_negatives": false_negatives}
+        masks = self.mask(first, second, **options), self.mask(second, first, **options)
+        rows, columns, _ = self._sums(first, second, self._scale(scale), masks, keep_bytes)
+        return rows, columns
+
+    def paired_log_partitions(
+        self, first: str, second: str, *, keep_bytes: int = KEEP_BYTES
+    ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"], Float[Tensor, "b"]]:
+        """[`log_partitions`] and [`positive_logits`] at once, in less memory."""
+        masks = self.mask(first, second), self.mask(second, first)
+        return self._sums(first, second, self.logit_scale, masks, keep_bytes)
+
+    def _sums(
+        self, first: str, second: str, scale: Tensor, masks: tuple[PairMask, PairMask], keep_bytes: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x, y, world_x, world_y = self.local[first], self.local[second], self.world[first], self.world[second]
+        if masks[0].ceiling is not None:
+            # What is too near to one row of a pair may not be to the other, so each direction has pairs of its own.
+            rows = log_partition(x, world_y, scale, mask=masks[0], keep_bytes=keep_bytes)
+            columns = log_partition(y, world_x, scale, mask=masks[1], keep_bytes=keep_bytes)
+            paired = self.positive_logits(first, second)
+        elif self.gather is None:
+            rows, columns, paired = paired_log_partitions(x, y, scale, mask=masks[0], keep_bytes=keep_bytes)
+        else:
+            plan, shard = Plan(mask=masks[0], keep_bytes=keep_bytes), Shard(self.gather, self.rows)
+            rows, columns, paired = sharded_log_partitions(x, y, world_x, world_y, scale, shard, plan)
+        return (
+            self._with_queue(rows, x, second, scale, masks[0], keep_bytes),
+            self._with_queue(columns, y, first, scale, masks[1], keep_bytes),
+            paired,
+        )
+
+    def self_log_partition(
+        self,
+        modality: str,
+        *others: str,
+        scale: Float[Tensor, ""] | float | None = None,
+        false_negatives: bool = False,
+        keep_bytes: int = KEEP_BYTES,
+    ) -> Float[Tensor, "b"]:
+        """Log partition of each local row of `modality` among the world's other rows of it.
+
+        Args:
+            modality: The modality whose rows are compared.
+            others: Further modalities that a row must have to take part.
+            scale: Inverse temperature. By default the model's.
+            false_negatives: Whether pairs that `ids` declare alike stay in the sum. A margin does not apply.
+            keep_bytes: Logits to keep for the backward pass.
+        """
+        scale, x = self._scale(scale), self.local[modality]
+        mask = self.mask(modality, *others, without_positives=self.gather is not None, false_negatives=false_negatives)
+        mask = replace(mask, ceiling=None, positives=None)
+        if self.gather is None:
+            return self_log_partition(x, scale, mask=mask, keep_bytes=keep_bytes)
+        plan = Plan(mask=mask, keep_bytes=keep_bytes)
+        return sharded_self_log_partition(x, self.world[modality], scale, Shard(self.gather, self.rows), plan)
+
+    def positive_logits(self, first: str, second: str) -> Float[Tensor, "b"]:
+        """Logit of each local row of `first` with its own partner in `second`."""
+        return self.logit_scale * (self.local[first] * self.local[second]).sum(dim=1)
+
+    def _with_queue(
+        self,
+        rows: Float[Tensor, "b"],
+        queries: Float[Tensor, "b d"],
+        key: str,
+        scale: Tensor,
+        mask: PairMask,
+        keep_bytes: int,
+    ) -> Float[Tensor, "b"]:
+        """Log partitions of local rows with the queued rows of modality `key` added."""
+        if key not in self.queue:
+            return rows
+        queued, ids = self.queue[key]
+        if ids is None or mask.query_ids is None:
+            mask = PairMask(ceiling=mask.ceiling)
+        else:
+            mask = PairMask(ceiling=mask.ceiling, query_ids=mask.query_ids, key_ids=ids)
+        return torch.logaddexp(rows, log_partition(queries, queued, scale, mask=mask, keep_bytes=keep_bytes))
+
+    def _scale(self, scale: Float[Tensor, ""] | float | None) -> Float[Tensor, ""]:
+        return self.logit_scale if scale is None else torch.as_tensor(scale).to(self.logit_scale)

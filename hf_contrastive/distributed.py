@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
@@ -43,15 +43,20 @@ def all_gather_rows(x: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "B *rest"]:
     return _AllGatherRows.apply(x)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
+def gather_rows(x: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "B *rest"]:
+    """Stack the rows of every process in rank order, without a graph. All must bring the same shape."""
+    gathered = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
+    dist.all_gather(gathered, x.detach().contiguous())
+    return torch.cat(gathered)
+
+
 class _AllGatherRows(torch.autograd.Function):
     # Written with the collectives that every torch release and backend has: torch 2.13 deprecates the differentiable
     # ones of torch.distributed.nn and renames those of torch.distributed.
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        gathered = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
-        dist.all_gather(gathered, x.contiguous())
-        return torch.cat(gathered)
+        return gather_rows(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
@@ -62,7 +67,10 @@ class _AllGatherRows(torch.autograd.Function):
 
 
 def gather_batch(
-    output: EncoderOutput, present: dict[str, Bool[Tensor, "b"]] | None = None, *, progress: float = 1.0
+    output: EncoderOutput,
+    present: dict[str, Bool[Tensor, "b"]] | None = None,
+    ids: Int[Tensor, "b"] | None = None,
+    **fields: Any,
 ) -> ContrastiveBatch:
     """Turn what the model computed on this process into what the loss sees.
 
@@ -71,7 +79,8 @@ def gather_batch(
     Args:
         output: What the model computed.
         present: Rows that have each modality. By default all rows have all of them.
-        progress: Fraction of all training steps that are done, which the batch carries.
+        ids: What each row shows, on every process or on none. By default every row is its own.
+        fields: Further fields of the batch.
 
     Raises:
         ValueError: A present embedding is not finite. Every process raises, naming the row of the world's batch.
@@ -95,5 +104,7 @@ def gather_batch(
         logit_scale=output.logit_scale,
         logit_bias=output.logit_bias,
         rank=rank(),
-        progress=progress,
+        gather=gather_rows if world_size() > 1 else None,
+        ids=None if ids is None else all_gather_rows(ids),
+        **fields,
     )

@@ -1,20 +1,29 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.distributed import gather_rows
 from hf_contrastive.testing import batch_of, random_output
 
 
 THREE = ("text", "audio", "image")
 
 
-def part(rank: int, present: dict[str, Tensor]) -> ContrastiveBatch:
+def part(rank: int, present: dict[str, Tensor], **fields: Any) -> ContrastiveBatch:
     """What one of two processes with four rows each sees."""
     output = random_output()
     local = {m: x[4 * rank : 4 * rank + 4] for m, x in output.embeds.items()}
     return ContrastiveBatch(
-        local=local, world=dict(output.embeds), present=present, logit_scale=output.logit_scale, rank=rank
+        local=local,
+        world=dict(output.embeds),
+        present=present,
+        logit_scale=output.logit_scale,
+        rank=rank,
+        gather=gather_rows,
+        **fields,
     )
 
 
@@ -97,3 +106,16 @@ def test_values_of_incomplete_rows_do_not_matter():
     values = torch.ones(8, dtype=torch.float64)
     values[[0, 5]] = float("nan")
     assert batch_of(random_output(), present_except({"text": [0, 5]})).mean(values, "image", "text").item() == 1
+
+
+@pytest.mark.parametrize("missing", [[], [0], [0, 5, 6], list(range(8))])
+def test_weights_are_exact_shares_of_the_complete_rows(missing: list[int]):
+    present = present_except({"text": missing})
+    complete = 8 - len(missing)
+    for first in (0, 4):
+        expected = [0.0 if i in missing else 2 / complete for i in range(first, first + 4)]
+        weights = part(first // 4, present).weights("image", "text")
+        assert weights.dtype == torch.float64
+        assert weights.tolist() == pytest.approx(expected, abs=1e-16)
+    alone = batch_of(random_output(), present).weights("image", "text")
+    assert alone.sum().item() == pytest.approx(1 if complete else 0, abs=1e-15)

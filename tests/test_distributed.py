@@ -24,6 +24,8 @@ def test_the_batch_of_one_process_holds_its_rows_in_alphabetical_order():
         assert batch.present[m].all()
     assert batch.logit_scale is output.logit_scale
     assert batch.logit_bias is output.logit_bias
+    assert batch.ids is None
+    assert batch.gather is None
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -99,8 +101,11 @@ def check_the_batch_of_two_processes() -> None:
     present = {m: torch.ones(8, dtype=torch.bool) for m in output.embeds}
     present["text"][[0, 5, 6]] = False
     mine = slice(rank() * 4, rank() * 4 + 4)
-    batch = gather_batch(share_of(output), {m: x[mine] for m, x in present.items()})
+    ids = torch.arange(8) // 3
+    batch = gather_batch(share_of(output), {m: x[mine] for m, x in present.items()}, ids[mine], margin=0.3)
     assert batch.rank == rank()
+    assert batch.ids.equal(ids)
+    assert (batch.margin, batch.progress) == (0.3, 1.0)
     assert batch.positives.tolist() == list(range(8))[mine]
     for m, x in output.embeds.items():
         assert batch.present[m].equal(present[m])

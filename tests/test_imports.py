@@ -64,7 +64,9 @@ def units_imported_by(name: str) -> set[str]:
     ("name", "allowed"),
     [
         ("functional", set()),
-        ("batch", {"functional"}),
+        ("sharded", {"functional"}),
+        ("batch", {"functional", "sharded"}),
+        ("queue", {"batch"}),
         ("encoder", set()),
         ("losses", {"functional", "batch"}),
         ("distributed", {"functional", "batch", "encoder"}),
@@ -72,6 +74,8 @@ def units_imported_by(name: str) -> set[str]:
         ("metrics", {"functional"}),
         ("models", {"encoder", "temperature"}),
         ("data", set()),
+        ("step", {"batch", "data", "distributed", "encoder"}),
+        ("measure", {"batch", "encoder", "losses", "metrics"}),
     ],
 )
 def test_a_module_imports_from_lower_floors_only(name: str, allowed: set[str]):
