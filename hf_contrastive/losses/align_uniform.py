@@ -50,4 +50,4 @@ def pair_alignment(batch: ContrastiveBatch, first: str, second: str, *, alpha: f
 def modality_uniformity(batch: ContrastiveBatch, modality: str, *, t: float) -> Float[Tensor, ""]:
     """Uniformity of the world's rows that have `modality`; zero where fewer than two have."""
     x = batch.world[modality][batch.present[modality]]
-    return uniformity(x, t=t, normalize=False, chunk_size=None) if len(x) > 1 else batch.world[modality].sum() * 0
+    return uniformity(x, t=t, normalize=False) if len(x) > 1 else batch.world[modality].sum() * 0

@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
-from hf_contrastive.losses.info_nce import direction
+from hf_contrastive.functional.tiles import KEEP_BYTES
+from hf_contrastive.losses.info_nce import directions
 from hf_contrastive.losses.registry import register_loss
 
 
@@ -19,13 +20,16 @@ class CLIP:
     all pairs.
 
     Args:
-        chunk_size: Rows of logits held in memory at a time. By default all.
+        keep_bytes: Logits to keep for the backward pass; the others are computed again there.
     """
 
-    chunk_size: int | None = None
+    keep_bytes: int = KEEP_BYTES
 
     def __call__(self, batch: ContrastiveBatch) -> dict[str, Float[Tensor, ""]]:
-        ways = [pair for first, second in batch.pairs() for pair in ((first, second), (second, first))]
-        return {
-            f"clip_{query}_to_{key}": direction(batch, query, key, self.chunk_size) / len(ways) for query, key in ways
-        }
+        terms = {}
+        pairs = batch.pairs()
+        for first, second in pairs:
+            forward, backward = directions(batch, first, second, keep_bytes=self.keep_bytes)
+            terms[f"clip_{first}_to_{second}"] = forward / (2 * len(pairs))
+            terms[f"clip_{second}_to_{first}"] = backward / (2 * len(pairs))
+        return terms

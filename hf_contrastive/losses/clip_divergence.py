@@ -1,6 +1,6 @@
 """The family that leads from CLIP to its decoupled form."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.functional import log_density_ratio
-from hf_contrastive.losses.info_nce import direction
+from hf_contrastive.functional.tiles import KEEP_BYTES
 from hf_contrastive.losses.registry import register_loss
 from hf_contrastive.losses.schedule import Schedule, Weight, as_schedule
 
@@ -36,11 +36,11 @@ class CLIPDivergence:
         weight: Weight $\lambda$ of the divergence, a number or a [`Schedule`]; 0 is CLIP, 1 the decoupled objective. By
             default it rises from 0 to 0.25 in the second half of training: CLIP learns to retrieve, then the gap closes.
             A constant weight closes the gap too, but costs retrieval: recipes/README.md.
-        chunk_size: Rows of logits held in memory at a time. By default all.
+        keep_bytes: Logits to keep for the backward pass; the others are computed again there.
     """
 
     weight: Weight = CLOSING
-    chunk_size: int | None = None
+    keep_bytes: int = KEEP_BYTES
 
     def __post_init__(self) -> None:
         schedule = as_schedule(self.weight, "weight")
@@ -48,21 +48,21 @@ class CLIPDivergence:
             raise ValueError(f"`weight` leads from CLIP at 0 to the decoupled objective at 1, but got {self.weight}.")
 
     def __call__(self, batch: ContrastiveBatch) -> dict[str, Float[Tensor, ""]]:
-        ways = [way for first, second in batch.pairs() for way in ((first, second), (second, first))]
-        clip = torch.stack([direction(batch, *way, self.chunk_size) for way in ways]).mean()
-        divergence = torch.stack([self._ratio(batch, *way) for way in ways]).mean()
-        return {"clip": clip, "divergence": as_schedule(self.weight, "weight").at(batch.progress) * divergence}
+        clip, divergence = zip(*(self._pair(batch, *pair) for pair in batch.pairs()), strict=True)
+        weight = as_schedule(self.weight, "weight").at(batch.progress)
+        return {"clip": torch.stack(clip).mean(), "divergence": weight * torch.stack(divergence).mean()}
 
-    def _ratio(self, batch: ContrastiveBatch, own: str, other: str) -> Float[Tensor, ""]:
-        both = batch.complete(own, other)
-        rows = log_density_ratio(
-            batch.local[own],
-            batch.world[own],
-            batch.world[other],
-            batch.positives,
-            batch.logit_scale,
-            own_candidates=both,
-            other_candidates=both,
-            chunk_size=self.chunk_size,
-        )
-        return batch.mean(rows, own, other)
+    def _pair(self, batch: ContrastiveBatch, first: str, second: str) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """CLIP and the divergence of two modalities, which share the sums over the other modality."""
+        # A density is of a modality as it is: false negatives belong to it and rows of past steps do not.
+        plain = replace(batch, ids=None, margin=None, queue={})
+        *across, positive = plain.paired_log_partitions(first, second, keep_bytes=self.keep_bytes)
+        is_plain = batch.ids is None and batch.margin is None and not batch.queue
+        outside = across if is_plain else batch.log_partitions(first, second, keep_bytes=self.keep_bytes)
+        inside = [
+            plain.self_log_partition(*pair, keep_bytes=self.keep_bytes) for pair in ((first, second), (second, first))
+        ]
+        clip = (outside[0] + outside[1]) / 2 - positive
+        n = batch.complete(first, second).sum()
+        ratios = [log_density_ratio(own, other, n, n) for own, other in zip(inside, across, strict=True)]
+        return batch.mean(clip, first, second), batch.mean((ratios[0] + ratios[1]) / 2, first, second)

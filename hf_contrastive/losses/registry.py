@@ -39,11 +39,11 @@ LossClass = TypeVar("LossClass", bound=type)
 
 @dataclass(frozen=True)
 class LossInfo:
-    """A registered loss: its name, its class, and the paper it comes from (a number on huggingface.co/papers)."""
+    """A registered loss: its name, its class, and the paper it comes from, if any (a number on huggingface.co/papers)."""
 
     name: str
     cls: type
-    paper: str
+    paper: str | None
 
     @property
     def summary(self) -> str:
@@ -59,7 +59,7 @@ class LossInfo:
 _LOSSES: dict[str, LossInfo] = {}
 
 
-def register_loss(name: str, *, paper: str) -> Callable[[LossClass], LossClass]:
+def register_loss(name: str, *, paper: str | None = None) -> Callable[[LossClass], LossClass]:
     """Class decorator that makes a frozen dataclass available as the loss `name`.
 
     Other packages register theirs in a module named by an entry point, which is imported at the first look-up:
@@ -71,7 +71,7 @@ def register_loss(name: str, *, paper: str) -> Callable[[LossClass], LossClass]:
 
     Args:
         name: Name in configs.
-        paper: Identifier of the paper on https://huggingface.co/papers.
+        paper: Identifier of the paper on https://huggingface.co/papers, where there is one.
 
     Raises:
         ValueError: The name is taken.
@@ -104,7 +104,7 @@ def get_loss(name: str, **options: Any) -> ContrastiveLoss:
         ValueError: No loss has this name, or it has no such option; the message lists those it has.
 
     >>> get_loss("info_nce", anchor="image")
-    InfoNCE(anchor='image', symmetric=True, chunk_size=None)
+    InfoNCE(anchor='image', symmetric=True, within=False, hard_negatives=(), keep_bytes=268435456)
     """
     losses = {info.name: info for info in list_losses()}
     if name not in losses:
@@ -116,6 +116,26 @@ def get_loss(name: str, **options: Any) -> ContrastiveLoss:
         )
     loss: ContrastiveLoss = info.cls(**options)
     return loss
+
+
+def read_loss(given: ContrastiveLoss | Mapping[str, Any], argument: str) -> ContrastiveLoss:
+    """A loss inside another: itself, or built from the mapping that YAML has for it, `{name: ..., options: {...}}`.
+
+    Args:
+        given: The loss or the mapping.
+        argument: What the caller's user calls it, for messages.
+
+    Raises:
+        ValueError: The mapping has no `name`, or more than name and options; or see [`get_loss`].
+    """
+    if not isinstance(given, Mapping):
+        return given
+    if "name" not in given or set(given) - {"name", "options"}:
+        raise ValueError(
+            f"`{argument}` as a mapping has the `name` of a loss and optionally `options`, but got "
+            f"{', '.join(map(str, given)) or 'nothing'}."
+        )
+    return get_loss(given["name"], **given.get("options", {}))
 
 
 @functools.cache

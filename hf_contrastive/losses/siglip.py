@@ -19,12 +19,7 @@ class SigLIP:
     Zhai et al. 2023, Algorithm 1. With S modalities, the mean over all pairs of modalities. The model must have a
     `logit_bias`; start it near -log(batch size) and the scale near 10, as the paper does, or the first steps only learn
     that most pairs do not match.
-
-    Args:
-        chunk_size: Rows of logits held in memory at a time. By default all.
     """
-
-    chunk_size: int | None = None
 
     def __call__(self, batch: ContrastiveBatch) -> dict[str, Float[Tensor, ""]]:
         if batch.logit_bias is None:
@@ -36,13 +31,12 @@ class SigLIP:
         return {"siglip": torch.stack(pairs).mean()}
 
     def _pair(self, batch: ContrastiveBatch, bias: Tensor, query: str, key: str) -> Float[Tensor, ""]:
-        rows = sigmoid_loss(
+        return sigmoid_loss(
             batch.local[query],
             batch.world[key],
             batch.positives,
             batch.logit_scale,
             bias,
-            candidates=batch.complete(query, key),
-            chunk_size=self.chunk_size,
+            weights=batch.weights(query, key),
+            mask=batch.mask(query, key),
         )
-        return batch.mean(rows, query, key)

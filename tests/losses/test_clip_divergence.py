@@ -1,10 +1,12 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hf_contrastive.batch import QueuedRows
 from hf_contrastive.losses import CLIP, CLIPDivergence, total
 from hf_contrastive.testing import batch_of, random_output
 from tests.losses.dense import Rows, assert_matches, masks, off_diagonal, on_every_batch
@@ -30,9 +32,9 @@ def divergence(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
 
 @on_every_batch
 @pytest.mark.parametrize("weight", [0.0, 0.25, 0.5, 1.0])
-@pytest.mark.parametrize("chunk_size", [None, 3])
+@pytest.mark.parametrize("keep_bytes", [2**28, 0])
 def test_matches_clip_plus_a_weight_times_the_divergence(
-    modalities: tuple[str, ...], missing: dict[str, list[int]], weight: float, chunk_size: int | None
+    modalities: tuple[str, ...], missing: dict[str, list[int]], weight: float, keep_bytes: int
 ):
     def formula(rows: Rows, scale: Tensor, _: Tensor) -> Tensor:
         def value(first: str, second: str) -> Tensor:
@@ -41,7 +43,7 @@ def test_matches_clip_plus_a_weight_times_the_divergence(
 
         return over_pairs(modalities, value)
 
-    assert_matches(CLIPDivergence(weight=weight, chunk_size=chunk_size), formula, modalities, missing)
+    assert_matches(CLIPDivergence(weight=weight, keep_bytes=keep_bytes), formula, modalities, missing)
 
 
 @on_every_batch
@@ -74,3 +76,14 @@ def test_a_weight_outside_the_family_is_refused(weight: float):
 
 def test_both_terms_are_logged():
     assert list(CLIPDivergence()(batch_of(random_output()))) == ["clip", "divergence"]
+
+
+def test_the_divergence_is_of_the_modalities_as_they_are():
+    output = random_output()
+    queue = {m: QueuedRows(x, None) for m, x in random_output(seed=5).embeds.items()}
+    plain = batch_of(output)
+    changed = replace(plain, ids=torch.tensor([0, 0, 1, 2, 3, 4, 5, 6]), margin=0.1, queue=queue)
+    loss = CLIPDivergence(weight=0.5)
+    assert loss(changed)["divergence"].item() == loss(plain)["divergence"].item()
+    assert loss(changed)["clip"].item() == pytest.approx(total(CLIP()(changed)).item(), abs=1e-12)
+    assert loss(changed)["clip"].item() != pytest.approx(loss(plain)["clip"].item(), abs=1e-3)

@@ -2,7 +2,8 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import MISSING as MISSING_VALUE
+from dataclasses import dataclass, fields
 
 import pytest
 import torch
@@ -19,7 +20,12 @@ from hf_contrastive.testing import batch_of, check_loss, check_losses, random_ou
 from tests.losses.dense import MISSING, THREE, TWO, masks
 
 
-LOSSES = list_losses()
+def can_be_built_bare(info: LossInfo) -> bool:
+    return all(f.default is not MISSING_VALUE or f.default_factory is not MISSING_VALUE for f in fields(info.cls))
+
+
+# A loss that needs options is covered with those that its entry in OPTIONS gives it.
+LOSSES = [info for info in list_losses() if can_be_built_bare(info)]
 OPTIONS = [
     ("uni_align", {"anchor": "image", "volume_weight": 1.0}),
     ("uni_align", {"anchor": "centroid", "volume_weight": 1.0}),
@@ -27,12 +33,26 @@ OPTIONS = [
     ("align_uniform", {"alpha": 1.0, "t": 3.0}),
     ("info_nce", {"anchor": "text"}),
     ("info_nce", {"anchor": "image", "symmetric": False}),
+    ("info_nce", {"within": True}),
+    ("dcl", {"within": True}),
+    ("debiased", {"within": True}),
+    ("hard_negative", {"beta": 0.5, "within": True}),
+    ("sup_con", {"within": True}),
+    ("gram_volume", {"anchor": "text"}),
+    ("uni_align", {"anchor": "random", "volume_weight": 1.0}),
+    ("weighted_sum", {"parts": [{"name": "clip"}, {"name": "vicreg", "weight": 0.1}]}),
+    ("matryoshka", {"loss": {"name": "clip"}, "widths": [2, 3]}),
     ("clip_divergence", {"weight": 0.0}),
     ("clip_divergence", {"weight": 0.5}),
-    ("clip_divergence", {"weight": 1.0, "chunk_size": 3}),
-    ("clip", {"chunk_size": 3}),
-    ("siglip", {"chunk_size": 3}),
+    ("clip_divergence", {"weight": 1.0, "keep_bytes": 0}),
+    ("clip", {"keep_bytes": 0}),
+    ("clip", {"keep_bytes": 100}),
 ]
+
+# They compare whole clouds, or one modality with a distribution, and never see which rows match.
+BLIND_TO_PAIRS = {"cauchy_schwarz", "gaussian_kl", "hoelder_divergence", "sliced_gaussian"}
+# Parts of their values are constants to the gradient; their own tests compare with such a reference.
+WITH_CONSTANTS = {"dclw", "gaussian_kl"}
 
 with_two_and_three = pytest.mark.parametrize("modalities", [TWO, THREE], ids=["two", "three"])
 
@@ -42,12 +62,12 @@ def loss(request: pytest.FixtureRequest) -> ContrastiveLoss:
     return get_loss(request.param.name)
 
 
-@pytest.mark.parametrize("info", LOSSES, ids=[info.name for info in LOSSES])
+@pytest.mark.parametrize("info", list_losses(), ids=[info.name for info in list_losses()])
 def test_is_documented(info: LossInfo):
     assert info.summary.endswith(".")
     assert len(info.summary) <= 119
-    assert "Args:" in info.cls.__doc__
-    assert re.fullmatch(r"\d{4}\.\d{4,5}", info.paper)
+    assert ("Args:" in info.cls.__doc__) == bool(info.options)
+    assert info.paper is None or re.fullmatch(r"\d{4}\.\d{4,5}", info.paper)
     assert all(f"{option}: " in info.cls.__doc__ for option in info.options)
 
 
@@ -69,7 +89,13 @@ def test_does_not_depend_on_the_order_of_examples_or_modalities(loss: Contrastiv
 
 
 @with_two_and_three
-def test_prefers_matching_pairs(loss: ContrastiveLoss, modalities: tuple[str, ...]):
+@pytest.mark.parametrize(
+    "info", [info for info in LOSSES if info.name not in BLIND_TO_PAIRS], ids=lambda info: info.name
+)
+def test_prefers_matching_pairs(info: LossInfo, modalities: tuple[str, ...]):
+    if info.name == "symile" and modalities == THREE:
+        pytest.skip("Of three equal vectors the product is the sum of cubes, which has no sign.")
+    loss = get_loss(info.name)
     matching = random_output(modalities=modalities)
     matching = matching._replace(embeds=dict.fromkeys(modalities, matching.embeds["image"]))
     shift = {m: place for place, m in enumerate(modalities)}
@@ -130,7 +156,9 @@ def assert_finite(loss: ContrastiveLoss, output: EncoderOutput, present: dict[st
 
 
 @with_two_and_three
-@pytest.mark.parametrize(("name", "options"), [(info.name, {}) for info in LOSSES] + OPTIONS)
+@pytest.mark.parametrize(
+    ("name", "options"), [(info.name, {}) for info in LOSSES if info.name not in WITH_CONSTANTS] + OPTIONS
+)
 def test_gradients_match_finite_differences(name: str, options: dict[str, object], modalities: tuple[str, ...]):
     output, loss = random_output(num_rows=5, width=3, modalities=modalities), get_loss(name, **options)
 
@@ -166,7 +194,7 @@ class MeanOfLocalRows:
             batch.world["text"],
             batch.positives,
             batch.logit_scale,
-            candidates=batch.complete("image", "text"),
+            mask=batch.mask("image", "text"),
         )
         return {"loss": rows[mine].sum() / mine.sum().clamp(min=1)}
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_contrastive.losses import AlignUniform, UniAlign, total
-from hf_contrastive.testing import batch_of, random_output
+from hf_contrastive.losses.hoelder_divergence import HoelderDivergence
+from hf_contrastive.testing import batch_of, check_losses, random_output
 from tests.losses.dense import (
     MISSING,
     THREE,
@@ -72,17 +74,22 @@ def test_the_centroid_is_that_of_the_embeddings_an_item_has():
 
 
 @on_every_batch
-def test_matches_the_paper_with_volume(modalities: tuple[str, ...], missing: dict[str, list[int]]):
+@pytest.mark.parametrize("volume", ["determinant", "root"])
+def test_matches_the_paper_with_volume(modalities: tuple[str, ...], missing: dict[str, list[int]], volume: str):
     def formula(rows: Rows, scale: Tensor, bias: Tensor) -> Tensor:
         pairs = [rows(first, second) for i, first in enumerate(modalities) for second in modalities[i + 1 :]]
         align = sum(squared(*pair) for pair in pairs) / len(pairs)
         complete = rows(*modalities)
         grams = [torch.stack(item) @ torch.stack(item).T for item in zip(*complete, strict=True)]
-        volume = sum(torch.linalg.det(gram) for gram in grams) / len(grams)
+        values = [torch.linalg.det(gram) for gram in grams]
+        if volume == "root":
+            values = [(value + 1e-6).sqrt() for value in values]
+        mean = sum(values) / len(values)
         centroids = F.normalize(sum(complete), dim=1)
-        return spread(rows, modalities) + 4 * align + 0.3 * (volume + log_mean_potential(centroids))
+        return spread(rows, modalities) + 4 * align + 0.3 * (mean + log_mean_potential(centroids))
 
-    assert_matches(UniAlign(t=2.0, align_weight=4.0, volume_weight=0.3), formula, modalities, missing)
+    loss = UniAlign(t=2.0, align_weight=4.0, volume_weight=0.3, volume=volume)
+    assert_matches(loss, formula, modalities, missing)
 
 
 @pytest.mark.parametrize("missing", [{}, MISSING])
@@ -98,7 +105,7 @@ def test_of_two_modalities_is_align_uniform_with_twice_the_uniformity(missing: d
 def test_an_anchor_that_is_no_modality_is_refused():
     with pytest.raises(
         ValueError,
-        match=r"`anchor` must be 'all', 'centroid' or one of the modalities \['image', 'text'\], but got 'centre'",
+        match=r"`anchor` must be 'all', 'centroid', 'random' or one of the modalities \['image', 'text'\], but got 'ce",
     ):
         UniAlign(anchor="centre")(batch_of(random_output()))
 
@@ -115,3 +122,58 @@ def test_opposite_embeddings_of_an_item_leave_the_centroids_gradient_bounded():
     value = total(UniAlign(anchor="centroid")(batch_of(output._replace(embeds=embeds))))
     for gradient in gradients(value, list(embeds.values())):
         assert gradient.abs().max().item() < 1e3
+
+
+def test_a_random_anchor_is_a_modality_of_each_step_all_of_them_in_turn():
+    batch = batch_of(random_output(modalities=THREE))
+    by_anchor = {UniAlign(anchor=m)(batch)["alignment"].item(): m for m in THREE}
+    drawn = []
+    for step in range(60):
+        now = replace(batch, progress=step / 60)
+        value = UniAlign(anchor="random")(now)["alignment"]
+        assert UniAlign(anchor="random")(now)["alignment"] == value
+        drawn.append(by_anchor[value.item()])
+    assert min(drawn.count(m) for m in THREE) > 10
+    other = [UniAlign(anchor="random", seed=1)(replace(batch, progress=i / 60))["alignment"] for i in range(60)]
+    assert drawn != [by_anchor[value.item()] for value in other]
+
+
+@on_every_batch
+def test_the_hoelder_preset_has_the_weights_of_the_bound(modalities: tuple[str, ...], missing: dict[str, list[int]]):
+    batch, count = batch_of(random_output(modalities=modalities), masks(modalities, missing)), len(modalities)
+    weighted = UniAlign(t=3.0, uniform_weight=1 / count, align_weight=(count - 1) * 3.0)
+    torch.testing.assert_close(UniAlign(t=3.0, preset="hoelder")(batch), weighted(batch), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("modalities", [TWO, THREE])
+def test_the_hoelder_preset_bounds_the_divergence(modalities: tuple[str, ...]):
+    """papers.md 5.3: kernels are at most 1, and a density at a row is at least its partner's share of it."""
+    batch, count = batch_of(random_output(modalities=modalities)), len(modalities)
+    bound = total(UniAlign(t=2.0, preset="hoelder")(batch)) + (count - 1) * math.log(8)
+    assert total(HoelderDivergence(t=2.0)(batch)) <= bound
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"volume": "log"}, r"^`volume` must be 'determinant' or 'root', but got 'log'\.$"),
+        ({"preset": "holder"}, r"^`preset` must be 'hoelder' or None, but got 'holder'\.$"),
+        (
+            {"preset": "hoelder", "align_weight": 3.0},
+            r"sets `uniform_weight` and `align_weight`, but got 1\.0 and 3\.0",
+        ),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        UniAlign(**options)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("num_processes", [2, 4])
+def test_the_further_options_mean_the_same_on_several_processes_as_on_one(num_processes: int):
+    losses = [
+        UniAlign(anchor="random"),
+        UniAlign(preset="hoelder", volume_weight=0.5, volume="root"),
+    ]
+    check_losses(losses, num_processes, tolerance=1e-9)
