@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import TrainerCallback
 
 
@@ -18,6 +18,12 @@ def set_logit_scale(model: nn.Module, *, scale: float | None, learn: bool) -> No
         with torch.no_grad():
             parameter.fill_(math.log(scale))
     parameter.requires_grad_(learn)
+
+
+def scale_and_bias(model: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """The model's inverse temperature and bias (None where it has none), on the CPU and without a graph."""
+    scale, bias = getattr(model, SCALE), getattr(model, BIAS, None)
+    return scale.detach().exp().squeeze().cpu(), None if bias is None else bias.detach().squeeze().cpu()
 
 
 def is_scale_or_bias(name: str) -> bool:

@@ -3,22 +3,31 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedModel, ProgressCallback, Trainer
-from transformers.trainer_utils import EvalLoopOutput, has_length
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, has_length
+from transformers.utils import logging
 
 from hf_contrastive.batch import ContrastiveBatch
-from hf_contrastive.distributed import gather_batch, world_size
+from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total
-from hf_contrastive.metrics import geometry_report, retrieval_report
+from hf_contrastive.measure import describe, measure
 from hf_contrastive.progress import ContrastiveProgress
-from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, set_logit_scale
+from hf_contrastive.queue import MemoryQueue
+from hf_contrastive.step import build_batch, split_inputs
+from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, scale_and_bias, set_logit_scale
 from hf_contrastive.training_args import ContrastiveTrainingArguments
+
+
+logger = logging.get_logger(__name__)
+
+QUEUE_FILE = "memory_queue.safetensors"
 
 
 class ContrastiveTrainer(Trainer):
@@ -78,6 +87,7 @@ class ContrastiveTrainer(Trainer):
         self.add_callback(ClampLogitScale(args.max_logit_scale))
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ContrastiveProgress)
+        self.queue = MemoryQueue(args.queue_size) if args.queue_size else None
         self.modalities: list[str] = []
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
         self._latest: ContrastiveBatch | None = None
@@ -92,11 +102,17 @@ class ContrastiveTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """This process's share of the loss of the world's batch. `num_items_in_batch` counts labels: there are none."""
+        inputs, present, ids = split_inputs(inputs)
         output = self.encode(model, inputs)
-        # In evaluation, `max_steps` may be unknown, and weights have their last values.
+        # Outside of training `max_steps` may be unknown, and weights have their last values.
         progress = self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 1.0
-        batch = gather_batch(output, progress=progress)
+        queue = self.queue.rows() if self.queue is not None and progress >= self.args.queue_start else {}
+        batch = build_batch(
+            output, present, ids, progress=progress, margin=self.args.false_negative_margin, queue=queue
+        )
         terms = self.loss(batch)
+        if self.queue is not None:
+            self.queue.push(batch)
         for name, value in terms.items():
             self._terms[f"loss/{name}"].append(value.detach())
         self._latest = batch
@@ -132,23 +148,50 @@ class ContrastiveTrainer(Trainer):
                 optimizer.add_param_group({**group, "params": apart, "lr": rate})
         return optimizer
 
+    # ---- Checkpoints ----
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.queue is not None and self.is_world_process_zero():
+            folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            # A rotation of checkpoints may have taken this one already.
+            if folder.is_dir():
+                self.queue.save(folder / QUEUE_FILE)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.queue is None:
+            return
+        file = Path(resume_from_checkpoint) / QUEUE_FILE
+        found = int(self._over_processes(torch.tensor(float(file.exists()), device=self.args.device)).sum())
+        if found == world_size():
+            self.queue.load(file, self.args.device)
+        elif found:
+            # Different queues would mean different collectives, and processes that wait for each other for ever.
+            raise ValueError(
+                f"{file} is there on {found} of {world_size()} processes. Resume from a folder that all see."
+            )
+        else:
+            logger.warning(f"The checkpoint has no {QUEUE_FILE}: the queue of past embeddings starts empty.")
+
     # ---- Logs ----
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add loss terms, temperature, geometry and retrieval of the latest global batch to a training log."""
         if "loss" in logs and self._latest is not None:
             for name, values in self._terms.items():
-                share = torch.stack(values).mean()
-                logs[name] = float(self.accelerator.gather(share.reshape(1)).mean())
+                logs[name] = self._over_processes(torch.stack(values).mean()).mean().item()
             self._terms.clear()
-            logs["logit_scale"] = float(self._latest.logit_scale.detach())
-            if self._latest.logit_bias is not None:
-                logs["logit_bias"] = float(self._latest.logit_bias.detach())
-            if self.args.log_geometry:
-                embeds = {m: x.detach() for m, x in self._latest.world.items()}
-                logs |= geometry_report(embeds) | retrieval_report(embeds, ks=(1,), median=False)
+            logs |= describe(self._latest, geometry=self.args.log_geometry)
+            if self._latest.ids is not None or self._latest.margin is not None:
+                count = sum(self._latest.count_false_negatives(*pair) for pair in self._latest.pairs())
+                logs["false_negatives"] = self._over_processes(self._latest.logit_scale.new_tensor(count)).sum().item()
             self._latest = None
         super().log(logs, start_time)
+
+    def _over_processes(self, value: Tensor) -> Tensor:
+        gathered: Tensor = self.accelerator.gather(value.reshape(1))
+        return gathered
 
     # ---- Evaluation ----
 
@@ -160,8 +203,14 @@ class ContrastiveTrainer(Trainer):
         ignore_keys: list[str] | None = None,
     ) -> tuple[None, tuple[Tensor, ...], None]:
         """Embeddings of one batch and nothing else: the loss is computed from all of them at the end."""
+        prepared, present, _ = split_inputs(self._prepare_inputs(inputs))
+        if lacking := sorted(m for m, mask in present.items() if not mask.all()):
+            raise ValueError(
+                f"Some examples of the evaluation set lack their {' or '.join(lacking)}. Loss, geometry and "
+                "retrieval need pairs: keep the complete examples, for instance with `dataset.filter`."
+            )
         with torch.no_grad(), self.compute_loss_context_manager():
-            output = self.encode(model, self._prepare_inputs(inputs))
+            output = self.encode(model, prepared)
         self.modalities = sorted(output.embeds)
         return None, tuple(output.embeds[m] for m in self.modalities), None
 
@@ -184,7 +233,8 @@ class ContrastiveTrainer(Trainer):
             raise ValueError(f"{description} has no examples: the dataset is empty.")
         joined = (torch.cat([torch.from_numpy(x) for x in parts]) for parts in zip(*output.predictions, strict=True))
         embeds = dict(zip(self.modalities, joined, strict=True))
-        metrics = self._measure(embeds)
+        model = self.accelerator.unwrap_model(self.model)
+        metrics = measure(self.loss, EncoderOutput(embeds, *scale_and_bias(model)), pool_size=self.args.eval_pool_size)
         if self.compute_metrics is not None:
             arrays = {m: x.numpy() for m, x in embeds.items()}
             rows = torch.arange(len(next(iter(embeds.values())))).numpy()
@@ -196,27 +246,6 @@ class ContrastiveTrainer(Trainer):
             metrics=known | {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
             num_samples=output.num_samples,
         )
-
-    @torch.no_grad()
-    def _measure(self, embeds: dict[str, Tensor]) -> dict[str, float]:
-        """Loss in pools of equal size, geometry and retrieval of all rows."""
-        model = self.accelerator.unwrap_model(self.model)
-        bias = getattr(model, "logit_bias", None)
-        scale = model.logit_scale.detach().exp().squeeze().to("cpu")
-        bias = None if bias is None else bias.detach().squeeze().to("cpu")
-        num_rows = len(next(iter(embeds.values())))
-        # Parts whose sizes differ by one at most, whatever the batch size or the number of processes.
-        pools = torch.arange(num_rows).tensor_split(max(1, round(num_rows / self.args.eval_pool_size)))
-        terms: dict[str, list[Tensor]] = defaultdict(list)
-        for rows in pools:
-            pool = ContrastiveBatch.whole({m: x[rows] for m, x in embeds.items()}, scale, bias)
-            for name, value in self.loss(pool).items():
-                terms[name].append(value)
-        losses = {f"loss/{name}": float(torch.stack(values).mean()) for name, values in terms.items()}
-        metrics = {"loss": sum(losses.values()), **losses, "logit_scale": float(scale)}
-        if num_rows > 1:
-            metrics |= geometry_report(embeds, separability=num_rows >= 10)
-        return metrics | retrieval_report(embeds)
 
 
 @contextmanager

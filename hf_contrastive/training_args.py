@@ -28,6 +28,15 @@ class ContrastiveTrainingArguments(TrainingArguments):
             Peak learning rate of scale and bias. By default `learning_rate`.
         max_logit_scale (`float`, *optional*, defaults to `100.0`):
             Upper bound of the inverse temperature, enforced after each optimizer step.
+        false_negative_margin (`float`, *optional*):
+            Pairs whose cosine exceeds that of a row's own pair by more than this are taken for false negatives and left
+            out of sums over the other modality. By default none are.
+        queue_size (`int`, *optional*, defaults to 0):
+            Embeddings of past steps to keep as further negatives, per modality. Losses with a softmax over the other
+            modality use them (`clip`, `clip_divergence`, `info_nce`, `dcl`, `debiased`, `hard_negative`, `nt_xent`, and
+            `matryoshka` and `weighted_sum` of these); others have no use for them.
+        queue_start (`float`, *optional*, defaults to 0.1):
+            Fraction of training after which they are used: an encoder that still changes fast makes poor old negatives.
         log_geometry (`bool`, *optional*, defaults to `True`):
             Whether to log geometry and retrieval of the latest global batch with the training loss.
         eval_pool_size (`int`, *optional*, defaults to `1000`):
@@ -50,6 +59,11 @@ class ContrastiveTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "Peak learning rate of scale and bias. By default `learning_rate`."}
     )
     max_logit_scale: float = field(default=100.0, metadata={"help": "Upper bound of the inverse temperature."})
+    false_negative_margin: float | None = field(
+        default=None, metadata={"help": "Cosine above a row's own pair from which another counts as false negative."}
+    )
+    queue_size: int = field(default=0, metadata={"help": "Embeddings of past steps to keep as negatives."})
+    queue_start: float = field(default=0.1, metadata={"help": "Fraction of training after which they are used."})
     log_geometry: bool = field(
         default=True, metadata={"help": "Whether to log geometry and retrieval of the latest batch."}
     )
@@ -70,6 +84,15 @@ class ContrastiveTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"logit_scale must not be above max_logit_scale, but got {self.logit_scale} and {self.max_logit_scale}."
             )
+        if self.false_negative_margin is not None and not 0 <= self.false_negative_margin < float("inf"):
+            raise ValueError(
+                f"false_negative_margin must be finite and not negative, but got {self.false_negative_margin}: below "
+                "zero it would take rows that are farther than the own pair."
+            )
+        if self.queue_size < 0:
+            raise ValueError(f"queue_size must not be negative, but got {self.queue_size}.")
+        if not 0 <= self.queue_start < 1:
+            raise ValueError(f"queue_start is a fraction of training, from 0 to below 1, but got {self.queue_start}.")
         if self.device.type == "cpu":
             # Pinned memory is for copies to an accelerator; PyTorch warns of it at every start without one.
             self.dataloader_pin_memory = False

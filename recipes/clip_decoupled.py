@@ -51,6 +51,10 @@ class RecipeArguments(SmallCLIPSize):
     validation_split: str | None = field(default=None, metadata={"help": "Split for evaluation while training."})
     test_split: str | None = field(default=None, metadata={"help": "Split that the final numbers are from."})
     where: str | None = field(default=None, metadata={"help": "Keep the rows where this boolean column is true."})
+    id_column: str | None = field(
+        default=None,
+        metadata={"help": "Column telling which rows show the same: they are no negatives of each other."},
+    )
     max_test_rows: int | None = field(default=None, metadata={"help": "Size of the test pool at most."})
     model: str | None = field(
         default=None, metadata={"help": "Dual encoder to fine-tune, a Hub id or folder. By default a small new CLIP."}
@@ -80,6 +84,7 @@ def load_recipe_pairs(recipe: RecipeArguments, training: ContrastiveTrainingArgu
             validation_split=recipe.validation_split,
             test_split=recipe.test_split,
             where=recipe.where,
+            id_column=recipe.id_column,
             max_test_rows=recipe.max_test_rows,
             seed=training.seed,
         )

@@ -241,7 +241,7 @@ def test_a_modality_that_the_model_does_not_return_is_refused(clip: CLIPModel, d
 
 
 def test_an_unknown_loss_is_answered_with_the_known_ones(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
-    with pytest.raises(ValueError, match=r"no loss called 'infonce'. Known losses: align_uniform, clip, "):
+    with pytest.raises(ValueError, match=r"no loss called 'infonce'. Known losses: align_uniform, barlow_twins, "):
         make_trainer(clip, dataset, tmp_path, loss="infonce")
 
 
@@ -259,3 +259,70 @@ def test_data_parallel_is_refused(clip: CLIPModel, dataset: Dataset, tmp_path: P
     monkeypatch.setattr(ContrastiveTrainingArguments, "n_gpu", 2)
     with pytest.raises(ValueError, match=r"sees 2 GPUs .* `accelerate launch`"):
         make_trainer(clip, dataset, tmp_path)
+
+
+# ---- False negatives and memory ----
+
+
+def with_ids(rows: int, ids: list[int]) -> Dataset:
+    return make_dataset(rows).add_column("example_ids", ids)
+
+
+def test_rows_that_show_the_same_are_no_negatives_and_are_counted(clip: CLIPModel, tmp_path: Path):
+    trainer = make_trainer(clip, with_ids(8, [0, 0, 0, 1, 1, 2, 3, 4]), tmp_path, max_steps=1)
+    trainer.train()
+    # 3 * 2 + 2 * 1 ordered pairs of different rows with one id.
+    assert trainer.state.log_history[0]["false_negatives"] == 8
+
+
+def test_a_margin_takes_what_is_nearer_than_its_own_pair_for_the_same(
+    clip: CLIPModel, dataset: Dataset, tmp_path: Path
+):
+    counts = []
+    for margin in (0.0, 2.0):
+        trainer = make_trainer(clip, dataset, tmp_path, max_steps=1, false_negative_margin=margin, learning_rate=0.0)
+        trainer.train()
+        counts.append(trainer.state.log_history[0]["false_negatives"])
+    assert 0 < counts[0] < 8 * 7
+    assert counts[1] == 0
+
+
+def test_past_embeddings_are_negatives_once_the_queue_may_start(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
+    seen = []
+
+    def loss(batch: ContrastiveBatch) -> dict[str, Tensor]:
+        seen.append({m: len(rows.embeds) for m, rows in batch.queue.items()})
+        return CLIP()(batch)
+
+    make_trainer(clip, dataset, tmp_path, loss_object=loss, max_steps=4, queue_size=12, queue_start=0.25).train()
+    assert seen == [{}, {"image": 8, "text": 8}, {"image": 12, "text": 12}, {"image": 12, "text": 12}]
+
+
+def test_the_queue_is_saved_and_resumed(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
+    options = {"queue_size": 12, "queue_start": 0.0, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    weights = {name: x.clone() for name, x in clip.state_dict().items()}
+    whole = make_trainer(clip, dataset, tmp_path / "whole", **options)
+    whole.train()
+    clip.load_state_dict(weights)
+    resumed = make_trainer(clip, dataset, tmp_path / "resumed", **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    losses = [
+        [log["loss"] for log in t.state.log_history if log.get("step", 0) > 2 and "loss" in log]
+        for t in (whole, resumed)
+    ]
+    assert losses[0] == losses[1]
+    for m, rows in whole.queue.rows().items():
+        torch.testing.assert_close(resumed.queue.rows()[m], rows, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"false_negative_margin": -0.1}, "false_negative_margin must be finite and not negative"),
+        ({"queue_size": -1}, "queue_size must not be negative"),
+        ({"queue_start": 1.0}, "queue_start is a fraction"),
+    ],
+)
+def test_an_impossible_queue_is_refused(tmp_path: Path, options: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        ContrastiveTrainingArguments(str(tmp_path), use_cpu=True, **options)

@@ -33,6 +33,7 @@ def load_pairs(
     validation_split: str | None = None,
     test_split: str | None = None,
     where: str | None = None,
+    id_column: str | None = None,
     max_test_rows: int | None = None,
     seed: int = 0,
 ) -> PairSplits:
@@ -60,6 +61,8 @@ def load_pairs(
             tenth of the training split (at most 1,000 rows) is held out.
         where (`str`, *optional*):
             Keep only the rows where this boolean column is true.
+        id_column (`str`, *optional*):
+            Column that tells which rows show the same, see [`PairDataset`].
         max_test_rows (`int`, *optional*):
             Keep only so many rows of the validation and test splits, the first ones.
         seed (`int`, *optional*, defaults to `0`):
@@ -94,8 +97,14 @@ def load_pairs(
 
     def pairs(rows: Dataset, split: str, draw: bool) -> PairDataset:
         rows = rows if draw or max_test_rows is None else rows.select(range(min(max_test_rows, len(rows))))
-        label = f"{split} split of the {name}"
-        return PairDataset(rows, image_column=image_column, caption_column=caption_column, draw=draw, name=label)
+        return PairDataset(
+            rows,
+            image_column=image_column,
+            caption_column=caption_column,
+            draw=draw,
+            id_column=id_column,
+            name=f"{split} split of the {name}",
+        )
 
     return PairSplits(
         train=pairs(train, train_split, True),

@@ -28,6 +28,9 @@ class PairDataset(TorchDataset[dict[str, Any]]):
             `sentence` and `sentences` that exists.
         draw (`bool`, *optional*, defaults to `False`):
             Whether to draw one caption of a list at each reading, which is once per epoch. If not, the first is read.
+        id_column (`str`, *optional*):
+            Column that tells what a row shows, integers or strings; rows then have an `"id"`. Rows of one id are no
+            negatives of each other, see [`ContrastiveCollator`].
         name (`str`, *optional*, defaults to `"dataset"`):
             What to call the data in messages.
 
@@ -43,6 +46,7 @@ class PairDataset(TorchDataset[dict[str, Any]]):
         image_column: str = "image",
         caption_column: str | None = None,
         draw: bool = False,
+        id_column: str | None = None,
         name: str = "dataset",
     ) -> None:
         if len(dataset) == 0:
@@ -58,11 +62,14 @@ class PairDataset(TorchDataset[dict[str, Any]]):
             raise ValueError(
                 f"`image_column` and `caption_column` of the {name} must differ, but both are {image_column!r}."
             )
+        if id_column is not None and id_column not in dataset.column_names:
+            raise ValueError(f"The {name} has no `id_column` {id_column!r}. Its columns: {dataset.column_names}.")
         _check_captions(dataset, self.caption_column, name)
-        self.draw = draw
+        self.draw, self.id_column = draw, id_column
         self.name = name
         # Bytes, not pictures: an undecodable image must be reported with its row, which `datasets` does not know.
-        self.dataset = _as_encoded(dataset.select_columns([image_column, self.caption_column]), image_column, name)
+        columns = list(dict.fromkeys([image_column, self.caption_column, *([id_column] if id_column else [])]))
+        self.dataset = _as_encoded(dataset.select_columns(columns), image_column, name)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -74,7 +81,10 @@ class PairDataset(TorchDataset[dict[str, Any]]):
         """Several rows in one read, as PyTorch's data loader asks for them."""
         columns = self.dataset[list(rows)]
         found = zip(rows, columns[self.image_column], columns[self.caption_column], strict=True)
-        return [{"image": self._image(row, image), "text": self._caption(row, text)} for row, image, text in found]
+        examples = [{"image": self._image(row, image), "text": self._caption(row, text)} for row, image, text in found]
+        if self.id_column is not None:
+            examples = [e | {"id": id} for e, id in zip(examples, columns[self.id_column], strict=True)]
+        return examples
 
     @property
     def captions(self) -> list[str]:

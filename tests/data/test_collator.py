@@ -97,3 +97,75 @@ def test_options_of_the_processor_are_passed_on(processor: CLIPProcessor, exampl
     options = {"padding": "max_length", "truncation": True, "max_length": 7}
     batch = ContrastiveCollator(processor=processor, processor_kwargs=options)(examples)
     assert batch["input_ids"].shape == (5, 7)
+
+
+# ---- Rows that show the same, rows that lack something ----
+
+
+@pytest.mark.parametrize("ids", [[3, 1, 3, 0, 2], ["cat", "dog", "cat", "owl", "ant"]], ids=["integers", "strings"])
+def test_ids_are_equal_where_examples_show_the_same(processor: CLIPProcessor, examples: list[Any], ids: list[Any]):
+    examples = [example | {"id": i} for example, i in zip(examples, ids, strict=True)]
+    found = ContrastiveCollator(processor=processor, id_column="id")(examples)["example_ids"]
+    assert found.dtype == torch.int64
+    assert torch.equal(found[:, None] == found, torch.tensor([[a == b for b in ids] for a in ids]))
+
+
+def test_ids_of_strings_are_the_same_in_every_process(processor: CLIPProcessor, examples: list[Any]):
+    # Python's own hash of strings differs between processes, and ids are compared across them.
+    found = ContrastiveCollator(processor=processor, id_column="id")([examples[0] | {"id": "cat"}])["example_ids"]
+    assert found.tolist() == [1843079001574132759]
+
+
+def test_an_id_that_is_no_integer_or_string_is_refused(processor: CLIPProcessor, examples: list[Any]):
+    with pytest.raises(ValueError, match=r"^The ids of examples must be integers or strings, but one is 1\.5\.$"):
+        ContrastiveCollator(processor=processor, id_column="id")([examples[0] | {"id": 1.5}])
+
+
+class ThreeInputs:
+    """A processor of three modalities, as there are for images, texts and sounds."""
+
+    def __call__(self, *, images: list[Any], text: list[str], audio: list[float], **_: Any) -> dict[str, torch.Tensor]:
+        return {
+            "pixel_values": torch.tensor([float(image.size[0]) for image in images]),
+            "input_ids": torch.tensor([len(words) for words in text]),
+            "input_features": torch.tensor(audio),
+        }
+
+
+THREE = {"images": "image", "text": "text", "audio": "sound"}
+
+
+def test_examples_that_lack_one_of_three_get_a_blank_and_a_mark(examples: list[Any]):
+    examples = [example | {"sound": 1.0} for example in examples]
+    examples[1]["text"] = examples[3]["image"] = None
+    inputs = ContrastiveCollator(processor=ThreeInputs(), columns=THREE)(examples)
+    assert inputs["input_ids"][1] == 0
+    assert inputs["present_text"].tolist() == [True, False, True, True, True]
+    assert inputs["present_image"].tolist() == [True, True, True, False, True]
+    # Marks at every step, so that loaders can join the batches of processes.
+    assert inputs["present_audio"].all()
+
+
+def test_an_example_with_one_modality_is_refused_with_its_place(examples: list[Any]):
+    examples = [example | {"sound": 1.0} for example in examples]
+    examples[2]["text"] = examples[2]["image"] = examples[4]["text"] = examples[4]["image"] = None
+    with pytest.raises(ValueError, match=r"^Example 2 of a batch has fewer than two of the columns .*2 such examples"):
+        ContrastiveCollator(processor=ThreeInputs(), columns=THREE)(examples)
+
+
+def test_a_sound_cannot_be_blank(examples: list[Any]):
+    examples = [example | {"sound": None} for example in examples]
+    with pytest.raises(ValueError, match="Examples lack their 'audio', and only images and texts may be missing"):
+        ContrastiveCollator(processor=ThreeInputs(), columns=THREE)(examples)
+
+
+def test_complete_examples_have_no_marks(processor: CLIPProcessor, examples: list[Any]):
+    inputs = ContrastiveCollator(processor=processor)(examples)
+    assert set(inputs) == {"pixel_values", "input_ids", "attention_mask"}
+
+
+def test_a_missing_id_column_is_named(processor: CLIPProcessor, examples: list[Any]):
+    with pytest.raises(
+        ValueError, match=r"^The collator reads column 'product', but the examples have \['image', 'text'\]"
+    ):
+        ContrastiveCollator(processor=processor, id_column="product")(examples)

@@ -262,3 +262,15 @@ def test_a_row_without_a_caption_is_named(caption: Any):
 def test_a_row_beyond_the_end_is_refused(pairs: Dataset):
     with pytest.raises(IndexError, match=r"out of range|out of bounds"):
         PairDataset(pairs)[24]
+
+
+def test_rows_carry_the_id_of_what_they_show():
+    data = make_pairs(4).add_column("product", ["cup", "hat", "cup", "pen"])
+    pairs = PairDataset(data, id_column="product")
+    assert [example["id"] for example in pairs.__getitems__(range(4))] == ["cup", "hat", "cup", "pen"]
+    assert "id" not in PairDataset(data)[0]
+
+
+def test_a_missing_id_column_is_answered_with_the_columns_there_are():
+    with pytest.raises(ValueError, match=r"^The dataset has no `id_column` 'product'\. Its columns: \['image'"):
+        PairDataset(make_pairs(4), id_column="product")

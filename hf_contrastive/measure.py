@@ -1,0 +1,52 @@
+"""What the trainer logs: of a training batch, and of all embeddings of an evaluation."""
+
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+
+from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.encoder import EncoderOutput
+from hf_contrastive.losses import ContrastiveLoss
+from hf_contrastive.metrics import geometry_report, retrieval_report
+
+
+@torch.no_grad()
+def describe(batch: ContrastiveBatch, *, geometry: bool = True) -> dict[str, float]:
+    """Temperature of a batch, and geometry and retrieval of its complete rows."""
+    logs = {"logit_scale": float(batch.logit_scale)}
+    if batch.logit_bias is not None:
+        logs["logit_bias"] = float(batch.logit_bias)
+    complete = batch.complete(*batch.modalities)
+    if geometry and int(complete.sum()) > 1:
+        embeds = {m: x.detach()[complete] for m, x in batch.world.items()}
+        logs |= geometry_report(embeds) | retrieval_report(embeds, ks=(1,), median=False)
+    return logs
+
+
+@torch.no_grad()
+def measure(loss: ContrastiveLoss, output: EncoderOutput, *, pool_size: int) -> dict[str, float]:
+    """
+    Loss, geometry and retrieval of an evaluation set.
+
+    Args:
+        loss (`ContrastiveLoss`):
+            The loss, computed in pools of equal size, whatever the batch size or the number of processes.
+        output (`EncoderOutput`):
+            Embeddings of all rows, with scale and bias.
+        pool_size (`int`):
+            Rows among which the loss compares each one, about.
+    """
+    num_rows = len(next(iter(output.embeds.values())))
+    # Parts whose sizes differ by one at most.
+    pools = torch.arange(num_rows).tensor_split(max(1, round(num_rows / pool_size)))
+    terms: dict[str, list[Tensor]] = defaultdict(list)
+    for rows in pools:
+        part = {m: x[rows] for m, x in output.embeds.items()}
+        for name, value in loss(ContrastiveBatch.whole(part, output.logit_scale, output.logit_bias)).items():
+            terms[name].append(value)
+    losses = {f"loss/{name}": float(torch.stack(values).mean()) for name, values in terms.items()}
+    metrics = {"loss": sum(losses.values()), **losses, "logit_scale": float(output.logit_scale)}
+    if num_rows > 1:
+        metrics |= geometry_report(output.embeds, separability=num_rows >= 10)
+    return metrics | retrieval_report(output.embeds)

@@ -1,0 +1,51 @@
+"""From inputs of a step to the batch that a loss sees: what the collator says of examples, and what training adds."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.data.collator import IDS, PRESENT
+from hf_contrastive.distributed import gather_batch
+from hf_contrastive.encoder import EncoderOutput
+
+
+def split_inputs(inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor | None]:
+    """Inputs of the model, which examples have each modality (where some lack one), and ids of the examples."""
+    present = {name.removeprefix(PRESENT): x for name, x in inputs.items() if name.startswith(PRESENT)}
+    model = {name: x for name, x in inputs.items() if not name.startswith(PRESENT) and name != IDS}
+    return model, present, inputs.get(IDS)
+
+
+def build_batch(
+    output: EncoderOutput, present: Mapping[str, Tensor], ids: Tensor | None, **fields: Any
+) -> ContrastiveBatch:
+    """
+    The world's batch.
+
+    Args:
+        output (`EncoderOutput`):
+            What the model made of this process's examples.
+        present (`dict[str, torch.Tensor]`):
+            Which examples have each modality; modalities that are not named are there.
+        ids (`torch.Tensor`, *optional*):
+            What each example shows.
+        fields:
+            Further fields of [`ContrastiveBatch`].
+
+    Raises:
+        ValueError: An example has fewer than two modalities, or `present` names one that the model does not return.
+    """
+    if unknown := sorted(set(present) - set(output.embeds)):
+        raise ValueError(f"Examples lack {unknown}, but the model returned {sorted(output.embeds)}.")
+    mask = {m: present.get(m, x.new_ones(len(x), dtype=torch.bool)) for m, x in output.embeds.items()}
+    batch = gather_batch(output, mask, ids, **fields)
+    alone = torch.stack(list(batch.present.values())).sum(dim=0) < 2
+    if alone.any():
+        raise ValueError(
+            f"Row {int(alone.nonzero()[0, 0])} of the batch has fewer than two of the modalities {batch.modalities}, so "
+            f"there is nothing to compare ({int(alone.sum())} such rows). Drop them from the dataset."
+        )
+    return batch
