@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from hf_contrastive.losses import list_losses, registry
+from hf_contrastive.losses import get_loss, list_losses, registry
 from hf_contrastive.metrics import list_metrics
+from hf_contrastive.testing import batch_of, random_output
 from tests.conftest import make_pairs
 
 
@@ -77,11 +79,20 @@ def recipe_arguments() -> set[str]:
     return {field.name for kind in kinds for field in fields(kind)}
 
 
+@pytest.mark.parametrize("text", [code for language, code in SNIPPETS if language == "yaml"])
+def test_yaml_builds_the_loss_that_it_names(text: str):
+    arguments = yaml.safe_load(text)
+    assert set(arguments) <= recipe_arguments()
+    terms = get_loss(arguments["loss"], **arguments["loss_kwargs"])(batch_of(random_output(width=64)))
+    assert all(value.isfinite() for value in terms.values())
+
+
 def test_the_table_of_losses_is_that_of_the_registry():
-    rows = [
-        f"| `{info.name}` | {info.summary} | [{info.paper}](https://huggingface.co/papers/{info.paper}) |"
+    papers = {
+        info.name: f"[{info.paper}](https://huggingface.co/papers/{info.paper})" if info.paper else ""
         for info in list_losses()
-    ]
+    }
+    rows = [f"| `{info.name}` | {info.summary} | {papers[info.name]} |" for info in list_losses()]
     assert "\n".join(rows) in README
 
 
