@@ -10,11 +10,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hf_contrastive.functional import PairMask, log_partition, paired_log_partitions, self_log_partition
-from hf_contrastive.functional.tiles import KEEP_BYTES, Plan, count_masked
+from hf_contrastive.functional.tiles import KEEP_BYTES, Plan, count_masked, paired_logits
 from hf_contrastive.sharded import (
     Gather,
     Shard,
-    gather_with_gradient,
     sharded_log_partitions,
     sharded_self_log_partition,
 )
@@ -52,7 +51,7 @@ class ContrastiveBatch:
         margin: Cosine above that of a row's own pair from which another pair counts as a false negative. By default none.
         queue: Embeddings of past steps, by modality, which are further negatives to sums over the other modality.
         rank: Index of this process; its rows start at `rank * b` of the world.
-        gather: Stacks rows of all processes, without a graph. By default there is one process.
+        gather: Stacks rows of all processes, with gradients. By default there is one process.
         progress: Fraction of all training steps that are done, for weights that change; 1 where nothing is trained.
     """
 
@@ -133,24 +132,29 @@ class ContrastiveBatch:
         Weighted sums are this process's share: averaged over processes, as DDP does with gradients, they give that
         mean. All are zero where no row is complete.
         """
-        complete = self.complete(*modalities)
-        mine = complete[self.rows].to(self.logit_scale.dtype)
-        num_processes = len(complete) / len(mine)
-        # In the precision of the rows: a quotient of integers would be in single.
-        return mine * (num_processes / complete.sum().clamp(min=1).to(mine.dtype))
+        return self._weights_of(self.complete(*modalities))
 
     def mean(self, values: Float[Tensor, "b"], *modalities: str) -> Float[Tensor, ""]:
         """Share of this process in the mean of `values` over the rows that have every given modality, see [`weights`]."""
+        return self.mean_over(self.complete(*modalities), values)
+
+    def mean_over(self, counted: Bool[Tensor, "B"], values: Float[Tensor, "b"]) -> Float[Tensor, ""]:
+        """Share of this process in the mean of `values` over the `counted` rows of the world; zero if none is."""
         # `where` and not a product alone: a row that does not count may have any value.
-        weights = self.weights(*modalities)
-        return torch.where(weights > 0, values, torch.zeros_like(values)).mul(weights.to(values.dtype)).sum()
+        weights = self._weights_of(counted).to(values.dtype)
+        return torch.where(weights > 0, values, torch.zeros_like(values)).mul(weights).sum()
+
+    def _weights_of(self, counted: Bool[Tensor, "B"]) -> Float[Tensor, "b"]:
+        mine = counted[self.rows].to(self.logit_scale.dtype)
+        num_processes = len(counted) / len(mine)
+        # In the precision of the rows: a quotient of integers would be in single.
+        return mine * (num_processes / counted.sum().clamp(min=1).to(mine.dtype))
 
     def count_false_negatives(self, first: str, second: str) -> int:
         """How many pairs of a local row of `first` and a row of `second` `ids` and `margin` leave out of sums."""
-        left_out = self.mask(first, second)
-        rest = PairMask(queries=left_out.queries, keys=left_out.keys)
-        x, y = self.local[first], self.world[second]
-        return count_masked(x, y, left_out) - count_masked(x, y, rest)
+        complete = self.complete(first, second)
+        num_incomplete = len(complete[self.rows]) * len(complete) - int(complete[self.rows].sum() * complete.sum())
+        return count_masked(self.local[first], self.world[second], self.mask(first, second)) - num_incomplete
 
     def gather_values(self, values: Float[Tensor, "b *rest"]) -> Float[Tensor, "B *rest"]:
         """Values of all processes in rank order, with gradients, for terms that are no mean over rows.
@@ -158,7 +162,7 @@ class ContrastiveBatch:
         A term made of the result alone, so the same on every process, is its own share. The backward pass is a
         collective. Gather sums of local rows as one more row, `values.unsqueeze(0)`.
         """
-        return values if self.gather is None else gather_with_gradient(values, self.gather, self.rank)
+        return values if self.gather is None else self.gather(values)
 
     # ---- Sums over the world ----
 
@@ -274,7 +278,7 @@ class ContrastiveBatch:
 
     def positive_logits(self, first: str, second: str) -> Float[Tensor, "b"]:
         """Logit of each local row of `first` with its own partner in `second`."""
-        return self.logit_scale * (self.local[first] * self.local[second]).sum(dim=1)
+        return paired_logits(self.local[first], self.local[second], self.logit_scale)
 
     def _with_queue(
         self,

@@ -40,14 +40,12 @@ def all_gather_rows(x: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "B *rest"]:
             f"Every process must bring the same number of rows to a batch, but they bring "
             f"{[int(count) for count in counts]}. Train with `dataloader_drop_last=True` and shards of equal length."
         )
-    return _AllGatherRows.apply(x)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return gather_rows(x)
 
 
 def gather_rows(x: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "B *rest"]:
-    """Stack the rows of every process in rank order, without a graph. All must bring the same shape."""
-    gathered = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
-    dist.all_gather(gathered, x.detach().contiguous())
-    return torch.cat(gathered)
+    """[`all_gather_rows`] of rows that are known to be as many on every process."""
+    return _AllGatherRows.apply(x)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 class _AllGatherRows(torch.autograd.Function):
@@ -56,7 +54,9 @@ class _AllGatherRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return gather_rows(x)
+        gathered = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(gathered, x.contiguous())
+        return torch.cat(gathered)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:

@@ -3,14 +3,14 @@ of the embeddings' size for them.
 
 Every process has all embeddings, gathered once and without a graph. It computes the sums of its own rows, exchanges
 vectors as long as the world's batch, and from these takes the whole gradient of its own rows: what its rows do to the
-sums of others included. The backward pass exchanges vectors as well, so all processes must run it. Nothing is multiplied by the number of processes: the mean over processes of values and of
-parameter gradients, which DDP takes, is that of one process with all rows.
+sums of others included. The backward pass exchanges vectors as well, so all processes must run it. Nothing is
+multiplied by the number of processes: the mean over processes of values and of parameter gradients, which DDP takes, is
+that of one process with all rows.
 
 Dimension key: b = rows of this process, B = rows of all processes, d = embedding width.
 """
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,9 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hf_contrastive.functional.exponentials import floored
 from hf_contrastive.functional.partition import autocast_to_bfloat16, once_differentiable
 from hf_contrastive.functional.tiles import (
     Kept,
+    Packed,
     Plan,
     add_paired_,
     gradient_products,
@@ -31,7 +33,7 @@ from hf_contrastive.functional.tiles import (
 )
 
 
-# Rows of all processes in rank order, without a graph.
+# Stacks the rows of all processes in rank order. The gradient of each row is the sum over processes.
 Gather: TypeAlias = Callable[[Tensor], Tensor]
 
 
@@ -87,47 +89,39 @@ def sharded_self_log_partition(
 
 
 class _Part(NamedTuple):
-    """Some of the world's rows, the plan of this process's rows against them, and the tiles kept of that."""
+    """Some of the world's rows, the plan of this process's rows against them, and what was kept of that."""
 
     rows: slice
     is_own: bool
     plan: Plan
-    kept: Kept
-
-
-def _parts(shard: Shard, size: int, plan: Plan) -> Iterator[_Part]:
-    """This process's rows of the world, then those before and those after.
-
-    Tiles among a process's own rows tell of both their sides, so they are computed once and kept first.
-    """
-    own = shard.rows
-    for rows in (own, slice(0, own.start), slice(own.stop, size)):
-        if rows.stop > rows.start:
-            yield _Part(rows, rows is own, replace(plan, mask=plan.mask.columns(rows)), Kept())
+    packed: Packed
 
 
 def _sum_parts(
     x: Tensor, world: Tensor, scale: Tensor, plan: Plan, shard: Shard, with_gradient: bool
-) -> tuple[Tensor, Tensor, list[_Part]]:
-    """Log sums of x over the world, those of the world over x if planned, and the parts for the backward pass."""
-    rows, columns, parts = [], x.new_empty(len(world) if plan.columns else 0), []
-    budget = plan.keep_bytes
-    for part in _parts(shard, len(world), plan):
-        planned = replace(part.plan, keep_bytes=budget)
-        sums, column_sums = log_sums(x, world[part.rows], scale, planned, part.kept if with_gradient else None)
-        budget -= sum(tile.nbytes for tile in part.kept.tiles.values())
-        rows.append(sums)
-        parts.append(part)
+) -> tuple[Tensor, Tensor, list[_Part], list[Tensor]]:
+    """Log sums of x over the world, those of the world over x if planned, and parts and tiles for the backward pass.
+
+    This process's rows of the world come first, then those before and those after: tiles among its own rows tell of
+    both their sides, so they are computed once and kept before others.
+    """
+    own, budget = shard.rows, plan.keep_bytes
+    sums, columns = [], x.new_empty(len(world) if plan.columns else 0)
+    parts: list[_Part] = []
+    kept_tiles: list[Tensor] = []
+    for rows in (own, slice(0, own.start), slice(own.stop, len(world))):
+        if rows.stop == rows.start:
+            continue
+        part_plan, kept = replace(plan, mask=plan.mask.columns(rows), keep_bytes=budget), Kept()
+        row_sums, column_sums = log_sums(x, world[rows], scale, part_plan, kept if with_gradient else None)
+        packed, tiles = kept.pack()
+        budget -= sum(tile.nbytes for tile in tiles)
+        sums.append(row_sums)
+        parts.append(_Part(rows, rows is own, part_plan, packed))
+        kept_tiles += tiles
         if plan.columns:
-            columns[part.rows] = column_sums
-    return torch.stack(rows).logsumexp(0).clamp(min=torch.finfo(x.dtype).min), columns, parts
-
-
-def _unpack(parts: list[_Part], tiles: list[Tensor]) -> Iterator[tuple[_Part, Kept]]:
-    """Parts with their tiles, which autograd has kept."""
-    left = iter(tiles)
-    for part in parts:
-        yield part, part.kept.unpack(list(itertools.islice(left, len(part.kept.places))))
+            columns[rows] = column_sums
+    return floored(torch.stack(sums).logsumexp(0)), columns, parts, kept_tiles
 
 
 class _ShardedLogPartitions(torch.autograd.Function):
@@ -143,11 +137,10 @@ class _ShardedLogPartitions(torch.autograd.Function):
         shard: Shard,
         with_gradient: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        rows, part, ctx.parts = _sum_parts(x, world_y, scale, plan, shard, with_gradient)
+        rows, part, ctx.parts, tiles = _sum_parts(x, world_y, scale, plan, shard, with_gradient)
         # Each process has summed its own rows of every column.
-        columns = shard.gather(part.unsqueeze(0)).logsumexp(0).clamp(min=torch.finfo(part.dtype).min)
-        tiles = [part.kept.pack() for part in ctx.parts]
-        ctx.save_for_backward(x, y, scale, world_x, world_y, rows, columns, *itertools.chain(*tiles))
+        columns = floored(shard.gather(part.unsqueeze(0)).logsumexp(0))
+        ctx.save_for_backward(x, y, scale, world_x, world_y, rows, columns, *tiles)
         ctx.shard = shard
         return rows, columns[shard.rows].clone(), paired_logits(x, y, scale)
 
@@ -158,15 +151,15 @@ class _ShardedLogPartitions(torch.autograd.Function):
         with torch.no_grad():
             world = ctx.shard.gather(torch.stack([row_grad, column_grad, rows], dim=1))
             row_grads, column_grads, row_sums = world.unbind(1)
-            dx, dy = torch.zeros_like(x), torch.zeros_like(y)
-            for part, kept in _unpack(ctx.parts, tiles):
+            dx, dy, left = torch.zeros_like(x), torch.zeros_like(y), iter(tiles)
+            for part in ctx.parts:
                 there = part.rows
                 of_x, of_y = gradient_products(
                     x,
                     world_y[there],
                     scale,
                     part.plan,
-                    kept,
+                    part.packed.unpack(left),
                     row_grad=row_grad,
                     row_sums=rows,
                     column_grad=column_grads[there],
@@ -199,9 +192,8 @@ class _ShardedSelf(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scale: Tensor, world_x: Tensor, plan: Plan, shard: Shard, with_gradient: bool
     ) -> Tensor:
-        rows, _, ctx.parts = _sum_parts(x, world_x, scale, plan, shard, with_gradient)
-        tiles = [part.kept.pack() for part in ctx.parts]
-        ctx.save_for_backward(x, scale, world_x, rows, *itertools.chain(*tiles))
+        rows, _, ctx.parts, tiles = _sum_parts(x, world_x, scale, plan, shard, with_gradient)
+        ctx.save_for_backward(x, scale, world_x, rows, *tiles)
         ctx.shard = shard
         return rows
 
@@ -210,14 +202,14 @@ class _ShardedSelf(torch.autograd.Function):
         x, scale, world_x, rows, *tiles = ctx.saved_tensors
         with torch.no_grad():
             grads, sums = ctx.shard.gather(torch.stack([grad, rows], dim=1)).unbind(1)
-            dx = torch.zeros_like(x)
-            for part, kept in _unpack(ctx.parts, tiles):
+            dx, left = torch.zeros_like(x), iter(tiles)
+            for part in ctx.parts:
                 of_x, _ = gradient_products(
                     x,
                     world_x[part.rows],
                     scale,
                     part.plan,
-                    kept,
+                    part.packed.unpack(left),
                     row_grad=grad,
                     row_sums=rows,
                     column_grad=grads[part.rows],
@@ -229,27 +221,3 @@ class _ShardedSelf(torch.autograd.Function):
             dscale = inner_product(x, dx) / 2
             result = dx.mul_(scale), dscale
         return (*(once_differentiable(z, x, scale) for z in result), *[None] * 4)
-
-
-def gather_with_gradient(values: Float[Tensor, "b *rest"], gather: Gather, rank: int) -> Float[Tensor, "B *rest"]:
-    """Values of every process in rank order. The gradient of each is the sum over processes, as it is for embeddings.
-
-    The backward pass is a collective: what is made of the result must have one graph on all processes.
-
-    Args:
-        values: This process's values, of one shape on every process.
-        gather: Stacks the rows of all processes, without a graph.
-        rank: Index of this process.
-    """
-    return _Gather.apply(values, gather, rank)  # type: ignore[no-untyped-call]
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, gather: Gather, rank: int) -> Tensor:
-        ctx.gather, ctx.rows = gather, slice(rank * len(values), (rank + 1) * len(values))
-        return gather(values)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.gather(grad.unsqueeze(0)).sum(dim=0)[ctx.rows], None, None

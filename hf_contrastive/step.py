@@ -40,7 +40,12 @@ def build_batch(
     """
     if unknown := sorted(set(present) - set(output.embeds)):
         raise ValueError(f"Examples lack {unknown}, but the model returned {sorted(output.embeds)}.")
-    mask = {m: present.get(m, x.new_ones(len(x), dtype=torch.bool)) for m, x in output.embeds.items()}
+    # Collators mark the examples of all steps and processes or of none, where nothing can be missing.
+    mask = (
+        {m: present.get(m, x.new_ones(len(x), dtype=torch.bool)) for m, x in output.embeds.items()}
+        if present
+        else None
+    )
     batch = gather_batch(output, mask, ids, **fields)
     alone = torch.stack(list(batch.present.values())).sum(dim=0) < 2
     if alone.any():

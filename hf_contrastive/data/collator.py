@@ -98,8 +98,6 @@ def _as_integer(value: Any) -> int:
     """An id of 63 bits, the same on every process and in every run."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(f"The ids of examples must be integers or strings, but one is {value!r}.")
-    return (
-        value
-        if isinstance(value, int)
-        else int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest(), "big") >> 1
-    )
+    if isinstance(value, int):
+        return value
+    return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest(), "big") >> 1

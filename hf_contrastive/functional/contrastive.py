@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.partition import log_partition
-from hf_contrastive.functional.tiles import KEEP_BYTES
+from hf_contrastive.functional.tiles import KEEP_BYTES, paired_logits
 
 
 def positive_logits(
@@ -20,7 +20,7 @@ def positive_logits(
     scale: Float[Tensor, ""] | float,
 ) -> Float[Tensor, "q"]:
     r"""Logit of each query with its own key, $s\, q_i \cdot k_{p(i)}$."""
-    return scale * (queries * keys[positives]).sum(dim=1)
+    return paired_logits(queries, keys[positives], scale)
 
 
 def info_nce(

@@ -7,10 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hf_contrastive.functional.exponentials import is_empty
+
 
 def log_sum_or_zero(log_sums: Float[Tensor, "q"]) -> Float[Tensor, "q"]:
     """Log sums, with zero and no gradient in place of the log of a sum without terms."""
-    return log_sums.masked_fill(log_sums <= torch.finfo(log_sums.dtype).min / 2, 0)
+    return log_sums.masked_fill(is_empty(log_sums), 0)
 
 
 def decoupled_contrastive(

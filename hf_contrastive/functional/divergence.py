@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hf_contrastive.functional.checks import as_embeddings, check_positive, check_same_width
+from hf_contrastive.functional.exponentials import is_empty
 from hf_contrastive.functional.partition import log_partitions, self_log_partition
 
 
@@ -32,7 +33,7 @@ def log_density_ratio(
     own, other = (torch.as_tensor(n, dtype=inside.dtype, device=inside.device) for n in (num_own, num_other))
     ratios = inside - (own - 1).clamp(min=1).log() - outside + other.clamp(min=1).log()
     # A query that is alone in its cloud, or all of whose cloud a mask leaves out, has no density there to compare.
-    return ratios.masked_fill((own < 2) | (inside <= torch.finfo(inside.dtype).min / 2), 0)
+    return ratios.masked_fill((own < 2) | is_empty(inside), 0)
 
 
 def smoothed_divergence(

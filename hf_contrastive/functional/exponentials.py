@@ -4,6 +4,16 @@ import torch
 from torch import Tensor
 
 
+def floored(log_sums: Tensor) -> Tensor:
+    """Log sums with the most negative finite number for those without terms."""
+    return log_sums.clamp(min=torch.finfo(log_sums.dtype).min)
+
+
+def is_empty(log_sums: Tensor) -> Tensor:
+    """Which log sums have no terms."""
+    return log_sums <= torch.finfo(log_sums.dtype).min / 2
+
+
 class Sums:
     """Sums of exponentials, each relative to the largest exponent that it has met."""
 
@@ -26,7 +36,7 @@ class Sums:
         logs = self.sums.log()
         if self.largest is not None:
             logs += self.largest
-        return logs.clamp(min=torch.finfo(logs.dtype).min)
+        return floored(logs)
 
 
 class Weigh:
@@ -62,6 +72,6 @@ class Weigh:
 
 def _weights(bounded: bool, grad: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
     """Gradient and log-sum of each row; of a row without pairs, which has no gradient, zeros."""
-    empty = sums <= torch.finfo(sums.dtype).min / 2
+    empty = is_empty(sums)
     grad, sums = grad.masked_fill(empty, 0), sums.masked_fill(empty, 0)
     return (grad * (-sums).exp() if bounded else grad), sums

@@ -22,7 +22,6 @@ from hf_contrastive.functional.tiles import (
     add_paired_,
     gradient_products,
     inner_product,
-    is_bounded,
     log_sums,
     paired_logits,
 )
@@ -152,22 +151,21 @@ class _LogPartitions(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        x, y, scale, ctx.plan, ctx.kept = inputs
-        # Tiles as saved tensors: autograd lets go of them after the backward pass.
-        ctx.save_for_backward(x, y, scale, *output[:2], *([] if ctx.kept is None else ctx.kept.pack()))
+        x, y, scale, ctx.plan, kept = inputs
+        ctx.packed, tiles = (kept or Kept()).pack()
+        ctx.save_for_backward(x, y, scale, *output[:2], *tiles)
 
     @staticmethod
     def backward(ctx: Any, row_grad: Tensor, column_grad: Tensor, paired_grad: Tensor) -> tuple[Tensor | None, ...]:
         x, y, scale, rows, columns, *tiles = ctx.saved_tensors
         with torch.no_grad():
             both = ctx.plan.columns
-            kept = ctx.kept or Kept(bounded=is_bounded(x, y, scale + ctx.plan.hardness))
             dx, dy = gradient_products(
                 x,
                 y,
                 scale,
                 ctx.plan,
-                kept.unpack(tiles),
+                ctx.packed.unpack(iter(tiles)),
                 row_grad=row_grad,
                 row_sums=rows,
                 column_grad=column_grad if both else None,

@@ -11,8 +11,9 @@ Dimension key: q = queries, k = keys, d = embedding width.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -66,17 +67,23 @@ class Kept:
 
     tiles: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     bounded: bool = True
-    places: list[tuple[int, int]] = field(default_factory=list)
 
-    def pack(self) -> list[Tensor]:
-        """Hand the tiles over, for autograd to keep."""
-        self.places, tiles = list(self.tiles), list(self.tiles.values())
-        self.tiles = {}
-        return tiles
+    def pack(self) -> "tuple[Packed, list[Tensor]]":
+        """Where the tiles belong, and the tiles, as tensors for autograd to save: it lets go of them after the backward
+        pass.
+        """
+        return Packed(tuple(self.tiles), self.bounded), list(self.tiles.values())
 
-    def unpack(self, tiles: Sequence[Tensor]) -> "Kept":
-        """The tiles as they were before [`pack`]."""
-        return Kept(dict(zip(self.places, tiles, strict=True)), self.bounded)
+
+class Packed(NamedTuple):
+    """[`Kept`] without its tiles."""
+
+    places: tuple[tuple[int, int], ...]
+    bounded: bool
+
+    def unpack(self, tiles: Iterator[Tensor]) -> Kept:
+        """With the next tiles of those that autograd saved."""
+        return Kept({place: next(tiles) for place in self.places}, self.bounded)
 
 
 def blocks(n: int, size: int) -> Iterator[slice]:
@@ -197,14 +204,16 @@ def gradient_products(
     return dx, None if plan.symmetric else dy
 
 
-def paired_logits(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"], scale: Float[Tensor, ""]) -> Float[Tensor, "n"]:
+def paired_logits(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "n d"], scale: Float[Tensor, ""] | float
+) -> Float[Tensor, "n"]:
     """`scale * (x * y).sum(1)`, without the product of all rows at once."""
     return torch.cat([(x[i] * y[i]).sum(1) for i in blocks(len(x), TILE)] or [x.new_empty(0)]) * scale
 
 
 def inner_product(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     """`(x * y).sum()`, without the product of all rows at once."""
-    return paired_logits(x, y, x.new_ones(())).sum()
+    return paired_logits(x, y, 1.0).sum()
 
 
 def add_paired_(dx: Float[Tensor, "n d"], dy: Float[Tensor, "n d"], x: Tensor, y: Tensor, grad: Tensor) -> None:

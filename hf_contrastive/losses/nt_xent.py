@@ -9,7 +9,6 @@ from torch import Tensor
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.functional.tiles import KEEP_BYTES
 from hf_contrastive.losses.registry import register_loss
-from hf_contrastive.losses.sums import mean_of_rows
 
 
 @register_loss("simclr", paper="2002.05709")
@@ -33,7 +32,7 @@ class NTXent:
         values = []
         for m in batch.modalities:
             positive, paired = _mean_positive(batch, m)
-            values.append(mean_of_rows(batch, sums[m] - positive, paired))
+            values.append(batch.mean_over(paired, sums[m] - positive))
         return {"nt_xent": torch.stack(values).mean()}
 
 

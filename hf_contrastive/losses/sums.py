@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
@@ -79,12 +79,3 @@ def count_negatives(
                 num = num + (batch.present[query].sum() - 1).clamp(min=0)
             counts.append(num.to(batch.local[query].dtype).expand(len(batch.local[query])))
     return counts
-
-
-def mean_of_rows(batch: ContrastiveBatch, values: Float[Tensor, "b"], counted: Bool[Tensor, "B"]) -> Float[Tensor, ""]:
-    """Share of this process in the mean of `values` over the world's rows that are `counted`; zero if none is."""
-    mine = counted[batch.rows]
-    num_processes = len(counted) / len(mine)
-    total = torch.where(mine, values, torch.zeros_like(values)).sum()
-    # A quotient of integers would be in single precision.
-    return total * num_processes / counted.sum().clamp(min=1).to(values.dtype)

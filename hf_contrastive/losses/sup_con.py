@@ -11,7 +11,7 @@ from hf_contrastive.functional.groups import sums_of_ids
 from hf_contrastive.functional.tiles import KEEP_BYTES
 from hf_contrastive.losses.nt_xent import sums_over_views
 from hf_contrastive.losses.registry import register_loss
-from hf_contrastive.losses.sums import both_directions, mean_of_rows
+from hf_contrastive.losses.sums import both_directions
 
 
 @register_loss("sup_con", paper="2004.11362")
@@ -59,7 +59,7 @@ class SupCon:
             number = torch.stack([count for _, count in found]).sum(dim=0) - 1
             logits = batch.logit_scale * (batch.local[m] * positives).sum(dim=1)
             rows = sums[m] - logits / number[batch.rows].clamp(min=1)
-            values.append(mean_of_rows(batch, rows, number > 0))
+            values.append(batch.mean_over(number > 0, rows))
         return values
 
 

@@ -1,11 +1,15 @@
 """Log partitions of few rows, of none, of left-out, equal and broken ones, at every temperature."""
 
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from hf_contrastive.functional import PairMask, log_partition, log_partitions, self_log_partition
+from hf_contrastive.functional.tiles import Kept, Packed
 from tests.functional.dense import (
     KEYS,
     MASKS,
@@ -181,11 +185,20 @@ def test_rows_among_themselves_take_no_other_keys_to_skip(name: str):
         self_log_partition(x, 1.0, mask=PairMask(**{name: torch.arange(4)}))
 
 
-def test_kept_tiles_go_with_the_backward_pass():
+def test_kept_tiles_go_with_the_backward_pass(monkeypatch: pytest.MonkeyPatch):
+    tiles = []
+    pack = Kept.pack
+
+    def spy(kept: Kept) -> tuple[Packed, list[Tensor]]:
+        tiles.extend(weakref.ref(tile) for tile in kept.tiles.values())
+        return pack(kept)
+
+    monkeypatch.setattr(Kept, "pack", spy)
     x, y, scale = arguments()
     loss = log_partition(x, y, scale).sum()
-    kept = loss.grad_fn.next_functions[0][0].kept
+    assert all(tile() is not None for tile in tiles)
+    assert tiles
     loss.backward()
-    assert kept.tiles == {}
+    assert all(tile() is None for tile in tiles)
     with pytest.raises(RuntimeError, match="backward through the graph a second time"):
         loss.backward()

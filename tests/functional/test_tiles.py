@@ -105,7 +105,7 @@ def test_tiles_are_kept_only_where_a_gradient_is_wanted(monkeypatch: pytest.Monk
     monkeypatch.setattr(partition, "log_sums", spy)
     x, y = unit_rows(5, 3).requires_grad_(), unit_rows(4, 3)
     log_partition(x, y, 3.0)
-    assert len(seen.pop().places) == 1
+    assert len(seen.pop().tiles) == 1
     log_partition(x.detach(), y, 3.0)
     with torch.no_grad():
         log_partition(x, y, 3.0)

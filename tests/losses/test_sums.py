@@ -14,7 +14,6 @@ from hf_contrastive.losses.decoupled_info_nce import DecoupledInfoNCE
 from hf_contrastive.losses.hard_negative import HardNegative
 from hf_contrastive.losses.nt_xent import NTXent
 from hf_contrastive.losses.registry import ContrastiveLoss
-from hf_contrastive.losses.sums import mean_of_rows
 from hf_contrastive.losses.sup_con import SupCon
 from hf_contrastive.losses.symile import Symile
 from hf_contrastive.testing import batch_of, check_losses, random_output
@@ -75,6 +74,6 @@ def test_the_mean_of_shares_is_that_of_the_counted_rows(counted: list[int]):
     for rank in (0, 1):
         mine = slice(4 * rank, 4 * rank + 4)
         part = replace(whole, local={m: x[mine] for m, x in output.embeds.items()}, rank=rank)
-        shares.append(mean_of_rows(part, values[mine], rows))
+        shares.append(part.mean_over(rows, values[mine]))
     expected = values[counted].mean() if counted else torch.zeros((), dtype=torch.float64)
     torch.testing.assert_close(sum(shares) / 2, expected, rtol=0, atol=1e-12)
