@@ -121,6 +121,8 @@ def _load(dataset: str | None, config: str | None, data_dir: str | None) -> Data
         loaders = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
         if path.suffix not in loaders:
             raise ValueError(f"`dataset` is the file {dataset!r}; files must end in {', '.join(loaders)}.")
+        if path.stat().st_size == 0:
+            raise ValueError(f"`dataset` is the file {dataset!r}, which is empty.")
         return load_dataset(loaders[path.suffix], data_files={"train": str(path)})
     if path.is_dir():
         if not any(path.iterdir()):

@@ -184,6 +184,13 @@ def test_a_path_where_there_is_nothing_is_refused(path: str):
         load_pairs(path)
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "csv"])
+def test_an_empty_file_is_refused(tmp_path: Path, suffix: str):
+    (tmp_path / f"pairs.{suffix}").touch()
+    with pytest.raises(ValueError, match=r"`dataset` is the file '.*', which is empty"):
+        load_pairs(str(tmp_path / f"pairs.{suffix}"))
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"`dataset` is the folder '.*', which is empty"):
         load_pairs(str(tmp_path))
