@@ -18,19 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hf_contrastive.functional.autograd import autocast_to_bfloat16, once_differentiable
 from hf_contrastive.functional.exponentials import floored
-from hf_contrastive.functional.partition import autocast_to_bfloat16, once_differentiable
-from hf_contrastive.functional.tiles import (
-    Kept,
-    Packed,
-    Plan,
-    add_paired_,
-    gradient_products,
-    inner_product,
-    is_bounded,
-    log_sums,
-    paired_logits,
-)
+from hf_contrastive.functional.log_sums import gradient_products, is_bounded, log_sums
+from hf_contrastive.functional.tiles import Kept, Packed, Plan, add_paired_, inner_products
 
 
 # Stacks the rows of all processes in rank order. The gradient of each row is the sum over processes.
@@ -142,7 +133,7 @@ class _ShardedLogPartitions(torch.autograd.Function):
         columns = floored(shard.gather(part.unsqueeze(0)).logsumexp(0))
         ctx.save_for_backward(x, y, scale, world_x, world_y, rows, columns, *tiles)
         ctx.shard = shard
-        return rows, columns[shard.rows].clone(), paired_logits(x, y, scale)
+        return rows, columns[shard.rows].clone(), inner_products(x, y) * scale
 
     @staticmethod
     def backward(ctx: Any, row_grad: Tensor, column_grad: Tensor, paired_grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -182,7 +173,7 @@ class _ShardedLogPartitions(torch.autograd.Function):
                 dx += of_x
                 dy += of_y
             add_paired_(dx, dy, x, y, paired_grad)
-            dscale = inner_product(x, dx)
+            dscale = inner_products(x, dx).sum()
             grads = dx.mul_(scale), dy.mul_(scale), dscale
         return (*(once_differentiable(grad, x, y, scale) for grad in grads), *[None] * 5)
 
@@ -218,6 +209,6 @@ class _ShardedSelf(torch.autograd.Function):
                 )
                 dx += of_x
             # Each pair's gradient stands at both of its places.
-            dscale = inner_product(x, dx) / 2
+            dscale = inner_products(x, dx).sum() / 2
             result = dx.mul_(scale), dscale
         return (*(once_differentiable(z, x, scale) for z in result), *[None] * 4)

@@ -13,18 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hf_contrastive.functional.autograd import autocast_to_bfloat16, once_differentiable
 from hf_contrastive.functional.checks import as_scalar, check_same_width
+from hf_contrastive.functional.log_sums import gradient_products, log_sums
 from hf_contrastive.functional.pairs import PairMask
-from hf_contrastive.functional.tiles import (
-    KEEP_BYTES,
-    Kept,
-    Plan,
-    add_paired_,
-    gradient_products,
-    inner_product,
-    log_sums,
-    paired_logits,
-)
+from hf_contrastive.functional.tiles import KEEP_BYTES, Kept, Plan, add_paired_, inner_products
 
 
 def log_partition(
@@ -121,14 +114,6 @@ def _plan(mask: PairMask | None, **options: Any) -> Plan:
     return Plan(mask=mask or PairMask(), half_gradients=autocast_to_bfloat16(), **options)
 
 
-def autocast_to_bfloat16() -> bool:
-    """Whether products are meant to be in bfloat16 here."""
-    for device in ("cuda", "cpu"):
-        if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16:
-            return True
-    return False
-
-
 @torch.compiler.disable
 def _apply(x: Tensor, y: Tensor, scale: Tensor | float, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     check_same_width(x, y, "Queries and keys")
@@ -146,7 +131,7 @@ class _LogPartitions(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, y: Tensor, scale: Tensor, plan: Plan, kept: Kept | None) -> tuple[Tensor, Tensor, Tensor]:
         x, y, scale = x.detach(), y.detach(), scale.detach()
-        paired = paired_logits(x, y, scale) if plan.paired else x.new_empty(0)
+        paired = inner_products(x, y) * scale if plan.paired else x.new_empty(0)
         return *log_sums(x, y, scale, plan, kept), paired
 
     @staticmethod
@@ -174,7 +159,7 @@ class _LogPartitions(torch.autograd.Function):
             )
             if ctx.plan.paired and dy is not None:
                 add_paired_(dx, dy, x, y, paired_grad)
-            dscale = inner_product(x, dx)
+            dscale = inner_products(x, dx).sum()
             if ctx.plan.symmetric:
                 # Each pair's gradient stands in dx at both of its places.
                 dscale = dscale / 2
@@ -186,26 +171,4 @@ class _LogPartitions(torch.autograd.Function):
             once_differentiable(dscale, x, y, scale),
             None,
             None,
-        )
-
-
-def once_differentiable(grad: Tensor, *inputs: Tensor) -> Tensor:
-    """`grad`, which raises when somebody differentiates it as a function of `inputs`."""
-    return _Once.apply(grad, *inputs) if torch.is_grad_enabled() else grad  # type: ignore[no-untyped-call]
-
-
-class _Once(torch.autograd.Function):
-    @staticmethod
-    def forward(grad: Tensor, *inputs: Tensor) -> Tensor:
-        return grad.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        raise RuntimeError(
-            "Sums over tiles of pairs can be differentiated once: their second derivatives are not implemented. For "
-            "those (`create_graph=True`, Hessians), write the loss with `torch.logsumexp` over all logits."
         )

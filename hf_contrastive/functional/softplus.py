@@ -1,16 +1,16 @@
 """Sum of softplus over all pairs of two sets of rows: the sigmoid loss, with its gradient made in the forward pass."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hf_contrastive.functional.autograd import Forwarded, autocast_to_bfloat16, once_differentiable, scaled
 from hf_contrastive.functional.checks import as_scalar, check_same_width
 from hf_contrastive.functional.pairs import PairMask
-from hf_contrastive.functional.partition import autocast_to_bfloat16, once_differentiable
-from hf_contrastive.functional.tiles import TILE, add_product, blocks, inner_product, logits_
+from hf_contrastive.functional.tiles import Plan, add_product, inner_products, shaped
 
 
 # Below it softplus(z) = p + p^2/2 + p^3/3 with p = sigmoid(z) is exact in single precision.
@@ -61,67 +61,77 @@ def sigmoid_loss(
 
 @torch.compiler.disable
 def _sigmoid_loss(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, *fixed: Any) -> Tensor:
+    made = Forwarded() if torch.is_grad_enabled() and any(z.requires_grad for z in (x, y, scale, bias)) else None
     with torch.autocast(x.device.type, enabled=False):
-        return _SigmoidLoss.apply(x, y, scale, bias, *fixed, torch.is_grad_enabled())[0]  # type: ignore[no-untyped-call]
+        value: Tensor = _SigmoidLoss.apply(x, y, scale, bias, _Fixed(*fixed), made)  # type: ignore[no-untyped-call]
+    return value
+
+
+class _Fixed(NamedTuple):
+    """What the loss takes beside what it can be differentiated by."""
+
+    positives: Tensor
+    weights: Tensor
+    mask: PairMask
+    half_gradients: bool
 
 
 class _SigmoidLoss(torch.autograd.Function):
     @staticmethod
-    def forward(
-        x: Tensor,
-        y: Tensor,
-        scale: Tensor,
-        bias: Tensor,
-        positives: Tensor,
-        weights: Tensor,
-        mask: PairMask,
-        half_gradients: bool,
-        with_gradient: bool,
-    ) -> tuple[Tensor, ...]:
+    def forward(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, fixed: _Fixed, made: Forwarded | None) -> Tensor:
         x, y, scale, bias = (z.detach() for z in (x, y, scale, bias))
-        positive = scale * (x * y[positives]).sum(1) + bias
-        value = -(weights @ positive)
-        # Gradients of rows in units of the scale.
-        like = (x, y, bias) if with_gradient else (x.new_empty(0), x.new_empty(0), bias)
-        dx, dy, dbias = (torch.zeros_like(z) for z in like)
-        low, own = torch.bfloat16 if half_gradients else x.dtype, PairMask(positives=positives)
-        buffers = x.new_empty(2, min(TILE, len(x)) * min(TILE, len(y)))
-        for i in blocks(len(x), TILE):
-            weighted, rows = (x[i] * weights[i].unsqueeze(1)).to(low), torch.zeros_like(x[i])
-            for j in blocks(len(y), TILE):
-                shape = (i.stop - i.start, j.stop - j.start)
-                tile, chance = (z[: shape[0] * shape[1]].view(shape) for z in buffers)
-                logits_(tile, x, y, scale, mask, i, j)
-                torch.sigmoid(tile.add_(bias), out=chance)
-                value = value + weights[i] @ _softplus_rows(tile, chance)
-                if with_gradient:
-                    if (place := own.positives_inside(i, j)) is not None:
-                        # A positive's gradient is near zero while its chance is near one: never half precision.
-                        exact = ((chance[place] - 1) * weights[i][place[0]]).unsqueeze(1)
-                        chance[place] = 0
-                        dx[i].index_add_(0, place[0], exact * y[j][place[1]])
-                        dy[j].index_add_(0, place[1], exact * x[i][place[0]])
-                        dbias = dbias + exact.sum()
-                    accepted = chance.to(low)
-                    add_product(rows, accepted, y[j].to(low))
-                    add_product(dy[j], accepted.T, weighted)
-                    dbias = dbias + weights[i] @ chance.sum(1)
-            if with_gradient:
-                dx[i] += rows * weights[i].unsqueeze(1)
-        return value, dx, dy, dbias
+        value, *gradients = _value_and_gradients(x, y, scale, bias, fixed, with_gradient=made is not None)
+        if made is not None:
+            made.keep(*gradients)
+        return value
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*inputs[:4], *output[1:])
-        ctx.mark_non_differentiable(*output[1:])
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:4])
+        ctx.fixed, ctx.made = inputs[4:]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, scale, bias, dx, dy, dbias = ctx.saved_tensors
-        inputs = (x, y, scale, bias)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, y, scale, bias = ctx.saved_tensors
         with torch.no_grad():
-            grads = (dx * (scale * grad), dy * (scale * grad), inner_product(x, dx) * grad, dbias * grad)
-        return (*(once_differentiable(g, *inputs) for g in grads), None, None, None, None, None)
+            dx, dy, dbias = ctx.made.take(
+                lambda: _value_and_gradients(x, y, scale, bias, ctx.fixed, with_gradient=True)[1:]
+            )
+            dscale = inner_products(x, dx).sum() * grad
+            grads = (scaled(dx, scale * grad), scaled(dy, scale * grad), dscale, dbias * grad)
+        return (*(once_differentiable(g, x, y, scale, bias) for g in grads), None, None)
+
+
+def _value_and_gradients(
+    x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, fixed: _Fixed, *, with_gradient: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The loss, and its gradients with respect to x and y in units of the scale, and to the bias."""
+    positives, weights, mask, half_gradients = fixed
+    value = -(weights @ (inner_products(x, y[positives]) * scale + bias))
+    like = (x, y, bias) if with_gradient else (x.new_empty(0), x.new_empty(0), bias)
+    dx, dy, dbias = (torch.zeros_like(z) for z in like)
+    low, own = torch.bfloat16 if half_gradients else x.dtype, PairMask(positives=positives)
+    plan = Plan(mask=mask)
+    logits = plan.logits(x, y, scale)
+    spare = logits.spare_tile()
+    for i, j in plan.tiles(x, y):
+        tile, chance = logits(i, j), shaped(spare, i, j)
+        torch.sigmoid(tile.add_(bias), out=chance)
+        value = value + weights[i] @ _softplus_rows(tile, chance)
+        if with_gradient:
+            if (place := own.positives_inside(i, j)) is not None:
+                # A positive's gradient is near zero while its chance is near one: never half precision.
+                exact = ((chance[place] - 1) * weights[i][place[0]]).unsqueeze(1)
+                chance[place] = 0
+                dx[i].index_add_(0, place[0], exact * y[j][place[1]])
+                dy[j].index_add_(0, place[1], exact * x[i][place[0]])
+                dbias = dbias + exact.sum()
+            weighted = chance.mul_(weights[i].unsqueeze(1))
+            dbias = dbias + weighted.sum()
+            weighted = weighted.to(low)
+            add_product(dx[i], weighted, y[j].to(low))
+            add_product(dy[j], weighted.T, x[i].to(low))
+    return value, dx, dy, dbias
 
 
 def _softplus_rows(logits: Float[Tensor, "r c"], chance: Float[Tensor, "r c"]) -> Float[Tensor, "r"]:
