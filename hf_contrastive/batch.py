@@ -120,6 +120,15 @@ class ContrastiveBatch:
         """Row of the world that each local row is."""
         return torch.arange(self.rows.start, self.rows.stop, device=self.logit_scale.device)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether every row is compared with every other of this process and nothing else: no row lacks a modality, none
+        is a false negative, nothing is queued, and there is one process.
+        """
+        queued = any(m in self.queue for m in self.modalities)
+        apart = queued or self.ids is not None or self.margin is not None or self.gather is not None
+        return not apart and bool(self.complete(*self.modalities).all())
+
     def complete(self, *modalities: str) -> Bool[Tensor, "B"]:
         """Rows of the world that have every given modality."""
         return torch.stack([self.present[m] for m in modalities]).all(dim=0)

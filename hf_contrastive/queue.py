@@ -11,6 +11,16 @@ from torch import Tensor
 from hf_contrastive.batch import ContrastiveBatch, QueuedRows
 
 
+class QueueRows(dict[str, QueuedRows]):
+    """Queued rows by modality that remember whether a loss has asked for any."""
+
+    asked = False
+
+    def __contains__(self, modality: object) -> bool:
+        self.asked = True
+        return super().__contains__(modality)
+
+
 class MemoryQueue:
     """
     The latest embeddings of each modality, without gradients, the same on every process.
@@ -46,9 +56,9 @@ class MemoryQueue:
             if batch.ids is not None:
                 self._ids[m] = self._latest(self._ids.get(m), batch.ids, present)
 
-    def rows(self) -> dict[str, QueuedRows]:
+    def rows(self) -> QueueRows:
         """What a batch sees of it, see [`ContrastiveBatch`]."""
-        return {m: QueuedRows(x, self._ids.get(m)) for m, x in self._embeds.items()}
+        return QueueRows({m: QueuedRows(x, self._ids.get(m)) for m, x in self._embeds.items()})
 
     def save(self, file: Path) -> None:
         """Write it as safetensors."""

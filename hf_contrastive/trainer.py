@@ -19,7 +19,7 @@ from hf_contrastive.encoder import EncoderOutput, contrastive_forward
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total
 from hf_contrastive.measure import describe, measure
 from hf_contrastive.progress import ContrastiveProgress
-from hf_contrastive.queue import MemoryQueue
+from hf_contrastive.queue import MemoryQueue, QueueRows
 from hf_contrastive.step import build_batch, split_inputs
 from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, scale_and_bias, set_logit_scale
 from hf_contrastive.training_args import ContrastiveTrainingArguments
@@ -106,12 +106,17 @@ class ContrastiveTrainer(Trainer):
         output = self.encode(model, inputs)
         # Outside of training `max_steps` may be unknown, and weights have their last values.
         progress = self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 1.0
-        queue = self.queue.rows() if self.queue is not None and progress >= self.args.queue_start else {}
+        queue = self.queue.rows() if self.queue is not None and progress >= self.args.queue_start else QueueRows()
         batch = build_batch(
             output, present, ids, progress=progress, margin=self.args.false_negative_margin, queue=queue
         )
         terms = self.loss(batch)
         if self.queue is not None:
+            if not queue.asked:
+                raise ValueError(
+                    f"`queue_size` is {self.args.queue_size}, but {self.loss!r} has no use for past embeddings. Set it to "
+                    "0, or take a loss with a softmax over the other modality, such as `clip`."
+                )
             self.queue.push(batch)
         for name, value in terms.items():
             self._terms[f"loss/{name}"].append(value.detach())

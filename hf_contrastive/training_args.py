@@ -34,7 +34,7 @@ class ContrastiveTrainingArguments(TrainingArguments):
         queue_size (`int`, *optional*, defaults to 0):
             Embeddings of past steps to keep as further negatives, per modality. Losses with a softmax over the other
             modality use them (`clip`, `clip_divergence`, `info_nce`, `dcl`, `debiased`, `hard_negative`, `nt_xent`, and
-            `matryoshka` and `weighted_sum` of these); others have no use for them.
+            `matryoshka` and `weighted_sum` of these); with others a queue is refused.
         queue_start (`float`, *optional*, defaults to 0.1):
             Fraction of training after which they are used: an encoder that still changes fast makes poor old negatives.
         log_geometry (`bool`, *optional*, defaults to `True`):

@@ -298,6 +298,14 @@ def test_past_embeddings_are_negatives_once_the_queue_may_start(clip: CLIPModel,
     assert seen == [{}, {"image": 8, "text": 8}, {"image": 12, "text": 12}, {"image": 12, "text": 12}]
 
 
+@pytest.mark.parametrize("loss", ["siglip", "align_uniform"])
+def test_a_queue_that_the_loss_would_not_use_is_refused(loss: str, dataset: Dataset, tmp_path: Path):
+    model = tiny_siglip()
+    trainer = make_trainer(model, dataset, tmp_path, loss=loss, max_steps=4, queue_size=12)
+    with pytest.raises(ValueError, match=r"`queue_size` is 12, but .* has no use for past embeddings"):
+        trainer.train()
+
+
 def test_the_queue_is_saved_and_resumed(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
     options = {"queue_size": 12, "queue_start": 0.0, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
     weights = {name: x.clone() for name, x in clip.state_dict().items()}

@@ -1,6 +1,6 @@
 """Pure tensor functions, each formula once. This package imports torch and nothing else of ours."""
 
-from hf_contrastive.functional.contrastive import info_nce, positive_logits
+from hf_contrastive.functional.contrastive import info_nce, mean_info_nce, positive_logits
 from hf_contrastive.functional.debiased import debiased_info_nce
 from hf_contrastive.functional.decoupled import decoupled_contrastive, von_mises_fisher_weights
 from hf_contrastive.functional.divergence import log_density_ratio, smoothed_divergence
@@ -52,6 +52,7 @@ __all__ = [
     "log_density_ratio",
     "log_partition",
     "log_partitions",
+    "mean_info_nce",
     "modality_gap",
     "multilinear_inner_product",
     "paired_log_partitions",

@@ -5,9 +5,12 @@ The caller decides how to average the rows. No function knows of modalities, bat
 Dimension key: q = queries, k = keys, d = embedding width.
 """
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hf_contrastive.functional.checks import as_scalar, check_same_width
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.partition import log_partition
 from hf_contrastive.functional.tiles import KEEP_BYTES, paired_logits
@@ -53,3 +56,30 @@ def info_nce(
     mask = PairMask(positives=positives) if mask is None else mask
     partition = log_partition(queries, keys, scale, mask=mask, keep_bytes=keep_bytes)
     return partition - positive_logits(queries, keys, positives, scale)
+
+
+def mean_info_nce(
+    queries: Float[Tensor, "q d"],
+    keys: Float[Tensor, "k d"],
+    positives: Int[Tensor, "q"],
+    scale: Float[Tensor, "..."] | float,
+    *,
+    keep_bytes: int = KEEP_BYTES,
+) -> Float[Tensor, ""]:
+    """Mean of [`info_nce`] over queries.
+
+    Where the logits exceed `keep_bytes`, it is left to `torch.nn.functional.linear_cross_entropy` if this PyTorch has it
+    (2.13): with one direction and equal weights, gradients can be made with the logits of a few queries at a time, three
+    products of matrices instead of four. That can be differentiated once, and by `backward` only.
+    """
+    dtype = torch.promote_types(torch.promote_types(queries.dtype, keys.dtype), torch.float32)
+    fits = len(queries) * len(keys) * dtype.itemsize <= keep_bytes
+    if fits or not hasattr(F, "linear_cross_entropy") or torch._C._are_functorch_transforms_active():
+        return info_nce(queries, keys, positives, scale, keep_bytes=keep_bytes).mean()
+    check_same_width(queries, keys, "`queries` and `keys`")
+    scale = as_scalar(scale, "scale", queries.new_empty((), dtype=dtype))
+    with torch.autocast(queries.device.type, enabled=False):
+        value: Tensor = F.linear_cross_entropy(
+            queries.to(dtype) * scale, keys.to(dtype), positives, options=torch.nn.LinearCrossEntropyOptions()
+        )
+    return value

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
-from hf_contrastive.functional import PairMask, log_partition
+from hf_contrastive.functional import PairMask, log_partition, mean_info_nce
 from hf_contrastive.functional.tiles import KEEP_BYTES
 from hf_contrastive.losses.registry import register_loss
 from hf_contrastive.losses.sums import Direction, both_directions
@@ -53,7 +53,10 @@ class InfoNCE:
             raise ValueError(f"`anchor` must not be one of `hard_negatives`, but {self.anchor!r} is both.")
 
     def __call__(self, batch: ContrastiveBatch) -> dict[str, Float[Tensor, ""]]:
-        directions = both_directions(batch, self._pairs(batch), within=self.within, keep_bytes=self.keep_bytes)
+        pairs = self._pairs(batch)
+        if not (self.symmetric or self.within or self.hard_negatives) and batch.is_plain:
+            return {"info_nce": torch.stack([self._one_way(batch, query, key) for query, key in pairs]).mean()}
+        directions = both_directions(batch, pairs, within=self.within, keep_bytes=self.keep_bytes)
         values = []
         for direction in directions:
             query, key, sums = direction
@@ -61,6 +64,10 @@ class InfoNCE:
                 rows = self._with_hard_negatives(batch, direction) if self.hard_negatives else sums
                 values.append(batch.mean(rows - batch.positive_logits(query, key), query, key))
         return {"info_nce": torch.stack(values).mean()}
+
+    def _one_way(self, batch: ContrastiveBatch, query: str, key: str) -> Float[Tensor, ""]:
+        given = batch.local[query], batch.local[key], batch.positives, batch.logit_scale
+        return mean_info_nce(*given, keep_bytes=self.keep_bytes)
 
     def _pairs(self, batch: ContrastiveBatch) -> list[tuple[str, str]]:
         for m in self.hard_negatives:

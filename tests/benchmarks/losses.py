@@ -16,6 +16,7 @@ from torch import Tensor
 from hf_contrastive.functional import (
     PairMask,
     log_partition,
+    mean_info_nce,
     paired_log_partitions,
     positive_logits,
     self_log_partition,
@@ -56,6 +57,10 @@ def one_direction(x: Tensor, y: Tensor, scale: Tensor, **options: int) -> Tensor
     return (rows - positive_logits(x, y, torch.arange(len(x)), scale)).mean()
 
 
+def mean_one_direction(x: Tensor, y: Tensor, scale: Tensor, **options: int) -> Tensor:
+    return mean_info_nce(x, y, torch.arange(len(x)), scale, **options)
+
+
 def nt_xent(x: Tensor, y: Tensor, scale: Tensor, **options: int) -> Tensor:
     rows, columns, paired = paired_log_partitions(x, y, scale, **options)
     own, other = (self_log_partition(z, scale, **options) for z in (x, y))
@@ -64,6 +69,20 @@ def nt_xent(x: Tensor, y: Tensor, scale: Tensor, **options: int) -> Tensor:
 
 def siglip(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
     return sigmoid_loss(x, y, torch.arange(len(x)), scale, torch.tensor(-10.0, requires_grad=True))
+
+
+def siglip_in_chunks(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+    """By chunks of 1,024 keys through autograd, which keeps the logits of all: `chunk_size` of open_clip's main branch,
+    which no release has, goes so.
+    """
+    bias, total = torch.tensor(-10.0, requires_grad=True), x.new_zeros(())
+    for start in range(0, len(y), 1024):
+        logits = x @ y[start : start + 1024].T * scale + bias
+        labels = -torch.ones_like(logits)
+        columns = torch.arange(logits.shape[1])
+        labels[start + columns, columns] = 1
+        total = total - F.logsigmoid(labels * logits).sum()
+    return total / len(x)
 
 
 def under_autocast(way: Way) -> Way:
@@ -109,10 +128,11 @@ def groups() -> dict[str, dict[str, Way]]:
             **peers.get("clip", {}),
             **{f"{name}, autocast": under_autocast(way) for name, way in peers.get("clip", {}).items()},
         },
-        "sigmoid": {"ours": siglip, **peers.get("siglip", {})},
+        "sigmoid": {"ours": siglip, "in chunks, by autograd": siglip_in_chunks, **peers.get("siglip", {})},
         "one direction": {
             "ours, nothing kept": lambda *z: one_direction(*z, keep_bytes=0),
             "ours, kept while it fits": one_direction,
+            "ours, the mean of all rows": lambda *z: mean_one_direction(*z, keep_bytes=0),
             "torch linear_cross_entropy": one_linear_cross_entropy,
             **peers.get("one direction", {}),
         },
@@ -131,6 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", help="Name of one group.")
+    parser.add_argument("--ways", nargs="*", help="First words of the ways to time. By default all.")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     for rows in args.rows:
@@ -140,6 +161,8 @@ def main(arguments: list[str] | None = None) -> None:
                 timed = {label: _step(way, x, y) for label, way in ways.items()}
                 if name == "symmetric CLIP":
                     timed |= {f"{n} bare products": lambda n=n, x=x, y=y: products(n)(x, y) for n in (3, 4)}
+                if args.ways:
+                    timed = {way: run for way, run in timed.items() if way.startswith(tuple(args.ways))}
                 title = f"{name}, {rows} x {args.width}, forward and backward, CPU time of one thread"
                 print(table(title, paired(timed, rounds=args.rounds, clock=time.process_time)), "\n", flush=True)
 

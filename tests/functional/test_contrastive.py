@@ -2,12 +2,13 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from hf_contrastive.functional import PairMask, info_nce, positive_logits
+from hf_contrastive.functional import PairMask, info_nce, mean_info_nce, positive_logits
 from tests.functional.rows import double, unit_rows
 
 
@@ -88,3 +89,43 @@ def test_value_and_gradient_are_finite_at_every_temperature_in_use(log_temperatu
     assert rows.min().item() >= -8 * torch.finfo(dtype).eps * scale.item()
     for gradient in torch.autograd.grad(rows.sum(), inputs):
         assert gradient.isfinite().all()
+
+
+# ---- The mean of all rows ----
+
+
+@pytest.mark.parametrize("keep_bytes", [2**28, 0], ids=["ours", "torch's own"])
+@pytest.mark.parametrize("scale", [1e-2, 4.0, 100.0])
+def test_the_mean_is_that_of_all_rows_in_value_and_gradient(keep_bytes: int, scale: float):
+    queries, keys, _ = arguments()
+    inputs = (queries, keys, double(scale))
+    actual = mean_info_nce(queries, keys, POSITIVES, inputs[2], keep_bytes=keep_bytes)
+    expected = info_nce(queries, keys, POSITIVES, inputs[2]).mean()
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        torch.autograd.grad(actual, inputs), torch.autograd.grad(expected, inputs), rtol=1e-12, atol=1e-12
+    )
+
+
+def test_the_mean_is_left_to_torch_only_where_logits_do_not_fit(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("torch", minversion="2.13", reason="linear_cross_entropy came with torch 2.13")
+    called = []
+    own = F.linear_cross_entropy
+    monkeypatch.setattr(F, "linear_cross_entropy", lambda *args, **kwargs: called.append(1) or own(*args, **kwargs))
+    queries, keys, scale = arguments()
+    for keep_bytes, times in ((3 * 4 * 8, 0), (3 * 4 * 8 - 1, 1)):
+        mean_info_nce(queries, keys, POSITIVES, scale, keep_bytes=keep_bytes)
+        assert len(called) == times
+    # And never where it is not there.
+    monkeypatch.delattr(F, "linear_cross_entropy")
+    without = mean_info_nce(queries, keys, POSITIVES, scale, keep_bytes=0)
+    assert without.item() == pytest.approx(info_nce(queries, keys, POSITIVES, scale).mean().item(), abs=1e-12)
+
+
+def test_the_mean_of_half_precision_rows_is_in_single_precision():
+    queries, keys, _ = (z.detach().bfloat16() for z in arguments())
+    with torch.autocast("cpu", torch.bfloat16):
+        value = mean_info_nce(queries, keys, POSITIVES, 4.0, keep_bytes=0)
+    exact = info_nce(queries.double(), keys.double(), POSITIVES, 4.0).mean()
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(exact.item(), rel=1e-6)

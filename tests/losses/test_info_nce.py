@@ -101,6 +101,23 @@ def test_hard_negatives_above_the_margin_are_left_out():
     torch.testing.assert_close(total(loss(batch)), expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("keep_bytes", [2**28, 0])
+def test_one_direction_of_all_rows_is_cross_entropy(keep_bytes: int):
+    output = random_output(modalities=THREE)
+    values = []
+    for batch in (batch_of(output), replace(batch_of(output), ids=torch.arange(8))):
+        loss = total(InfoNCE(anchor="image", symmetric=False, keep_bytes=keep_bytes)(batch))
+        grads = torch.autograd.grad(loss, [*output.embeds.values(), output.logit_scale])
+        values.append([loss.detach(), *grads])
+    # Ids of their own change nothing but the way.
+    for one, other in zip(*values, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+    others = [output.embeds[m] for m in THREE if m != "image"]
+    logits = [output.logit_scale * output.embeds["image"] @ x.T for x in others]
+    expected = torch.stack([F.cross_entropy(z, torch.arange(8)) for z in logits]).mean()
+    torch.testing.assert_close(values[0][0], expected, rtol=0, atol=1e-12)
+
+
 def test_queued_rows_are_negatives_in_one_direction_too():
     output = random_output()
     queued = unit_rows(3, 5, seed=4)
