@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -66,6 +66,8 @@ class ContrastiveBatch:
     rank: int = 0
     gather: Gather | None = None
     progress: float = 1.0
+    # What `complete` has found: losses ask for the same rows many times.
+    _complete: dict[frozenset[str], tuple[Tensor, bool]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         size = len(next(iter(self.world.values())))
@@ -82,14 +84,23 @@ class ContrastiveBatch:
         logit_bias: Float[Tensor, ""] | None = None,
         present: dict[str, Bool[Tensor, "B"]] | None = None,
         ids: Int[Tensor, "B"] | None = None,
+        **fields: Any,
     ) -> "ContrastiveBatch":
         """The batch of a single process that holds all rows. Without `present`, every row has every modality."""
         if present is None:
-            present = {m: torch.ones(len(x), dtype=torch.bool, device=x.device) for m, x in embeds.items()}
-        # `where` and not a product: an absent row may hold anything, NaN included.
-        embeds = {m: torch.where(present[m].unsqueeze(1), x, torch.zeros_like(x)) for m, x in embeds.items()}
+            first = next(iter(embeds.values()))
+            present = dict.fromkeys(embeds, torch.ones(len(first), dtype=torch.bool, device=first.device))
+        else:
+            # `where` and not a product: an absent row may hold anything, NaN included.
+            embeds = {m: torch.where(present[m].unsqueeze(1), x, torch.zeros_like(x)) for m, x in embeds.items()}
         return cls(
-            local=embeds, world=embeds, present=present, logit_scale=logit_scale, logit_bias=logit_bias, ids=ids
+            local=embeds,
+            world=embeds,
+            present=present,
+            logit_scale=logit_scale,
+            logit_bias=logit_bias,
+            ids=ids,
+            **fields,
         )
 
     @property
@@ -127,11 +138,24 @@ class ContrastiveBatch:
         """
         queued = any(m in self.queue for m in self.modalities)
         apart = queued or self.ids is not None or self.margin is not None or self.gather is not None
-        return not apart and bool(self.complete(*self.modalities).all())
+        return not apart and self.is_complete(*self.modalities)
 
     def complete(self, *modalities: str) -> Bool[Tensor, "B"]:
         """Rows of the world that have every given modality."""
-        return torch.stack([self.present[m] for m in modalities]).all(dim=0)
+        return self._find_complete(frozenset(modalities))[0]
+
+    def is_complete(self, *modalities: str) -> bool:
+        """Whether all rows of the world have every given modality."""
+        return self._find_complete(frozenset(modalities))[1]
+
+    def _find_complete(self, modalities: frozenset[str]) -> tuple[Tensor, bool]:
+        found = self._complete.get(modalities)
+        if found is None:
+            # Where nothing is missing, all modalities share one mask.
+            masks = list({id(self.present[m]): self.present[m] for m in sorted(modalities)}.values())
+            rows = masks[0] if len(masks) == 1 else torch.stack(masks).all(dim=0)
+            found = self._complete[modalities] = rows, bool(rows.all())
+        return found
 
     # ---- Means ----
 
@@ -145,6 +169,8 @@ class ContrastiveBatch:
 
     def mean(self, values: Float[Tensor, "b"], *modalities: str) -> Float[Tensor, ""]:
         """Share of this process in the mean of `values` over the rows that have every given modality, see [`weights`]."""
+        if self.is_complete(*modalities):
+            return values.mean()
         return self.mean_over(self.complete(*modalities), values)
 
     def mean_over(self, counted: Bool[Tensor, "B"], values: Float[Tensor, "b"]) -> Float[Tensor, ""]:
@@ -186,8 +212,7 @@ class ContrastiveBatch:
             without_positives: Whether each row's own partner is left out.
             false_negatives: Whether pairs that `ids` or `margin` declare alike stay in the sum.
         """
-        complete = self.complete(query, *others)
-        keys = None if bool(complete.all()) else complete
+        keys = None if self.is_complete(query, *others) else self.complete(query, *others)
         ids = None if false_negatives else self.ids
         # With one process, queries and keys are told by the same tensors, which marks the mask as symmetric.
         queries, query_ids = (z if z is None or self.gather is None else z[self.rows] for z in (keys, ids))

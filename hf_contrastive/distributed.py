@@ -85,26 +85,33 @@ def gather_batch(
     Raises:
         ValueError: A present embedding is not finite. Every process raises, naming the row of the world's batch.
     """
+    if world_size() == 1:
+        for m, x in output.embeds.items():
+            # What absent rows hold is never used.
+            refuse_nonfinite(x if present is None else x[present[m]], f"{m}_embeds")
+        return ContrastiveBatch.whole(output.embeds, output.logit_scale, output.logit_bias, present, ids, **fields)
     modalities = sorted(output.embeds)
     stacked = torch.stack([output.embeds[m] for m in modalities], dim=1)  # (b, S, d)
-    mask = stacked.new_ones(stacked.shape[:2], dtype=torch.bool)
-    if present is not None:
+    masks: dict[str, Tensor]
+    if present is None:
+        world = all_gather_rows(stacked)
+        masks = dict.fromkeys(modalities, world.new_ones(len(world), dtype=torch.bool))
+    else:
         mask = torch.stack([present[m] for m in modalities], dim=1)
         # `where` and not a product: an absent row may hold anything, NaN included.
         stacked = torch.where(mask.unsqueeze(-1), stacked, torch.zeros_like(stacked))
-    world, mask = all_gather_rows(stacked), all_gather_rows(mask)
+        world = all_gather_rows(stacked)
+        masks = dict(zip(modalities, gather_rows(mask).unbind(dim=1), strict=True))
     for position, m in enumerate(modalities):
         refuse_nonfinite(world[:, position], f"{m}_embeds")
-    # The local rows are views of the world's where there is one process: one graph, not two.
-    local = world if world_size() == 1 else stacked
     return ContrastiveBatch(
-        local=dict(zip(modalities, local.unbind(dim=1), strict=True)),
+        local=dict(zip(modalities, stacked.unbind(dim=1), strict=True)),
         world=dict(zip(modalities, world.unbind(dim=1), strict=True)),
-        present=dict(zip(modalities, mask.unbind(dim=1), strict=True)),
+        present=masks,
         logit_scale=output.logit_scale,
         logit_bias=output.logit_bias,
         rank=rank(),
-        gather=gather_rows if world_size() > 1 else None,
-        ids=None if ids is None else all_gather_rows(ids),
+        gather=gather_rows,
+        ids=None if ids is None else gather_rows(ids),
         **fields,
     )

@@ -47,6 +47,8 @@ def build_batch(
         else None
     )
     batch = gather_batch(output, mask, ids, **fields)
+    if not present:
+        return batch
     alone = torch.stack(list(batch.present.values())).sum(dim=0) < 2
     if alone.any():
         raise ValueError(

@@ -91,6 +91,7 @@ class ContrastiveTrainer(Trainer):
         self.modalities: list[str] = []
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
         self._latest: ContrastiveBatch | None = None
+        self._unwrapped: tuple[nn.Module, nn.Module] = (model, model)
 
     # ---- Training ----
 
@@ -126,9 +127,17 @@ class ContrastiveTrainer(Trainer):
 
     def encode(self, model: nn.Module, inputs: dict[str, Tensor]) -> EncoderOutput:
         """Embed this process's examples. `model` may be wrapped for distributed training."""
-        with contrastive_forward(self.accelerator.unwrap_model(model), modalities=self.args.modalities):
+        with contrastive_forward(self._unwrap(model), modalities=self.args.modalities):
             output: EncoderOutput = model(**inputs)
         return output
+
+    def _unwrap(self, model: nn.Module) -> nn.Module:
+        # Once per wrapper: `unwrap_model` looks up installed packages and walks the model, milliseconds each time.
+        wrapped, inner = self._unwrapped
+        if wrapped is not model:
+            inner = self.accelerator.unwrap_model(model)
+            self._unwrapped = (model, inner)
+        return inner
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The training batches, all of them full. Evaluation keeps its last, shorter one."""
@@ -238,7 +247,7 @@ class ContrastiveTrainer(Trainer):
             raise ValueError(f"{description} has no examples: the dataset is empty.")
         joined = (torch.cat([torch.from_numpy(x) for x in parts]) for parts in zip(*output.predictions, strict=True))
         embeds = dict(zip(self.modalities, joined, strict=True))
-        model = self.accelerator.unwrap_model(self.model)
+        model = self._unwrap(self.model)
         metrics = measure(self.loss, EncoderOutput(embeds, *scale_and_bias(model)), pool_size=self.args.eval_pool_size)
         if self.compute_metrics is not None:
             arrays = {m: x.numpy() for m, x in embeds.items()}
