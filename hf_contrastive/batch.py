@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -103,7 +104,7 @@ class ContrastiveBatch:
             **fields,
         )
 
-    @property
+    @cached_property
     def modalities(self) -> list[str]:
         """Names of the modalities, in an order that all processes share."""
         return sorted(self.world)
@@ -120,13 +121,13 @@ class ContrastiveBatch:
         if name not in self.world:
             raise ValueError(f"`{argument}` must be one of the modalities {self.modalities}, but got {name!r}.")
 
-    @property
+    @cached_property
     def rows(self) -> slice:
         """Rows of the world that are this process's."""
         b = len(next(iter(self.local.values())))
         return slice(self.rank * b, (self.rank + 1) * b)
 
-    @property
+    @cached_property
     def positives(self) -> Int[Tensor, "b"]:
         """Row of the world that each local row is."""
         return torch.arange(self.rows.start, self.rows.stop, device=self.logit_scale.device)
@@ -254,34 +255,34 @@ class ContrastiveBatch:
             keep_bytes: Logits to keep for the backward pass.
         """
         options = {"without_positives": without_positives, "false_negatives": false_negatives}
-        masks = self.mask(first, second, **options), self.mask(second, first, **options)
-        rows, columns, _ = self._sums(first, second, self._scale(scale), masks, keep_bytes)
-        return rows, columns
+        return self._sums(first, second, self._scale(scale), keep_bytes, **options)[:2]
 
     def paired_log_partitions(
         self, first: str, second: str, *, keep_bytes: int = KEEP_BYTES
     ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"], Float[Tensor, "b"]]:
         """[`log_partitions`] and [`positive_logits`] at once, in less memory."""
-        masks = self.mask(first, second), self.mask(second, first)
-        return self._sums(first, second, self.logit_scale, masks, keep_bytes)
+        return self._sums(first, second, self.logit_scale, keep_bytes)
 
     def _sums(
-        self, first: str, second: str, scale: Tensor, masks: tuple[PairMask, PairMask], keep_bytes: int
+        self, first: str, second: str, scale: Tensor, keep_bytes: int, **options: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         x, y, world_x, world_y = self.local[first], self.local[second], self.world[first], self.world[second]
-        if masks[0].ceiling is not None:
+        mask = self.mask(first, second, **options)
+        # The other direction leaves out the same pairs, but for a margin, and the queue's.
+        back = self.mask(second, first, **options) if self.queue or mask.ceiling is not None else mask
+        if mask.ceiling is not None:
             # What is too near to one row of a pair may not be to the other, so each direction has pairs of its own.
-            rows = log_partition(x, world_y, scale, mask=masks[0], keep_bytes=keep_bytes)
-            columns = log_partition(y, world_x, scale, mask=masks[1], keep_bytes=keep_bytes)
+            rows = log_partition(x, world_y, scale, mask=mask, keep_bytes=keep_bytes)
+            columns = log_partition(y, world_x, scale, mask=back, keep_bytes=keep_bytes)
             paired = self.positive_logits(first, second)
         elif self.gather is None:
-            rows, columns, paired = paired_log_partitions(x, y, scale, mask=masks[0], keep_bytes=keep_bytes)
+            rows, columns, paired = paired_log_partitions(x, y, scale, mask=mask, keep_bytes=keep_bytes)
         else:
-            plan, shard = Plan(mask=masks[0], keep_bytes=keep_bytes), Shard(self.gather, self.rows)
+            plan, shard = Plan(mask=mask, keep_bytes=keep_bytes), Shard(self.gather, self.rows)
             rows, columns, paired = sharded_log_partitions(x, y, world_x, world_y, scale, shard, plan)
         return (
-            self._with_queue(rows, x, second, scale, masks[0], keep_bytes),
-            self._with_queue(columns, y, first, scale, masks[1], keep_bytes),
+            self._with_queue(rows, x, second, scale, mask, keep_bytes),
+            self._with_queue(columns, y, first, scale, back, keep_bytes),
             paired,
         )
 

@@ -49,12 +49,14 @@ class Weigh:
         row_sums: Tensor,
         column_grad: Tensor | None,
         column_sums: Tensor | None,
+        *,
+        may_be_empty: bool = True,
     ) -> None:
         self.bounded = bounded
-        self.rows = _weights(bounded, row_grad, row_sums)
+        self.rows = _weights(bounded, row_grad, row_sums, may_be_empty)
         self.columns = None
         if column_grad is not None and column_sums is not None:
-            self.columns = _weights(bounded, column_grad, column_sums)
+            self.columns = _weights(bounded, column_grad, column_sums, may_be_empty)
 
     def __call__(self, tile: Tensor, i: slice, j: slice, out: Tensor) -> Tensor:
         grads, sums = (z[i].unsqueeze(1) for z in self.rows)
@@ -70,8 +72,9 @@ class Weigh:
         return out
 
 
-def _weights(bounded: bool, grad: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+def _weights(bounded: bool, grad: Tensor, sums: Tensor, may_be_empty: bool) -> tuple[Tensor, Tensor]:
     """Gradient and log-sum of each row; of a row without pairs, which has no gradient, zeros."""
-    empty = is_empty(sums)
-    grad, sums = grad.masked_fill(empty, 0), sums.masked_fill(empty, 0)
+    if may_be_empty:
+        empty = is_empty(sums)
+        grad, sums = grad.masked_fill(empty, 0), sums.masked_fill(empty, 0)
     return (grad * (-sums).exp() if bounded else grad), sums

@@ -101,7 +101,7 @@ def gradient_products(
     if plan.symmetric:
         column_grad, column_sums = row_grad, row_sums
     logits = plan.logits(x, y, scale)
-    weigh = Weigh(kept.bounded, row_grad, row_sums, column_grad, column_sums)
+    weigh = Weigh(kept.bounded, row_grad, row_sums, column_grad, column_sums, may_be_empty=not plan.mask.is_open)
     both = need_y or plan.symmetric
     dx = torch.zeros_like(x)
     dy = dx if plan.symmetric else (torch.zeros_like(y) if need_y else None)

@@ -48,6 +48,12 @@ class PairMask:
             if value is not None and value.shape != (wanted,):
                 raise ValueError(f"`{name}` of the mask must have shape [{wanted}], but got {list(value.shape)}.")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether no pair is left out."""
+        given = (self.queries, self.keys, self.skip, self.query_ids, self.ceiling)
+        return all(value is None for value in given)
+
     def columns(self, part: slice) -> "PairMask":
         """The same mask of the keys in `part` alone, which are counted from its start."""
 

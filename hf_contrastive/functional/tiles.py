@@ -57,7 +57,7 @@ class Plan:
 
     def logits(self, x: Float[Tensor, "q d"], y: Float[Tensor, "k d"], scale: Float[Tensor, ""]) -> "Logits":
         """Logits of queries and keys, hardness included."""
-        return Logits(x, y, scale + self.hardness, self.mask, tile=self.tile)
+        return Logits(x, y, scale + self.hardness if self.hardness else scale, self.mask, tile=self.tile)
 
 
 class Logits:

@@ -61,7 +61,9 @@ def main() -> None:
                 trainer.train()
                 # On a shared machine the fast half of the steps is the one that nobody disturbed.
                 times[name].append(statistics.quantiles(clock.seconds, n=4)[0])
-    print(f"Steps of a tiny CLIP, batch 8, CPU time of one thread: lower quartile of {STEPS}, medians of {ROUNDS} runs\n")
+    print(
+        f"Steps of a tiny CLIP, batch 8, CPU time of one thread: lower quartile of {STEPS}, medians of {ROUNDS} runs\n"
+    )
     print("| way | ms a step | more than the Trainer's |\n| :-- | --: | --: |")
     for name, values in times.items():
         more = statistics.median(a - b for a, b in zip(values, times["Trainer"], strict=True))
