@@ -33,7 +33,7 @@ class EMA(TrainerCallback):
     def __init__(self, decay: float, *, replace_model: bool = False) -> None:
         self.decay, self.replace_model = decay, replace_model
         self.averages: dict[str, Tensor] = {}
-        self._update = get_ema_multi_avg_fn(decay)
+        self._update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self._resumed = self._swapped = False
 
     # ---- Training ----
@@ -55,7 +55,7 @@ class EMA(TrainerCallback):
             return
         values = averaged_tensors(model)
         floating = [name for name, value in values.items() if value.is_floating_point()]
-        self._update([self.averages[n] for n in floating], [values[n].detach().float() for n in floating], 0)  # type: ignore[arg-type]
+        self._update([self.averages[n] for n in floating], [values[n].detach().float() for n in floating], 0)
         for name in values.keys() - set(floating):
             self.averages[name].copy_(values[name])
 

@@ -18,7 +18,7 @@ from datasets.fingerprint import Hasher
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PretrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 
 from hf_contrastive.precomputed import CACHED
 from hf_contrastive.towers import Tower, base_model, find_tower
@@ -123,7 +123,7 @@ def fingerprint(dataset: Dataset, tower: Tower, collator: Any, dtype: str) -> st
         digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     config = getattr(tower.encoder, "config", None)
-    settings = config.to_diff_dict() if hasattr(config, "to_diff_dict") else repr(tower.encoder)
+    settings = config.to_diff_dict() if isinstance(config, PretrainedConfig) else repr(tower.encoder)
     rest = [_VERSION, tower.modality, dtype, dataset._fingerprint, settings, describe_collator(collator)]
     digest.update(json.dumps(rest, sort_keys=True, default=str).encode())
     return digest.hexdigest()

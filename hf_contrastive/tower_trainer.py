@@ -54,6 +54,12 @@ class TowerTrainer(Trainer):
             unfreeze_last=args.unfreeze_last,  # type: ignore[arg-type]  # JSON is parsed by now
             projections=args.freeze_projections or (),
         )
+        kept = getattr(args, "activation_checkpointing_kwargs", None) or args.gradient_checkpointing_kwargs or {}
+        if args.unfreeze_last and kept.get("use_reentrant"):
+            raise ValueError(
+                "`use_reentrant` checkpoints compute no gradient of layers whose inputs need none, such as the first that "
+                "`unfreeze_last` leaves trainable. Set `use_reentrant` to False."
+            )
         super().__init__(model, args, **kwargs)
         if self.optimizer is not None and (args.tower_learning_rates or args.layer_decay is not None):
             raise ValueError(
