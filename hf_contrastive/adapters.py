@@ -20,7 +20,7 @@ logger = logging.get_logger(__name__)
 SCALARS_FILE = "contrastive_scalars.safetensors"
 
 
-def add_adapter(model: PreTrainedModel, peft_config: Any) -> nn.Module:
+def add_adapter(model: nn.Module, peft_config: Any) -> nn.Module:
     """
     Wrap a model in an adapter; temperature and bias are trained as before.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, Trainer
+from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, PredictionOutput
 from transformers.utils import logging
 
@@ -41,7 +41,7 @@ class TowerTrainer(Trainer):
     args: TowerTrainingArguments
 
     def __init__(
-        self, model: PreTrainedModel, args: TowerTrainingArguments, *, peft_config: Any = None, **kwargs: Any
+        self, model: nn.Module, args: TowerTrainingArguments, *, peft_config: Any = None, **kwargs: Any
     ) -> None:
         if peft_config is not None:
             model = add_adapter(model, peft_config)

@@ -71,7 +71,7 @@ class ContrastiveTrainer(TowerTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: nn.Module,
         args: ContrastiveTrainingArguments,
         *,
         loss: ContrastiveLoss | None = None,

@@ -147,7 +147,9 @@ def test_a_copy_of_a_frozen_model_is_frozen_by_itself(clip: CLIPModel):
     assert not clip.vision_model.encoder.training
 
 
-@pytest.mark.parametrize("options", [{"freeze_towers": ["image"]}, {"unfreeze_last": {"image": 1, "text": 0}}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"freeze_towers": ["image"]}, {"unfreeze_last": {"image": 1, "text": 0}}], ids=str
+)
 def test_gradient_checkpointing_changes_nothing(
     clip: CLIPModel, dataset: Dataset, tmp_path: Path, options: dict[str, Any]
 ):
@@ -188,7 +190,10 @@ def test_a_tower_among_three_can_be_locked(tmp_path: Path):
     [
         ({"freeze_towers": ["vision"]}, r"`freeze_towers` names the tower 'vision', .* towers \['image', 'text'\]"),
         ({"unfreeze_last": {"audio": 1}}, r"`unfreeze_last` names the tower 'audio'"),
-        ({"unfreeze_last": {"text": 3}}, "`unfreeze_last` must be from 0 to the 2 layers of the text tower, but got 3"),
+        (
+            {"unfreeze_last": {"text": 3}},
+            "`unfreeze_last` must be from 0 to the 2 layers of the text tower, but got 3",
+        ),
         ({"unfreeze_last": {"text": -1}}, "unfreeze_last must give whole numbers by tower"),
         ({"unfreeze_last": "2"}, "unfreeze_last must give whole numbers by tower"),
         ({"freeze_projections": ["audio"]}, "`freeze_projections` names the tower 'audio'"),

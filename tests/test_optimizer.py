@@ -47,9 +47,12 @@ def test_groups_have_names_of_their_own(clip: CLIPModel, dataset: Dataset, tmp_p
     trainer.create_optimizer()
     names = [group["name"] for group in trainer.optimizer.param_groups]
     assert len(names) == len(set(names))
-    assert {"image layer.1, decay", "image layer.1, no decay", "text embeddings, decay", "temperature, no decay"} <= set(
-        names
-    )
+    assert {
+        "image layer.1, decay",
+        "image layer.1, no decay",
+        "text embeddings, decay",
+        "temperature, no decay",
+    } <= set(names)
 
 
 def test_a_tower_has_a_learning_rate_of_its_own(model: PreTrainedModel, dataset: Dataset, tmp_path: Path):
@@ -101,7 +104,13 @@ def test_schedulers_scale_every_rate_alike(clip: CLIPModel, dataset: Dataset, tm
 
 
 def test_sgd_moves_a_parameter_by_its_own_rate(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
-    plain = {"optim": "sgd", "max_steps": 1, "lr_scheduler_type": "constant", "max_grad_norm": 0.0, "weight_decay": 0.0}
+    plain = {
+        "optim": "sgd",
+        "max_steps": 1,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 0.0,
+        "weight_decay": 0.0,
+    }
     weights, moves = {name: x.clone() for name, x in clip.state_dict().items()}, []
     for options in ({}, {"tower_learning_rates": {"image": 2e-2}, "layer_decay": 0.5}):
         clip.load_state_dict(weights)

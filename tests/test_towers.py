@@ -71,5 +71,7 @@ def test_a_model_without_towers_is_refused():
 
 
 def test_an_unknown_tower_is_answered_with_those_that_there_are(clip: CLIPModel):
-    with pytest.raises(ValueError, match=r"`x` names the tower 'audio', but CLIPModel has the towers \['image', 'text'\]"):
+    with pytest.raises(
+        ValueError, match=r"`x` names the tower 'audio', but CLIPModel has the towers \['image', 'text'\]"
+    ):
         find_tower(clip, "audio", "x")
