@@ -12,7 +12,7 @@ from typing import Any
 
 import datasets
 import torch
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, IterableDataset, Value
 from datasets.arrow_writer import ArrowWriter
 from datasets.fingerprint import Hasher
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ class CachedTowerCollator:
 
 
 def cache_tower_embeddings(
-    dataset: Dataset,
+    dataset: Dataset | IterableDataset,
     model: nn.Module,
     modality: str,
     collator: Callable[[list[dict[str, Any]]], dict[str, Any]],
@@ -146,7 +146,6 @@ def describe_collator(value: Any) -> Any:
     return Hasher.hash(value)
 
 
-@torch.no_grad()
 def _outputs(model: nn.Module, tower: Tower, batches: Any) -> Iterator[Tensor]:
     """Pooled outputs of a tower for each batch, on the CPU. The model's mode is as before in the end."""
     device = next(tower.encoder.parameters()).device
@@ -154,9 +153,9 @@ def _outputs(model: nn.Module, tower: Tower, batches: Any) -> Iterator[Tensor]:
     model.eval()
     try:
         for inputs in batches:
-            # Collators of the trainer mark examples that lack a modality: their rows are never read.
             tensors = {name: x.to(device) if isinstance(x, Tensor) else x for name, x in inputs.items()}
-            pooled = _pooled(base_model(model), tower, tensors)
+            with torch.no_grad():
+                pooled = _pooled(base_model(model), tower, tensors)
             num_rows = len(next(x for x in tensors.values() if isinstance(x, Tensor)))
             if pooled.dim() != 2 or len(pooled) != num_rows:
                 raise ValueError(
