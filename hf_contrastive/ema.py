@@ -120,9 +120,12 @@ class EMA(TrainerCallback):
 
 def averaged_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Trainable parameters and saved buffers of a model, by name."""
-    saved = model.state_dict(keep_vars=True)
     tensors: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    return tensors | {name: buffer for name, buffer in model.named_buffers() if name in saved}
+    for prefix, module in model.named_modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if name not in module._non_persistent_buffers_set:
+                tensors[f"{prefix}.{name}" if prefix else name] = buffer
+    return tensors
 
 
 def _copy(value: Tensor) -> Tensor:

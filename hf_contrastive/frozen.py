@@ -86,9 +86,10 @@ def is_frozen(module: nn.Module) -> bool:
 
 
 def _enter(encoder: nn.Module, _: Any) -> None:
+    frozen = is_frozen(encoder)
     if encoder.training:
-        _rest(encoder)
-    if is_frozen(encoder):
+        encoder.eval() if frozen else _rest(encoder)
+    if frozen:
         setattr(encoder, _GRAD_BEFORE, torch.is_grad_enabled())
         torch.set_grad_enabled(False)
 
@@ -100,9 +101,9 @@ def _leave(encoder: nn.Module, *_: Any) -> None:
 
 
 def _rest(module: nn.Module) -> None:
-    """Put what is frozen in a module in evaluation mode."""
-    if is_frozen(module):
-        module.eval()
-    else:
-        for child in module.children():
+    """Put what is frozen in a module, which is not as a whole, in evaluation mode."""
+    for child in module.children():
+        if is_frozen(child):
+            child.eval()
+        else:
             _rest(child)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -45,15 +46,20 @@ class Tower:
         encoder_name: Attribute of the model that holds the encoder.
         encoder: The encoder.
         projection: Module after the encoder, or None where the encoder ends in the joint space, as in SigLIP.
-        blocks: From the input to the output: embeddings, layers, head (final norm, pooler), projection. Blocks without
-            parameters are left out.
     """
 
     modality: str
     encoder_name: str
     encoder: nn.Module
     projection: nn.Module | None
-    blocks: tuple[Block, ...]
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """From the input to the output: embeddings, layers, head (final norm, pooler), projection.
+
+        Blocks without parameters are left out.
+        """
+        return _blocks(self.encoder, self.projection)
 
     @property
     def layers(self) -> list[Block]:
@@ -88,8 +94,7 @@ def find_towers(model: nn.Module) -> dict[str, Tower]:
         match = ENCODER.match(name)
         if match and match["stem"] not in JOINT:
             modality = _modality(model, match["stem"])
-            projection = _projection(model, match["stem"])
-            towers[modality] = Tower(modality, name, encoder, projection, _blocks(encoder, projection))
+            towers[modality] = Tower(modality, name, encoder, _projection(model, match["stem"]))
     if not towers:
         raise ValueError(
             f"{type(model).__name__} has no towers: none of its parts {[name for name, _ in model.named_children()]} is "

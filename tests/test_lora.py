@@ -19,6 +19,7 @@ from hf_contrastive.encoder import EncoderOutput, contrastive_forward
 from tests.hub.server import LoopbackHub
 
 from .conftest import make_inputs, tiny_siglip
+from .test_frozen import CHECKPOINTING
 from .test_trainer import make_trainer
 
 
@@ -167,6 +168,19 @@ def test_an_adapter_in_a_frozen_tower_is_frozen(clip: CLIPModel, dataset: Datase
     trainer.train()
 
 
+def test_gradient_checkpointing_changes_nothing(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
+    ends = []
+    for checkpointing in (False, True):
+        options = {"optim": "sgd", "data_seed": 1, CHECKPOINTING: checkpointing}
+        trainer = lora_trainer(copy.deepcopy(clip), dataset, tmp_path, **options)
+        before = state(trainer.model)
+        trainer.train()
+        ends.append(state(trainer.model))
+    assert any(not torch.equal(x, before[name]) for name, x in ends[1].items() if "lora_B" in name)
+    for name, x in ends[0].items():
+        torch.testing.assert_close(ends[1][name], x, rtol=0, atol=1e-6, msg=name)
+
+
 @pytest.mark.parametrize("averaged", [{}, {"ema_decay": 0.5, "evaluate_ema": True}], ids=["plain", "ema"])
 def test_a_resumed_run_is_the_uninterrupted_one(
     clip: CLIPModel, dataset: Dataset, tmp_path: Path, averaged: dict[str, Any]
@@ -207,8 +221,8 @@ def test_an_adapter_without_scalars_keeps_those_of_the_base(
 
 
 PUSH = """
-import copy, json, sys, torch
-from peft import LoraConfig
+import copy, json, torch
+from huggingface_hub import HfApi
 from tests.conftest import make_dataset, tiny_clip
 from tests.test_lora import encode, lora
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments
@@ -224,23 +238,24 @@ args = ContrastiveTrainingArguments(
 )
 trainer = ContrastiveTrainer(model, args, train_dataset=make_dataset(), peft_config=lora())
 trainer.train()
-during = trainer.model.get_base_model().logit_scale.item()
+trainer._finish_current_push()
+during = sorted(path for path in HfApi().list_repo_files("tester/adapter"))
 trainer.push_to_hub()
 expected, found = encode(trainer.model), encode(load_adapter(base, "tester/adapter"))
 gap = max(float((expected.embeds[m] - found.embeds[m]).abs().max()) for m in expected.embeds)
-print(json.dumps([gap, float(expected.logit_scale), float(found.logit_scale)]))
+print(json.dumps([gap, float(expected.logit_scale), float(found.logit_scale), during]))
 """
 
 
 def test_the_adapter_is_pushed_and_loaded_from_the_hub(hub: LoopbackHub, tmp_path: Path):
     process = hub.run(PUSH.format(folder=str(tmp_path / "run")), tmp_path)
     assert process.returncode == 0, process.stderr
-    gap, expected, found = json.loads(process.stdout.splitlines()[-1])
+    gap, expected, found, during = json.loads(process.stdout.splitlines()[-1])
     assert gap <= 1e-6
     assert found == pytest.approx(expected, rel=1e-6)
-    files = hub.files("tester/adapter").keys()
-    assert {"adapter_config.json", "adapter_model.safetensors", SCALARS_FILE} <= files
-    assert "model.safetensors" not in files
+    for files in (set(during), hub.files("tester/adapter").keys()):
+        assert {"adapter_config.json", "adapter_model.safetensors", SCALARS_FILE} <= files
+        assert "model.safetensors" not in files
 
 
 # ---- Errors ----
