@@ -71,7 +71,8 @@ def cache_tower_embeddings(
     Outputs are those that the projection reads (the embedding, where there is none), in evaluation mode, so that a
     projection can still be trained. They are computed once: a file is kept under a fingerprint of the tower's weights
     and configuration, the collator, the dataset and `dtype`, and computed again when any of them differs. A
-    [`ContrastiveTrainer`] whose batches have the column leaves the tower out.
+    [`ContrastiveTrainer`] whose batches have the column leaves the tower out. With several processes, call it inside of
+    `args.main_process_first()`, so that one of them computes.
 
     Args:
         dataset ([`~datasets.Dataset`]):

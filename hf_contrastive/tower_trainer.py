@@ -43,6 +43,11 @@ class TowerTrainer(Trainer):
     def __init__(
         self, model: nn.Module, args: TowerTrainingArguments, *, peft_config: Any = None, **kwargs: Any
     ) -> None:
+        if getattr(model, "_hf_peft_config_loaded", False):
+            raise ValueError(
+                "The model has an adapter from its own `add_adapter`, which is saved without temperature and bias. Give "
+                "`peft_config` instead, or a model wrapped by `peft.get_peft_model`."
+            )
         if peft_config is not None:
             model = add_adapter(model, peft_config)
         elif is_adapted(model) and BIAS in scalars(model):

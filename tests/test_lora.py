@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import CLIPModel, PreTrainedModel, set_seed
+from transformers import CLIPModel, PreTrainedModel, default_data_collator, set_seed
 
 from hf_contrastive import ContrastiveTrainer
 from hf_contrastive.adapters import SCALARS_FILE, add_adapter, load_adapter, load_scalars, save_scalars
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
+from hf_contrastive.testing import run_distributed
+from hf_contrastive.tower_cache import cache_tower_embeddings
 from tests.hub.server import LoopbackHub
 
-from .conftest import make_inputs, tiny_siglip
+from .conftest import make_dataset, make_inputs, tiny_clip, tiny_siglip
 from .test_frozen import CHECKPOINTING
 from .test_trainer import make_trainer
 
@@ -217,6 +220,42 @@ def test_an_adapter_without_scalars_keeps_those_of_the_base(
     assert f"has no {SCALARS_FILE}" in caplog.text
 
 
+# ---- Processes ----
+
+
+def train_an_adapter_from_a_cache(folder: str) -> None:
+    set_seed(0)
+    model, data = tiny_clip(), make_dataset(16)
+    base = copy.deepcopy(model)
+    options = {"per_device_train_batch_size": 4, "ema_decay": 0.5, "freeze_towers": ["image"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        args = make_trainer(copy.deepcopy(model), data, Path(folder), **SAVES, **options).args
+        with args.main_process_first():
+            cached = cache_tower_embeddings(
+                data, model, "image", default_data_collator, cache_dir=f"{folder}/cache", progress=False
+            )
+        trainer = ContrastiveTrainer(
+            model, args, train_dataset=cached.remove_columns("pixel_values"), peft_config=lora()
+        )
+        trainer.train()
+        for name, p in trainer.model.named_parameters():
+            gathered = trainer.accelerator.gather(p.detach().unsqueeze(0))
+            assert torch.equal(gathered[0], gathered[1]), name
+        assert len(list(Path(folder, "cache").iterdir())) == 1
+        assert_same(encode(load_adapter(base, f"{folder}/checkpoint-4")), encode(trainer.model), tolerance=1e-6)
+        end = state(trainer.model)
+        trainer.train(resume_from_checkpoint=f"{folder}/checkpoint-2")
+        for name, x in state(trainer.model).items():
+            assert torch.equal(x, end[name]), name
+
+
+@pytest.mark.distributed
+@pytest.mark.timeout(120)
+def test_two_processes_train_save_and_resume_one_adapter(tmp_path: Path):
+    run_distributed(train_an_adapter_from_a_cache, str(tmp_path))
+
+
 # ---- Hub ----
 
 
@@ -266,6 +305,14 @@ def test_a_wrapped_model_and_a_config_are_refused(clip: CLIPModel, dataset: Data
     wrapped = peft.get_peft_model(clip, lora())
     with pytest.raises(ValueError, match="wrapped by `peft` already"):
         ContrastiveTrainer(wrapped, args, train_dataset=dataset, peft_config=lora())
+
+
+def test_an_adapter_that_would_be_saved_without_the_temperature_is_refused(
+    clip: CLIPModel, dataset: Dataset, tmp_path: Path
+):
+    clip.add_adapter(lora())
+    with pytest.raises(ValueError, match="saved without temperature and bias"):
+        make_trainer(clip, dataset, tmp_path)
 
 
 def test_scalars_of_another_model_are_refused(clip: CLIPModel, tmp_path: Path):
