@@ -23,6 +23,8 @@ def test_every_argument_can_be_given_on_the_command_line(tmp_path: Path):
     ]
     line += ["--freeze_projections", "image", "--tower_learning_rates", '{"text": 1e-3, "text_projection": 1}']
     line += ["--layer_decay", "0.5", "--ema_decay", "0.9", "--evaluate_ema", "--save_ema"]
+    # By default the parser passes None for `debug`, a str, to which run-time type checks object.
+    line += ["--debug", "underflow_overflow"]
     (args,) = HfArgumentParser(ContrastiveTrainingArguments).parse_args_into_dataclasses(line)
     assert {name: getattr(args, name) for name in OWN} == {
         "ema_decay": 0.9,
