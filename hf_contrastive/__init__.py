@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
+    from hf_contrastive.adapters import load_adapter as load_adapter
     from hf_contrastive.batch import ContrastiveBatch as ContrastiveBatch
     from hf_contrastive.data import ContrastiveCollator as ContrastiveCollator
     from hf_contrastive.data import PairDataset as PairDataset
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from hf_contrastive.recipe import parse_recipe as parse_recipe
     from hf_contrastive.report import plot_geometry as plot_geometry
     from hf_contrastive.report import result_table as result_table
+    from hf_contrastive.tower_cache import CachedTowerCollator as CachedTowerCollator
+    from hf_contrastive.tower_cache import cache_tower_embeddings as cache_tower_embeddings
+    from hf_contrastive.towers import find_towers as find_towers
     from hf_contrastive.trainer import ContrastiveTrainer as ContrastiveTrainer
     from hf_contrastive.training_args import ContrastiveTrainingArguments as ContrastiveTrainingArguments
 
@@ -35,6 +39,7 @@ __version__ = "0.1.0"
 
 # Where each name lives. Modules load on first use, so that `hf_contrastive.functional` costs no more than torch.
 _MODULES = {
+    "CachedTowerCollator": "tower_cache",
     "ContrastiveBatch": "batch",
     "ContrastiveCollator": "data",
     "ContrastiveLoss": "losses",
@@ -45,11 +50,14 @@ _MODULES = {
     "PairDataset": "data",
     "Schedule": "losses",
     "SmallCLIPSize": "models",
+    "cache_tower_embeddings": "tower_cache",
     "contrastive_forward": "encoder",
+    "find_towers": "towers",
     "geometry_report": "metrics",
     "get_loss": "losses",
     "list_losses": "losses",
     "list_metrics": "metrics",
+    "load_adapter": "adapters",
     "load_dual_encoder": "models",
     "load_metric": "metrics",
     "load_pairs": "data",

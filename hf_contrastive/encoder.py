@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hf_contrastive.precomputed import precomputed_towers
+
 
 # How `transformers` names joint-space embeddings in every dual encoder: CLIP, SigLIP, CLAP, X-CLIP, ...
 SUFFIX = "_embeds"
@@ -54,8 +56,10 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
     native_forward = model.forward
 
     def forward(**inputs: Any) -> EncoderOutput:
+        with precomputed_towers(model, inputs) as remaining:
+            output = native_forward(**remaining)
         return EncoderOutput(
-            embeds=_embeds(native_forward(**inputs), modalities, type(model).__name__),
+            embeds=_embeds(output, modalities, type(model).__name__),
             logit_scale=_scalar(model, "logit_scale").exp(),
             logit_bias=_scalar(model, "logit_bias"),
         )

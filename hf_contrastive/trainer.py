@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, PreTrainedModel, ProgressCallback, Trainer
+from transformers import EvalPrediction, PreTrainedModel, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, has_length
 from transformers.utils import logging
 
@@ -21,7 +21,8 @@ from hf_contrastive.measure import describe, measure
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue, QueueRows
 from hf_contrastive.step import build_batch, split_inputs
-from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, scale_and_bias, set_logit_scale
+from hf_contrastive.temperature import ClampLogitScale, scale_and_bias, set_logit_scale
+from hf_contrastive.tower_trainer import TowerTrainer
 from hf_contrastive.training_args import ContrastiveTrainingArguments
 
 
@@ -30,7 +31,7 @@ logger = logging.get_logger(__name__)
 QUEUE_FILE = "memory_queue.safetensors"
 
 
-class ContrastiveTrainer(Trainer):
+class ContrastiveTrainer(TowerTrainer):
     """
     Trainer for models that embed two or more modalities in one space.
 
@@ -58,8 +59,9 @@ class ContrastiveTrainer(Trainer):
         loss ([`ContrastiveLoss`], *optional*):
             Loss to minimize. By default the one that `args` names.
         kwargs:
-            Further arguments of [`~transformers.Trainer`]. `compute_metrics` adds to geometry and retrieval; it gets
-            the embeddings by modality as `predictions` and row numbers as `label_ids`.
+            Further arguments of [`TowerTrainer`] (`peft_config`) and of [`~transformers.Trainer`]. `compute_metrics` adds
+            to geometry and retrieval; it gets the embeddings by modality as `predictions` and row numbers as
+            `label_ids`.
     """
 
     model: PreTrainedModel
@@ -69,7 +71,7 @@ class ContrastiveTrainer(Trainer):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: nn.Module,
         args: ContrastiveTrainingArguments,
         *,
         loss: ContrastiveLoss | None = None,
@@ -143,24 +145,6 @@ class ContrastiveTrainer(Trainer):
         """The training batches, all of them full. Evaluation keeps its last, shorter one."""
         with _replaced(self.args, dataloader_drop_last=True):
             return super().get_train_dataloader()
-
-    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Parameters that decay: those of [`~transformers.Trainer`] but temperature and bias."""
-        return [name for name in super().get_decay_parameter_names(model) if not is_scale_or_bias(name)]
-
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """The optimizer of [`~transformers.Trainer`], with a learning rate of its own for temperature and bias."""
-        existed = self.optimizer is not None
-        optimizer = super().create_optimizer(model)
-        rate = self.args.logit_scale_learning_rate
-        if rate is not None and not existed:
-            named = (self.model if model is None else model).named_parameters()
-            chosen = {id(parameter) for name, parameter in named if is_scale_or_bias(name)}
-            for group in [group for group in optimizer.param_groups if chosen & {id(p) for p in group["params"]}]:
-                apart = [p for p in group["params"] if id(p) in chosen]
-                group["params"] = [p for p in group["params"] if id(p) not in chosen]
-                optimizer.add_param_group({**group, "params": apart, "lr": rate})
-        return optimizer
 
     # ---- Checkpoints ----
 

@@ -4,14 +4,15 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import TrainingArguments
+from hf_contrastive.tower_args import TowerTrainingArguments
 
 
 # No __repr__ of its own: that of TrainingArguments hides the Hub token.
 @dataclass(repr=False)
-class ContrastiveTrainingArguments(TrainingArguments):
+class ContrastiveTrainingArguments(TowerTrainingArguments):
     r"""
-    Arguments of the [`ContrastiveTrainer`], added to those of [`~transformers.TrainingArguments`].
+    Arguments of the [`ContrastiveTrainer`], added to those of [`TowerTrainingArguments`] and
+    [`~transformers.TrainingArguments`].
 
     Args:
         loss (`str`, *optional*, defaults to `"clip_divergence"`):
@@ -48,7 +49,7 @@ class ContrastiveTrainingArguments(TrainingArguments):
     > collator reads raw columns, and training always drops its last, incomplete batch, which would have fewer negatives.
     """
 
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "loss_kwargs"]  # noqa: RUF012
+    _VALID_DICT_FIELDS = [*TowerTrainingArguments._VALID_DICT_FIELDS, "loss_kwargs"]  # noqa: RUF012
 
     loss: str = field(default="clip_divergence", metadata={"help": "Name of a registered loss."})
     loss_kwargs: dict[str, Any] | str | None = field(default=None, metadata={"help": "Options of the loss, as JSON."})

@@ -8,12 +8,14 @@ from tests.benchmarks import (
     losses_accuracy,
     losses_distributed,
     losses_memory,
+    towers,
     trainer,
 )
 
 
 evaluate_modules.main()
 trainer.main()
+towers.main()
 losses.main([])
 losses_accuracy.main([])
 losses_memory.main([])
