@@ -10,6 +10,7 @@ from torch import Tensor
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.encoder import EncoderOutput
 from hf_contrastive.functional.checks import refuse_nonfinite
+from hf_contrastive.hard_negatives import collect, without_hard_negatives
 
 
 def world_size() -> int:
@@ -97,10 +98,12 @@ def gather_batch(
         refuse_nonfinite(world[:, position], f"{m}_embeds")
     # The local rows are views of the world's where there is one process: one graph, not two.
     local = world if world_size() == 1 else stacked
+    of_all = dict(zip(modalities, world.unbind(dim=1), strict=True))
     return ContrastiveBatch(
-        local=dict(zip(modalities, local.unbind(dim=1), strict=True)),
-        world=dict(zip(modalities, world.unbind(dim=1), strict=True)),
-        present=dict(zip(modalities, mask.unbind(dim=1), strict=True)),
+        local=without_hard_negatives(dict(zip(modalities, local.unbind(dim=1), strict=True))),
+        world=without_hard_negatives(of_all),
+        present=without_hard_negatives(dict(zip(modalities, mask.unbind(dim=1), strict=True))),
+        hard_negatives=collect(of_all),
         logit_scale=output.logit_scale,
         logit_bias=output.logit_bias,
         rank=rank(),

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hf_contrastive.hard_negatives import join_rows, split_rows
+
 
 # How `transformers` names joint-space embeddings in every dual encoder: CLIP, SigLIP, CLAP, X-CLIP, ...
 SUFFIX = "_embeds"
@@ -20,7 +22,8 @@ class EncoderOutput(NamedTuple):
     Dimension key: b = rows of this process, d = embedding width.
 
     Args:
-        embeds: Unit-norm embeddings by modality, in single precision even if the model computes in half.
+        embeds: Unit-norm embeddings by modality, in single precision even if the model computes in half. Hard negatives
+            are among them, see [`hf_contrastive.hard_negatives`].
         logit_scale: Inverse temperature, already exponentiated.
         logit_bias: Additive bias of the logits, where the model has one.
     """
@@ -54,8 +57,9 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
     native_forward = model.forward
 
     def forward(**inputs: Any) -> EncoderOutput:
+        joined, own_rows = join_rows(inputs)
         return EncoderOutput(
-            embeds=_embeds(native_forward(**inputs), modalities, type(model).__name__),
+            embeds=split_rows(_embeds(native_forward(**joined), modalities, type(model).__name__), own_rows),
             logit_scale=_scalar(model, "logit_scale").exp(),
             logit_bias=_scalar(model, "logit_bias"),
         )

@@ -16,11 +16,12 @@ from transformers.utils import logging
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
+from hf_contrastive.hard_negatives import without_hard_negatives
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total
 from hf_contrastive.measure import describe, measure
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue
-from hf_contrastive.step import build_batch, split_inputs
+from hf_contrastive.step import build_batch, refuse_unread, split_inputs
 from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, scale_and_bias, set_logit_scale
 from hf_contrastive.training_args import ContrastiveTrainingArguments
 
@@ -111,6 +112,7 @@ class ContrastiveTrainer(Trainer):
             output, present, ids, progress=progress, margin=self.args.false_negative_margin, queue=queue
         )
         terms = self.loss(batch)
+        refuse_unread(batch, self.loss)
         if self.queue is not None:
             self.queue.push(batch)
         for name, value in terms.items():
@@ -210,7 +212,7 @@ class ContrastiveTrainer(Trainer):
                 "retrieval need pairs: keep the complete examples, for instance with `dataset.filter`."
             )
         with torch.no_grad(), self.compute_loss_context_manager():
-            output = self.encode(model, prepared)
+            output = self.encode(model, without_hard_negatives(prepared))
         self.modalities = sorted(output.embeds)
         return None, tuple(output.embeds[m] for m in self.modalities), None
 
