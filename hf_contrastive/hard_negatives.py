@@ -83,7 +83,7 @@ def split_rows(embeds: Mapping[str, Tensor], own_rows: Mapping[str, int]) -> dic
         raise ValueError(f"There are hard negatives of {unknown}, but the model returned {sorted(embeds)}.")
     found = {m: x[: own_rows.get(m, len(x))] for m, x in embeds.items()}
     for m, rows in own_rows.items():
-        numbered = embeds[m][rows:].unflatten(0, (rows, -1)).unbind(dim=1)
+        numbered = embeds[m][rows:].reshape(rows, -1, embeds[m].shape[1]).unbind(dim=1)
         found |= {input_name(m, str(number)): x for number, x in enumerate(numbered)}
     return found
 

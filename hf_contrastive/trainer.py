@@ -14,6 +14,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, ha
 from transformers.utils import logging
 
 from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.data.skipped import skipped_rows
 from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
 from hf_contrastive.hard_negatives import without_hard_negatives
@@ -189,6 +190,9 @@ class ContrastiveTrainer(Trainer):
                 count = sum(self._latest.count_false_negatives(*pair) for pair in self._latest.pairs())
                 logs["false_negatives"] = self._over_processes(self._latest.logit_scale.new_tensor(count)).sum().item()
             self._latest = None
+        if "loss" in logs or "train_loss" in logs:
+            for name, count in skipped_rows(self.train_dataset).items():
+                logs[name] = int(self._over_processes(torch.tensor(float(count), device=self.args.device)).sum())
         super().log(logs, start_time)
 
     def _over_processes(self, value: Tensor) -> Tensor:

@@ -60,7 +60,10 @@ def test_hard_negatives_of_no_input_are_refused(clip: CLIPModel):
 def test_hard_negatives_of_no_tower_are_refused(clip: CLIPModel):
     inputs = make_inputs(2)
     inputs[input_name("audio", "input_ids")] = inputs["input_ids"].unsqueeze(1)
-    with contrastive_forward(clip), pytest.raises(ValueError, match=r"negatives of \['audio'\], but the model returned"):
+    with (
+        contrastive_forward(clip),
+        pytest.raises(ValueError, match=r"negatives of \['audio'\], but the model returned"),
+    ):
         clip(**inputs)
 
 
@@ -144,7 +147,17 @@ def test_losses_with_a_softmax_over_the_other_modality_use_them():
     for name in (info.name for info in list_losses()):
         if name != "weighted_sum" and uses(get_loss(name), gather_batch(random_output(modalities=EVERY))):
             used.add(name)
-    softmaxes = {"clip", "clip_divergence", "info_nce", "dcl", "dclw", "debiased", "hard_negative", "nt_xent", "simclr"}
+    softmaxes = {
+        "clip",
+        "clip_divergence",
+        "info_nce",
+        "dcl",
+        "dclw",
+        "debiased",
+        "hard_negative",
+        "nt_xent",
+        "simclr",
+    }
     assert used == softmaxes | {"matryoshka", "sup_con"}
 
 

@@ -3,13 +3,17 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Bool
-from PIL import Image as PILImage
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
+
+from hf_contrastive.data.images import is_plain
+from hf_contrastive.data.modalities import Modality, as_tensors, blank_image, image_inputs
+from hf_contrastive.hard_negatives import input_name
 
 
 # Inputs that are for the trainer and not for the model.
@@ -17,37 +21,72 @@ IDS = "example_ids"
 PRESENT = "present_"
 # What the processors of `transformers` call the input of each modality.
 MODALITIES = {"images": "image", "text": "text", "videos": "video", "audio": "audio"}
+# Options of a processor that are not for images.
+TEXT_OPTIONS = {"padding", "truncation", "max_length", "pad_to_multiple_of", "add_special_tokens"}
+
+Processor: TypeAlias = ProcessorMixin | Callable[..., Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveCollator:
     """
-    Data collator that runs a processor on raw columns, so that images are resized in the data loader's workers.
+    Data collator that runs processors on raw columns, so that images are resized in the data loader's workers.
 
-    An example may lack an image or a text (`None`). The model then sees a blank one, which the trainer leaves out of all
-    losses.
+    An example may lack a modality (`None`). The model then sees a blank one, which the trainer leaves out of all losses.
+    All that leaves the collator are tensors with one row per example.
 
     Args:
-        processor ([`~transformers.ProcessorMixin`]):
-            Processor of the model.
+        processor ([`~transformers.ProcessorMixin`] or `dict[str, Modality]`):
+            Processor of the model, or a [`Modality`] by name for any number of modalities with a processor each; a pair
+            of processor and column will do, and `None` as processor for precomputed embeddings.
         columns (`dict[str, str]`, *optional*, defaults to `{"images": "image", "text": "text"}`):
-            Column to read for each argument of the processor.
+            Column to read for each argument of the processor, if there is one processor.
         processor_kwargs (`dict`, *optional*):
-            Further arguments of the processor.
+            Further arguments of the processor, if there is one.
         id_column (`str`, *optional*):
             Column that tells what an example shows, integers or strings. Examples of one id are not each other's
             negatives, and positives to losses that take several, on all processes.
+        hard_negatives (`dict[str, str]`, *optional*):
+            Column of hard negatives by modality, with one value or a list. They are further negatives to the queries of
+            the other modalities, on all processes, see [`ContrastiveBatch`].
+        num_hard_negatives (`int`, *optional*, defaults to 1):
+            Hard negatives to take of each list, the first ones. Every example must have so many.
+        fast_images (`bool`, *optional*, defaults to `True`):
+            Whether images take a faster way where that returns the same bits, see [`Modality`].
 
     Example:
     ```python
     ContrastiveCollator(processor=processor, columns={"images": "image", "text": "caption"})
+    ContrastiveCollator(
+        processor={
+            "image": (image_processor, "photo"),
+            "text": (tokenizer, "caption"),
+            "audio": Modality(processor=feature_extractor, column="sound"),
+            "product": (None, "product_embedding"),
+        }
+    )
     ```
     """
 
-    processor: ProcessorMixin | Callable[..., Any]
+    processor: Processor | Mapping[str, Modality | tuple[Any, str]]
     columns: Mapping[str, str] = field(default_factory=lambda: {"images": "image", "text": "text"})
     processor_kwargs: Mapping[str, Any] = field(default_factory=lambda: {"padding": True, "truncation": True})
     id_column: str | None = None
+    hard_negatives: Mapping[str, str] = field(default_factory=dict)
+    num_hard_negatives: int = 1
+    fast_images: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.processor, Mapping):
+            given = {m: x if isinstance(x, Modality) else _modality(m, x) for m, x in self.processor.items()}
+            object.__setattr__(self, "processor", given)
+            object.__setattr__(self, "columns", {m: x.column or m for m, x in given.items()})
+        if unknown := sorted(set(self.hard_negatives) - {_name(argument) for argument in self.columns}):
+            raise ValueError(
+                f"`hard_negatives` must be of the modalities {[_name(a) for a in self.columns]}, but got {unknown}."
+            )
+        if self.num_hard_negatives < 1:
+            raise ValueError(f"`num_hard_negatives` must be at least 1, but got {self.num_hard_negatives}.")
 
     @classmethod
     def for_model(cls, model: PreTrainedModel, processor: ProcessorMixin, **kwargs: Any) -> "ContrastiveCollator":
@@ -59,20 +98,73 @@ class ContrastiveCollator:
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Model inputs of the examples, tensors with one row per example."""
-        for column in [*self.columns.values(), *([] if self.id_column is None else [self.id_column])]:
+        ids = [] if self.id_column is None else [self.id_column]
+        for column in [*self.columns.values(), *self.hard_negatives.values(), *ids]:
             if column not in examples[0]:
                 raise ValueError(f"The collator reads column {column!r}, but the examples have {sorted(examples[0])}.")
         raw = {argument: [example[column] for example in examples] for argument, column in self.columns.items()}
         present = {a: torch.tensor([value is not None for value in values]) for a, values in raw.items()}
         self._refuse_alone(torch.stack(list(present.values())))
-        raw = {argument: _with_blanks(argument, values) for argument, values in raw.items()}
-        inputs = dict(self.processor(**raw, **self.processor_kwargs, return_tensors="pt"))
+        hard = {a: self._hard_negatives(a, examples) for a in raw if _name(a) in self.hard_negatives}
+        inputs = self._inputs(raw, hard)
         # Of three and more at every step: loaders that join the batches of processes want the same keys in all.
         if len(present) > 2:
-            inputs |= {f"{PRESENT}{MODALITIES.get(argument, argument)}": mask for argument, mask in present.items()}
+            inputs |= {f"{PRESENT}{_name(argument)}": mask for argument, mask in present.items()}
         if self.id_column is not None:
             inputs[IDS] = torch.tensor([_as_integer(example[self.id_column]) for example in examples])
         return inputs
+
+    def _inputs(self, raw: dict[str, list[Any]], hard: dict[str, list[Any]]) -> dict[str, Tensor]:
+        rows = len(next(iter(raw.values())))
+        apart = {a for a in raw if isinstance(self.processor, Mapping) or a in hard or self._is_fast(a)}
+        inputs: dict[str, Tensor] = {}
+        for argument in [a for a in raw if a in apart]:
+            # With hard negatives in one call, for one padding.
+            found = self._inputs_apart(argument, raw[argument] + hard.get(argument, []))
+            if taken := sorted(set(found) & set(inputs)):
+                raise ValueError(
+                    f"Two modalities bring {taken}, {argument!r} the later one. Give one of them other names with `rename` of "
+                    "its `Modality`, those of the model's forward."
+                )
+            inputs |= {name: x[:rows] for name, x in found.items()}
+            if argument in hard:
+                further = {name: x[rows:].reshape(rows, -1, *x.shape[1:]) for name, x in found.items()}
+                inputs |= {input_name(_name(argument), name): x for name, x in further.items()}
+        rest = {argument: _with_blanks(argument, values) for argument, values in raw.items() if argument not in apart}
+        return inputs | (self._process(rest, rows) if rest else {})
+
+    def _inputs_apart(self, argument: str, values: list[Any]) -> dict[str, Tensor]:
+        """Inputs of one modality, which may be more values than there are examples."""
+        if isinstance(self.processor, Mapping):
+            return self.processor[argument].inputs(argument, values)  # type: ignore[union-attr]  # read in __post_init__
+        values = _with_blanks(argument, values)
+        if self._is_fast(argument):
+            processor = self.processor.image_processor  # type: ignore[union-attr]
+            return as_tensors(image_inputs(processor, values, {}, fast_images=True), len(values))
+        return self._process({argument: values}, len(values))
+
+    def _process(self, raw: Mapping[str, list[Any]], rows: int) -> dict[str, Tensor]:
+        return as_tensors(dict(self.processor(**raw, **self.processor_kwargs, return_tensors="pt")), rows)  # type: ignore[operator]
+
+    def _is_fast(self, argument: str) -> bool:
+        """Whether images do not need the processor, which does nothing else with them than its image processor."""
+        return (
+            argument == "images"
+            and self.fast_images
+            and set(self.processor_kwargs) <= TEXT_OPTIONS
+            and isinstance(self.processor, ProcessorMixin)
+            and type(self.processor).__call__ is ProcessorMixin.__call__
+            and is_plain(getattr(self.processor, "image_processor", None))
+        )
+
+    def _hard_negatives(self, argument: str, examples: list[dict[str, Any]]) -> list[Any]:
+        """The hard negatives of the first example, then those of the second, ..."""
+        column, k = self.hard_negatives[_name(argument)], self.num_hard_negatives
+        lists = [x if isinstance(x := example[column], list | tuple) else [x] for example in examples]
+        for row, values in enumerate(lists):
+            if (found := sum(value is not None for value in values[:k])) < k:
+                raise ValueError(f"Example {row} of a batch has {found} hard negatives in {column!r}, but needs {k}.")
+        return list(chain.from_iterable(values[:k] for values in lists))
 
     def _refuse_alone(self, present: Bool[Tensor, "S b"]) -> None:
         alone = present.sum(dim=0) < 2
@@ -84,14 +176,28 @@ class ContrastiveCollator:
             )
 
 
+def _name(argument: str) -> str:
+    return MODALITIES.get(argument, argument)
+
+
+def _modality(name: str, given: Any) -> Modality:
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise ValueError(
+            f"`processor` of {name!r} must be a Modality or a pair of processor and column, got {given!r}."
+        )
+    return Modality(processor=given[0], column=given[1])
+
+
 def _with_blanks(argument: str, values: list[Any]) -> list[Any]:
     """The values, with something for the processor to chew in place of each None."""
     if all(value is not None for value in values):
         return values
     if argument not in ("images", "text"):
-        raise ValueError(f"Examples lack their {argument!r}, and only images and texts may be missing. Drop them.")
-    blank: Any = PILImage.new("RGB", (32, 32)) if argument == "images" else ""
-    return [blank if value is None else value for value in values]
+        raise ValueError(
+            f"Examples lack their {argument!r}. One processor of all modalities can do without images and texts only: "
+            "give the collator a processor by modality, or drop the examples."
+        )
+    return [(blank_image() if argument == "images" else "") if value is None else value for value in values]
 
 
 def _as_integer(value: Any) -> int:

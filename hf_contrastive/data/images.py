@@ -1,7 +1,6 @@
 """Images to pixel values at the speed of their resize, bit for bit what the image processor returns."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,16 @@ from transformers.image_utils import ChannelDimension
 
 
 # What an image processor may not define anew, if a resize, a crop and a table of its 256 levels are to stand for it.
-STEPS = ("preprocess", "_preprocess", "process_image", "convert_to_rgb", "resize", "center_crop", "rescale", "normalize")
+STEPS = (
+    "preprocess",
+    "_preprocess",
+    "process_image",
+    "convert_to_rgb",
+    "resize",
+    "center_crop",
+    "rescale",
+    "normalize",
+)
 
 
 def is_plain(processor: Any) -> bool:
