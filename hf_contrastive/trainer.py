@@ -192,7 +192,7 @@ class ContrastiveTrainer(Trainer):
             self._latest = None
         if "loss" in logs or "train_loss" in logs:
             for name, count in skipped_rows(self.train_dataset).items():
-                logs[name] = int(self._over_processes(torch.tensor(float(count), device=self.args.device)).sum())
+                logs[name] = int(self._over_processes(torch.tensor(count, device=self.args.device)).sum())
         super().log(logs, start_time)
 
     def _over_processes(self, value: Tensor) -> Tensor:
@@ -245,6 +245,7 @@ class ContrastiveTrainer(Trainer):
             arrays = {m: x.numpy() for m, x in embeds.items()}
             rows = torch.arange(len(next(iter(embeds.values())))).numpy()
             metrics |= self.compute_metrics(EvalPrediction(predictions=arrays, label_ids=rows))
+        metrics |= skipped_rows(dataloader.dataset)
         known = {name: value for name, value in (output.metrics or {}).items() if not name.endswith("_loss")}
         return EvalLoopOutput(
             predictions=tuple(x.numpy() for x in embeds.values()),

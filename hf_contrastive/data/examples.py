@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
@@ -24,7 +24,8 @@ from hf_contrastive.data.skipped import SharedCount, SharedEpoch
 
 logger = logging.get_logger(__name__)
 
-Pick: TypeAlias = Literal["first", "random", "all"]
+# "first", "random" or "all".
+Pick: TypeAlias = str
 HARD = "hard_negatives_"
 # Other rows to try in place of a bad one, and bad rows that each reader names in the log.
 TRIES, NAMED = 100, 10
@@ -79,7 +80,7 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
         pick: Pick | Mapping[str, Pick] = "first",
         hard_negatives: Mapping[str, str] | None = None,
         num_hard_negatives: int = 1,
-        on_bad_row: Literal["raise", "skip"] = "raise",
+        on_bad_row: str = "raise",
         id_column: str | None = None,
         seed: int = 0,
         name: str = "dataset",
@@ -142,6 +143,11 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch, for which values are drawn anew. Trainers do so by themselves."""
         self._epoch.set(epoch)
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether examples have an `"id"`."""
+        return self.id_column is not None or self._places is not None
 
     @property
     def skipped_rows(self) -> int | None:

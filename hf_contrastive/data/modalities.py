@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from transformers import BaseImageProcessor, FeatureExtractionMixin, PreTrainedT
 from hf_contrastive.data import images as fast
 
 
-Kind: TypeAlias = Literal["image", "text", "audio", "embedding"]
+# "image", "text", "audio" or "embedding".
+Kind: TypeAlias = str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,7 @@ class Modality:
         values = [None if value is None else self._checked(name, row, value) for row, value in enumerate(values)]
         if self.kind == "embedding":
             return {self.rename.get("features", f"{name}_features"): self._stacked(name, values)}
+        options: Mapping[str, Any]
         found: Mapping[str, Any]
         if self.kind == "audio":
             silence = np.zeros(max((len(value) for value in values if value is not None), default=self._rate(name)))
