@@ -68,7 +68,7 @@ class ContrastiveCollator:
     ```
     """
 
-    processor: Processor | Mapping[str, Modality | tuple[Any, str]]
+    processor: Processor | Mapping[str, Any]
     columns: Mapping[str, str] = field(default_factory=lambda: {"images": "image", "text": "text"})
     processor_kwargs: Mapping[str, Any] = field(default_factory=lambda: {"padding": True, "truncation": True})
     id_column: str | None = None
@@ -136,7 +136,7 @@ class ContrastiveCollator:
     def _inputs_apart(self, argument: str, values: list[Any]) -> dict[str, Tensor]:
         """Inputs of one modality, which may be more values than there are examples."""
         if isinstance(self.processor, Mapping):
-            return self.processor[argument].inputs(argument, values)  # type: ignore[union-attr]  # read in __post_init__
+            return self.processor[argument].inputs(argument, values)
         values = _with_blanks(argument, values)
         if self._is_fast(argument):
             processor = self.processor.image_processor  # type: ignore[union-attr]
