@@ -17,6 +17,7 @@ from transformers import (
     SiglipProcessor,
     Wav2Vec2FeatureExtractor,
 )
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from hf_contrastive.data import ContrastiveCollator, Modality, PairDataset
 from tests.conftest import TINY, make_pairs, tiny_siglip
@@ -257,6 +258,8 @@ def test_one_processor_of_all_may_return_nothing_but_tensors(examples: list[dict
 def test_images_take_the_fast_way_and_are_the_same(
     processor: CLIPProcessor, examples: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ):
+    # With torchvision the one of the fixture is no PIL one.
+    processor = CLIPProcessor(CLIPImageProcessorPil(**processor.image_processor.to_dict()), processor.tokenizer)
     slow = ContrastiveCollator(processor=processor, fast_images=False)(examples)
     # Without its own way, whatever the processor would return must come from the fast one.
     monkeypatch.setattr(type(processor.image_processor), "__call__", None)
