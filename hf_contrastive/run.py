@@ -58,7 +58,9 @@ def train_and_test(
         args,
         train_dataset=pairs.train,
         eval_dataset=pairs.validation,
-        data_collator=ContrastiveCollator.for_model(model, processor, id_column="id" if pairs.train.has_ids else None),
+        data_collator=ContrastiveCollator.for_model(
+            model, processor, id_column="id" if pairs.train.id_column else None
+        ),
         processing_class=processor,
     )
     start = time.perf_counter()

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
-from hf_contrastive.data.collator import IDS, PRESENT
+from hf_contrastive.data.collator import PRESENT
+from hf_contrastive.data.modalities import IDS
 from hf_contrastive.distributed import gather_batch
 from hf_contrastive.encoder import EncoderOutput
 

@@ -191,9 +191,12 @@ class ContrastiveTrainer(Trainer):
                 logs["false_negatives"] = self._over_processes(self._latest.logit_scale.new_tensor(count)).sum().item()
             self._latest = None
         if "loss" in logs or "train_loss" in logs:
-            for name, count in skipped_rows(self.train_dataset).items():
-                logs[name] = int(self._over_processes(torch.tensor(count, device=self.args.device)).sum())
+            logs |= self._skipped_rows(self.train_dataset)
         super().log(logs, start_time)
+
+    def _skipped_rows(self, dataset: Any) -> dict[str, float]:
+        counts = {name: torch.tensor(n, device=self.args.device) for name, n in skipped_rows(dataset).items()}
+        return {name: float(self._over_processes(n).sum()) for name, n in counts.items()}
 
     def _over_processes(self, value: Tensor) -> Tensor:
         gathered: Tensor = self.accelerator.gather(value.reshape(1))
@@ -245,7 +248,7 @@ class ContrastiveTrainer(Trainer):
             arrays = {m: x.numpy() for m, x in embeds.items()}
             rows = torch.arange(len(next(iter(embeds.values())))).numpy()
             metrics |= self.compute_metrics(EvalPrediction(predictions=arrays, label_ids=rows))
-        metrics |= skipped_rows(dataloader.dataset)
+        metrics |= self._skipped_rows(dataloader.dataset)
         known = {name: value for name, value in (output.metrics or {}).items() if not name.endswith("_loss")}
         return EvalLoopOutput(
             predictions=tuple(x.numpy() for x in embeds.values()),

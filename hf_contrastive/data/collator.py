@@ -12,12 +12,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from hf_contrastive.data.images import is_plain
-from hf_contrastive.data.modalities import Modality, as_tensors, blank_image, image_inputs
+from hf_contrastive.data.modalities import IDS, Modality, as_tensors, blank_image
 from hf_contrastive.hard_negatives import input_name
 
 
-# Inputs that are for the trainer and not for the model.
-IDS = "example_ids"
+# Inputs that are for the trainer and not for the model, like `IDS`.
 PRESENT = "present_"
 # What the processors of `transformers` call the input of each modality.
 MODALITIES = {"images": "image", "text": "text", "videos": "video", "audio": "audio"}
@@ -78,7 +77,7 @@ class ContrastiveCollator:
 
     def __post_init__(self) -> None:
         if isinstance(self.processor, Mapping):
-            given = {m: x if isinstance(x, Modality) else _modality(m, x) for m, x in self.processor.items()}
+            given = {m: x if isinstance(x, Modality) else _as_modality(m, x) for m, x in self.processor.items()}
             object.__setattr__(self, "processor", given)
             object.__setattr__(self, "columns", {m: x.column or m for m, x in given.items()})
         if unknown := sorted(set(self.hard_negatives) - {_name(argument) for argument in self.columns}):
@@ -110,17 +109,22 @@ class ContrastiveCollator:
         # Of three and more at every step: loaders that join the batches of processes want the same keys in all.
         if len(present) > 2:
             inputs |= {f"{PRESENT}{_name(argument)}": mask for argument, mask in present.items()}
-        if self.id_column is not None:
-            inputs[IDS] = torch.tensor([_as_integer(example[self.id_column]) for example in examples])
+        # By their own name, ids come from a dataset that knows that examples show the same.
+        id_column = IDS if self.id_column is None and IDS in examples[0] else self.id_column
+        if id_column is not None:
+            inputs[IDS] = torch.tensor([_as_integer(example[id_column]) for example in examples])
         return inputs
 
     def _inputs(self, raw: dict[str, list[Any]], hard: dict[str, list[Any]]) -> dict[str, Tensor]:
         rows = len(next(iter(raw.values())))
-        apart = {a for a in raw if isinstance(self.processor, Mapping) or a in hard or self._is_fast(a)}
+        alone = {argument: self._modality(argument) for argument in raw}
         inputs: dict[str, Tensor] = {}
-        for argument in [a for a in raw if a in apart]:
+        for argument, modality in alone.items():
+            if modality is None and argument not in hard:
+                continue
             # With hard negatives in one call, for one padding.
-            found = self._inputs_apart(argument, raw[argument] + hard.get(argument, []))
+            values = raw[argument] + hard.get(argument, [])
+            found = self._process({argument: values}) if modality is None else modality.inputs(_name(argument), values)
             if taken := sorted(set(found) & set(inputs)):
                 raise ValueError(
                     f"Two modalities bring {taken}, {argument!r} the later one. Give one of them other names with `rename` of "
@@ -130,32 +134,33 @@ class ContrastiveCollator:
             if argument in hard:
                 further = {name: x[rows:].reshape(rows, -1, *x.shape[1:]) for name, x in found.items()}
                 inputs |= {input_name(_name(argument), name): x for name, x in further.items()}
-        rest = {argument: _with_blanks(argument, values) for argument, values in raw.items() if argument not in apart}
-        return inputs | (self._process(rest, rows) if rest else {})
+        rest = {argument: raw[argument] for argument in raw if alone[argument] is None and argument not in hard}
+        return inputs | (self._process(rest) if rest else {})
 
-    def _inputs_apart(self, argument: str, values: list[Any]) -> dict[str, Tensor]:
-        """Inputs of one modality, which may be more values than there are examples."""
+    def _process(self, raw: Mapping[str, list[Any]]) -> dict[str, Tensor]:
+        """What the one processor of all modalities makes of some."""
+        raw = {argument: _with_blanks(argument, values) for argument, values in raw.items()}
+        found = self.processor(**raw, **self.processor_kwargs, return_tensors="pt")  # type: ignore[operator]
+        return as_tensors(dict(found), len(next(iter(raw.values()))))
+
+    def _modality(self, argument: str) -> Modality | None:
+        """How a modality is processed on its own, or `None` where the one processor must do it."""
         if isinstance(self.processor, Mapping):
-            return self.processor[argument].inputs(argument, values)
-        values = _with_blanks(argument, values)
-        if self._is_fast(argument):
-            processor = self.processor.image_processor  # type: ignore[union-attr]
-            return as_tensors(image_inputs(processor, values, {}, fast_images=True), len(values))
-        return self._process({argument: values}, len(values))
-
-    def _process(self, raw: Mapping[str, list[Any]], rows: int) -> dict[str, Tensor]:
-        return as_tensors(dict(self.processor(**raw, **self.processor_kwargs, return_tensors="pt")), rows)  # type: ignore[operator]
-
-    def _is_fast(self, argument: str) -> bool:
-        """Whether images do not need the processor, which does nothing else with them than its image processor."""
-        return (
-            argument == "images"
-            and self.fast_images
-            and set(self.processor_kwargs) <= TEXT_OPTIONS
-            and isinstance(self.processor, ProcessorMixin)
-            and type(self.processor).__call__ is ProcessorMixin.__call__
-            and is_plain(getattr(self.processor, "image_processor", None))
-        )
+            return self.processor[argument]
+        # One that does nothing of its own hands images and sounds to processors that it holds.
+        if (
+            not isinstance(self.processor, ProcessorMixin)
+            or type(self.processor).__call__ is not ProcessorMixin.__call__
+        ):
+            return None
+        if not set(self.processor_kwargs) <= TEXT_OPTIONS:
+            return None
+        images, sounds = (getattr(self.processor, name, None) for name in ("image_processor", "feature_extractor"))
+        if argument == "images" and self.fast_images and is_plain(images):
+            return Modality(processor=images)
+        if argument == "audio" and hasattr(sounds, "sampling_rate"):
+            return Modality(processor=sounds)
+        return None
 
     def _hard_negatives(self, argument: str, examples: list[dict[str, Any]]) -> list[Any]:
         """The hard negatives of the first example, then those of the second, ..."""
@@ -180,7 +185,7 @@ def _name(argument: str) -> str:
     return MODALITIES.get(argument, argument)
 
 
-def _modality(name: str, given: Any) -> Modality:
+def _as_modality(name: str, given: Any) -> Modality:
     if not isinstance(given, tuple) or len(given) != 2:
         raise ValueError(
             f"`processor` of {name!r} must be a Modality or a pair of processor and column, got {given!r}."

@@ -8,7 +8,7 @@ from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
 from transformers.utils import logging
 
-from hf_contrastive.data.modalities import Kind
+from hf_contrastive.data.modalities import IDS, Kind
 from hf_contrastive.data.rows import (
     BadRowError,
     as_encoded,
@@ -48,7 +48,8 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
         pick (`str` or `dict[str, str]`, *optional*, defaults to `"first"`):
             What to read of a list, of all modalities or of each: the `"first"` value; a `"random"` one, drawn from seed,
             epoch and row, so the same however many processes and workers read; or `"all"` of them, each in an example of
-            its own. These have one `"id"`: positives to losses that take several, to others no negatives.
+            its own. These share an id, which the collator hands on: positives to losses that take several, to others no
+            negatives.
         hard_negatives (`dict[str, str]`, *optional*):
             Column of hard negatives of a modality, with one value or a list. Examples have them as
             `"hard_negatives_<modality>"`.
@@ -145,11 +146,6 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
         self._epoch.set(epoch)
 
     @property
-    def has_ids(self) -> bool:
-        """Whether examples have an `"id"`."""
-        return self.id_column is not None or self._places is not None
-
-    @property
     def skipped_rows(self) -> int | None:
         """How often a bad row was replaced when this process and its workers read one, or `None` if none may be."""
         return int(self._skipped) if self.on_bad_row == "skip" else None
@@ -174,8 +170,8 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
             example[f"{HARD}{m}"] = [self._read(value, m, column, row) for value in values]
         if self.id_column is not None:
             example["id"] = entries[self.id_column]
-        elif self._places is not None:
-            example["id"] = row
+        if self._places is not None:
+            example[IDS] = example.get("id", row)
         return example
 
     def _read(self, value: Any, modality: str, column: str, row: int) -> Any:

@@ -13,6 +13,8 @@ from transformers import BaseImageProcessor, FeatureExtractionMixin, PreTrainedT
 from hf_contrastive.data import images as fast
 
 
+# What a dataset and the collator call the ids of examples, for the trainer.
+IDS = "example_ids"
 # "image", "text", "audio" or "embedding".
 Kind: TypeAlias = str
 

@@ -10,6 +10,8 @@ from PIL import ImageOps
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoProcessor,
+    ClapFeatureExtractor,
+    ClapProcessor,
     CLIPModel,
     CLIPProcessor,
     PreTrainedTokenizerFast,
@@ -318,3 +320,28 @@ def test_hard_negatives_of_no_modality_are_refused(processor: CLIPProcessor):
         ContrastiveCollator(processor=processor, hard_negatives={"caption": "wrong"})
     with pytest.raises(ValueError, match="`num_hard_negatives` must be at least 1, but got 0"):
         ContrastiveCollator(processor=processor, num_hard_negatives=0)
+
+
+def test_ids_of_a_dataset_that_reads_all_captions_are_handed_on(processor: CLIPProcessor):
+    rows = PairDataset(make_pairs(3, many_captions=True), pick="all")
+    inputs = ContrastiveCollator(processor=processor)(rows.__getitems__(range(6)))
+    assert inputs["example_ids"].tolist() == [0, 0, 1, 1, 2, 2]
+    rows = PairDataset(make_pairs(3, many_captions=True).add_column("nr", [7, 7, 9]), pick="all", id_column="nr")
+    inputs = ContrastiveCollator(processor=processor)(rows.__getitems__(range(6)))
+    assert inputs["example_ids"].tolist() == [7, 7, 7, 7, 9, 9]
+
+
+# ---- One processor of texts and sounds ----
+
+
+def test_sounds_of_one_processor_are_checked_and_may_be_missing():
+    extractor = ClapFeatureExtractor(feature_size=8, sampling_rate=4000, fft_window_size=64, hop_length=40)
+    processor = ClapProcessor(extractor, siglip_processor().tokenizer)
+    collator = ContrastiveCollator(processor=processor, columns={"audio": "sound", "text": "words"})
+    examples = [{"sound": sound, "words": "a red picture"} for sound in sounds(3, 4000)]
+    inputs = collator(examples)
+    assert set(inputs) >= {"input_features", "is_longer", "input_ids", "attention_mask"}
+    expected = extractor([e["sound"]["array"] for e in examples], sampling_rate=4000, return_tensors="pt")
+    torch.testing.assert_close(inputs["input_features"], expected["input_features"], rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="of 44100 samples a second, but its processor wants 4000"):
+        collator([*examples[:1], {"sound": sounds(1, 44100)[0], "words": "a"}])

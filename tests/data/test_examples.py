@@ -102,9 +102,15 @@ def test_all_values_are_examples_that_share_an_id():
     words = [["a", " ", "b"], ["c"], ["d", "e", "f"]]
     rows = ExampleDataset(four_modalities(3, words=words), COLUMNS, pick="all")
     found = rows.__getitems__(range(len(rows)))
-    assert [(x["id"], x["text"]) for x in found] == [(0, "a"), (0, "b"), (1, "c"), (2, "d"), (2, "e"), (2, "f")]
+    assert [(x["example_ids"], x["text"]) for x in found] == [
+        (0, "a"),
+        (0, "b"),
+        (1, "c"),
+        (2, "d"),
+        (2, "e"),
+        (2, "f"),
+    ]
     assert found[1]["product"] == [1.0, 0.0]
-    assert rows.has_ids
 
 
 def test_all_values_of_two_lists_are_refused():
