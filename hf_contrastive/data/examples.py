@@ -36,7 +36,7 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
     Rows `{modality: value}` of a [`~datasets.Dataset`], decoded when they are read.
 
     Images are PIL images, texts strings, sounds dicts with `array` and `sampling_rate`, embeddings lists of numbers. With
-    three modalities and more, a row may lack some (`None`), but two.
+    three modalities and more, a row may lack some (`None`) but must have two.
 
     Args:
         dataset ([`~datasets.Dataset`]):
@@ -155,7 +155,7 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
         example: dict[str, Any] = {}
         # A blank text is not an absent one.
         blank = [m for m, x in found.items() if not x and self.kinds[m] == "text" and entries[self.columns[m]]]
-        if blank or sum(map(bool, found.values())) < 2:
+        if blank or sum(map(bool, found.values())) < min(2, len(found)):
             lacking = blank or [m for m, values in found.items() if not values]
             refuse_absent(self.kinds[lacking[0]], (row, self.name, self.columns[lacking[0]]))
         for m, values in found.items():

@@ -334,8 +334,9 @@ def test_ids_of_a_dataset_that_reads_all_captions_are_handed_on(processor: CLIPP
 # ---- One processor of texts and sounds ----
 
 
-def test_sounds_of_one_processor_are_checked_and_may_be_missing():
-    extractor = ClapFeatureExtractor(feature_size=8, sampling_rate=4000, fft_window_size=64, hop_length=40)
+def test_sounds_of_one_processor_are_read_and_their_rate_checked():
+    window = {"fft_window_size": 256, "hop_length": 40, "frequency_max": 2000, "max_length_s": 1}
+    extractor = ClapFeatureExtractor(feature_size=8, sampling_rate=4000, **window)
     processor = ClapProcessor(extractor, siglip_processor().tokenizer)
     collator = ContrastiveCollator(processor=processor, columns={"audio": "sound", "text": "words"})
     examples = [{"sound": sound, "words": "a red picture"} for sound in sounds(3, 4000)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import Dataset, Features, Image, List, Value
+from datasets import Audio, Dataset, Features, Image, List, Value
 from torch.utils.data import DataLoader
 
 from hf_contrastive.data import ExampleDataset, examples
@@ -189,6 +189,42 @@ def test_a_dataset_that_raises_has_nothing_to_count():
 def test_the_dataset_can_be_pickled():
     rows = pickle.loads(pickle.dumps(ExampleDataset(four_modalities(), COLUMNS)))
     assert rows[2]["text"] == "words 2"
+
+
+def sounds_in_files(monkeypatch: pytest.MonkeyPatch, found: Any) -> Dataset:
+    """A column of encoded sounds, all of which decode to `found` or raise it: no decoder of sounds is needed."""
+
+    def decode(feature: Audio, value: dict[str, Any], **_: Any) -> Any:
+        if isinstance(found, Exception):
+            raise found
+        assert value == {"bytes": b"RIFF", "path": None}
+        return found
+
+    monkeypatch.setattr(Audio, "decode_example", decode)
+    columns = {"sound": [{"bytes": b"RIFF", "path": None}] * 4, "words": ["a", "b", "c", "d"]}
+    return Dataset.from_dict(columns, features=Features({"sound": Audio(sampling_rate=100), "words": TEXT}))
+
+
+def test_sounds_in_files_are_decoded_when_they_are_read(monkeypatch: pytest.MonkeyPatch):
+    data = sounds_in_files(monkeypatch, {"array": np.ones(3), "sampling_rate": 100, "path": None})
+    sound = ExampleDataset(data, {"audio": "sound", "text": "words"})[1]["audio"]
+    assert sound["array"].tolist() == [1, 1, 1]
+    assert sound["sampling_rate"] == 100
+
+
+def test_a_sound_that_cannot_be_decoded_is_named_by_its_row(monkeypatch: pytest.MonkeyPatch):
+    rows = ExampleDataset(sounds_in_files(monkeypatch, RuntimeError("no")), {"audio": "sound", "text": "words"})
+    with pytest.raises(
+        ValueError, match=r"The sound in row 2 of the dataset \(column 'sound'\) cannot be decoded: no\."
+    ):
+        rows[2]
+
+
+def test_a_decoder_that_is_not_installed_is_not_the_fault_of_a_row(monkeypatch: pytest.MonkeyPatch):
+    data = sounds_in_files(monkeypatch, ImportError("install torchcodec"))
+    rows = ExampleDataset(data, {"audio": "sound", "text": "words"}, on_bad_row="skip")
+    with pytest.raises(ImportError, match="torchcodec"):
+        rows[2]
 
 
 def test_images_of_a_list_are_read_and_drawn():
