@@ -202,7 +202,8 @@ def sounds_in_files(monkeypatch: pytest.MonkeyPatch, found: Any) -> Dataset:
 
     monkeypatch.setattr(Audio, "decode_example", decode)
     columns = {"sound": [{"bytes": b"RIFF", "path": None}] * 4, "words": ["a", "b", "c", "d"]}
-    return Dataset.from_dict(columns, features=Features({"sound": Audio(sampling_rate=100), "words": TEXT}))
+    stored = Features({"sound": {"bytes": Value("binary"), "path": TEXT}, "words": TEXT})
+    return Dataset.from_dict(columns, features=stored).cast_column("sound", Audio(sampling_rate=100))
 
 
 def test_sounds_in_files_are_decoded_when_they_are_read(monkeypatch: pytest.MonkeyPatch):
