@@ -51,7 +51,8 @@ class ContrastiveCollator:
         num_hard_negatives (`int`, *optional*, defaults to 1):
             Hard negatives to take of each list, the first ones. Every example must have so many.
         fast_images (`bool`, *optional*, defaults to `True`):
-            Whether images take a faster way where that returns the same bits, see [`Modality`].
+            Whether images take a faster way where that returns the same bits, see [`Modality`], each of which says so
+            itself.
 
     Example:
     ```python
@@ -77,7 +78,7 @@ class ContrastiveCollator:
 
     def __post_init__(self) -> None:
         if isinstance(self.processor, Mapping):
-            given = {m: x if isinstance(x, Modality) else _as_modality(m, x) for m, x in self.processor.items()}
+            given = {m: x if isinstance(x, Modality) else self._as_modality(m, x) for m, x in self.processor.items()}
             object.__setattr__(self, "processor", given)
             object.__setattr__(self, "columns", {m: x.column or m for m, x in given.items()})
         if unknown := sorted(set(self.hard_negatives) - {_name(argument) for argument in self.columns}):
@@ -162,6 +163,13 @@ class ContrastiveCollator:
             return Modality(processor=sounds)
         return None
 
+    def _as_modality(self, name: str, given: Any) -> Modality:
+        if not isinstance(given, tuple) or len(given) != 2:
+            raise ValueError(
+                f"`processor` of {name!r} must be a Modality or a pair of processor and column, but got {given!r}."
+            )
+        return Modality(processor=given[0], column=given[1], fast=self.fast_images)
+
     def _hard_negatives(self, argument: str, examples: list[dict[str, Any]]) -> list[Any]:
         """The hard negatives of the first example, then those of the second, ..."""
         column, k = self.hard_negatives[_name(argument)], self.num_hard_negatives
@@ -172,10 +180,11 @@ class ContrastiveCollator:
         return list(chain.from_iterable(values[:k] for values in lists))
 
     def _refuse_alone(self, present: Bool[Tensor, "S b"]) -> None:
-        alone = present.sum(dim=0) < 2
-        if len(present) > 1 and alone.any():
+        needed = min(2, len(present))
+        alone = present.sum(dim=0) < needed
+        if alone.any():
             raise ValueError(
-                f"Example {int(alone.nonzero()[0, 0])} of a batch has fewer than two of the columns "
+                f"Example {int(alone.nonzero()[0, 0])} of a batch has fewer than {'two' if needed == 2 else 'one'} of the columns "
                 f"{list(self.columns.values())}, so there is nothing to compare ({int(alone.sum())} such examples in it). "
                 "Drop them from the dataset."
             )
@@ -183,14 +192,6 @@ class ContrastiveCollator:
 
 def _name(argument: str) -> str:
     return MODALITIES.get(argument, argument)
-
-
-def _as_modality(name: str, given: Any) -> Modality:
-    if not isinstance(given, tuple) or len(given) != 2:
-        raise ValueError(
-            f"`processor` of {name!r} must be a Modality or a pair of processor and column, got {given!r}."
-        )
-    return Modality(processor=given[0], column=given[1])
 
 
 def _with_blanks(argument: str, values: list[Any]) -> list[Any]:

@@ -254,6 +254,13 @@ def test_one_processor_of_all_may_return_nothing_but_tensors(examples: list[dict
         ContrastiveCollator(processor=lambda **_: {"pixel_values": torch.ones(5), "size": [1] * 5})(examples)
 
 
+def test_an_example_without_its_only_modality_is_refused(processor: CLIPProcessor, examples: list[dict[str, Any]]):
+    examples[2]["image"] = None
+    collator = ContrastiveCollator(processor={"image": (processor.image_processor, "image")})
+    with pytest.raises(ValueError, match=r"^Example 2 of a batch has fewer than one of the columns \['image'\]"):
+        collator(examples)
+
+
 # ---- Images the fast way ----
 
 
@@ -269,6 +276,13 @@ def test_images_take_the_fast_way_and_are_the_same(
     assert set(fast) == set(slow)
     for name, expected in slow.items():
         torch.testing.assert_close(fast[name], expected, rtol=0, atol=0)
+
+
+def test_the_fast_way_is_declined_for_pairs_too(processor: CLIPProcessor):
+    given = {"image": (processor.image_processor, "image")}
+    collator = ContrastiveCollator(processor=given, fast_images=False)
+    assert not collator.processor["image"].fast
+    assert ContrastiveCollator(processor=given).processor["image"].fast
 
 
 def test_options_for_images_keep_the_processor(processor: CLIPProcessor, examples: list[dict[str, Any]]):
