@@ -191,9 +191,31 @@ def check_parameters(folder: Path) -> None:
         torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), folder / "two.pt")
 
 
+def check_that_one_process_may_skip_alone(folder: Path) -> None:
+    columns, sizes = {"image": "photo", "text": "words"}, []
+
+    def loss(batch: ContrastiveBatch) -> dict[str, Tensor]:
+        sizes.append(len(batch.world["image"]))
+        return InfoNCE()(batch)
+
+    # The first process reads rows 0 to 3, the second none of the bad ones.
+    dataset = ExampleDataset(rows(bad=(1, 2)), columns, on_bad_row="skip")
+    trainer = make_trainer(dataset, collator_of(*columns), folder, per_device_train_batch_size=4, loss_object=loss)
+    trainer._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(dataset)
+    trainer.train()
+    assert sizes == [8, 8]
+    assert dataset.skipped_rows == (0 if dist.get_rank() else 2)
+    assert trainer.state.log_history[-1]["data/skipped_rows"] == 2
+
+
+def check_two_processes(folder: Path) -> None:
+    check_parameters(folder)
+    check_that_one_process_may_skip_alone(folder)
+
+
 @pytest.mark.distributed
-def test_two_processes_reach_the_parameters_of_one(tmp_path: Path):
-    run_distributed(check_parameters, tmp_path)
+def test_two_processes_reach_the_parameters_of_one_and_skip_in_step(tmp_path: Path):
+    run_distributed(check_two_processes, tmp_path)
     trainer = hard_trainer(tmp_path, 8)
     before = {name: x.clone() for name, x in trainer.model.state_dict().items()}
     trainer.train()
