@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from hf_contrastive.adapters import load_adapter as load_adapter
     from hf_contrastive.batch import ContrastiveBatch as ContrastiveBatch
     from hf_contrastive.data import ContrastiveCollator as ContrastiveCollator
+    from hf_contrastive.data import ExampleDataset as ExampleDataset
+    from hf_contrastive.data import Modality as Modality
     from hf_contrastive.data import PairDataset as PairDataset
     from hf_contrastive.data import load_pairs as load_pairs
     from hf_contrastive.data import load_scenes as load_scenes
@@ -46,7 +48,9 @@ _MODULES = {
     "ContrastiveTrainer": "trainer",
     "ContrastiveTrainingArguments": "training_args",
     "EncoderOutput": "encoder",
+    "ExampleDataset": "data",
     "LossInfo": "losses",
+    "Modality": "data",
     "PairDataset": "data",
     "Schedule": "losses",
     "SmallCLIPSize": "models",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hf_contrastive.functional import PairMask, log_partition, paired_log_partitions, self_log_partition
 from hf_contrastive.functional.tiles import KEEP_BYTES, Plan, count_masked, paired_logits
+from hf_contrastive.hard_negatives import HardNegatives
 from hf_contrastive.sharded import (
     Gather,
     Shard,
@@ -51,6 +52,8 @@ class ContrastiveBatch:
             that take several. By default every row is its own.
         margin: Cosine above that of a row's own pair from which another pair counts as a false negative. By default none.
         queue: Embeddings of past steps, by modality, which are further negatives to sums over the other modality.
+        hard_negatives: Rows of all processes, by modality, that are only negatives: further keys to sums over the other
+            modality, with gradients.
         rank: Index of this process; its rows start at `rank * b` of the world.
         gather: Stacks rows of all processes, with gradients. By default there is one process.
         progress: Fraction of all training steps that are done, for weights that change; 1 where nothing is trained.
@@ -64,6 +67,7 @@ class ContrastiveBatch:
     ids: Int[Tensor, "B"] | None = None
     margin: float | None = None
     queue: Mapping[str, QueuedRows] = field(default_factory=dict)
+    hard_negatives: HardNegatives = field(default_factory=HardNegatives)
     rank: int = 0
     gather: Gather | None = None
     progress: float = 1.0
@@ -135,10 +139,10 @@ class ContrastiveBatch:
     @property
     def is_plain(self) -> bool:
         """Whether every row is compared with every other of this process and nothing else: no row lacks a modality, none
-        is a false negative, nothing is queued, and there is one process.
+        is a false negative, there are no further keys, and there is one process.
         """
-        queued = any(m in self.queue for m in self.modalities)
-        apart = queued or self.ids is not None or self.margin is not None or self.gather is not None
+        further = any(m in self.queue for m in self.modalities) or len(self.hard_negatives) > 0
+        apart = further or self.ids is not None or self.margin is not None or self.gather is not None
         return not apart and self.is_complete(*self.modalities)
 
     def complete(self, *modalities: str) -> Bool[Tensor, "B"]:
@@ -281,8 +285,8 @@ class ContrastiveBatch:
             plan, shard = Plan(mask=mask, keep_bytes=keep_bytes), Shard(self.gather, self.rows)
             rows, columns, paired = sharded_log_partitions(x, y, world_x, world_y, scale, shard, plan)
         return (
-            self._with_queue(rows, x, second, scale, mask, keep_bytes),
-            self._with_queue(columns, y, first, scale, back, keep_bytes),
+            self._with_further_keys(rows, x, second, scale, mask, keep_bytes),
+            self._with_further_keys(columns, y, first, scale, back, keep_bytes),
             paired,
         )
 
@@ -315,7 +319,7 @@ class ContrastiveBatch:
         """Logit of each local row of `first` with its own partner in `second`."""
         return paired_logits(self.local[first], self.local[second], self.logit_scale)
 
-    def _with_queue(
+    def _with_further_keys(
         self,
         rows: Float[Tensor, "b"],
         queries: Float[Tensor, "b d"],
@@ -324,7 +328,12 @@ class ContrastiveBatch:
         mask: PairMask,
         keep_bytes: int,
     ) -> Float[Tensor, "b"]:
-        """Log partitions of local rows with the queued rows of modality `key` added."""
+        """Log partitions of local rows with the hard negatives and the queued rows of modality `key` added."""
+        if key in self.hard_negatives:
+            # No ids: a hard negative belongs to an item and yet does not match it.
+            further, hard = PairMask(ceiling=mask.ceiling), self.hard_negatives.read(key)
+            sums = log_partition(queries, hard, scale, mask=further, keep_bytes=keep_bytes)
+            rows = torch.logaddexp(rows, sums)
         if key not in self.queue:
             return rows
         queued, ids = self.queue[key]

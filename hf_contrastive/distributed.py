@@ -10,6 +10,7 @@ from torch import Tensor
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.encoder import EncoderOutput
 from hf_contrastive.functional.checks import refuse_nonfinite
+from hf_contrastive.hard_negatives import collect, without_hard_negatives
 
 
 def world_size() -> int:
@@ -89,7 +90,15 @@ def gather_batch(
         for m, x in output.embeds.items():
             # What absent rows hold is never used.
             refuse_nonfinite(x if present is None else x[present[m]], f"{m}_embeds")
-        return ContrastiveBatch.whole(output.embeds, output.logit_scale, output.logit_bias, present, ids, **fields)
+        return ContrastiveBatch.whole(
+            without_hard_negatives(output.embeds),
+            output.logit_scale,
+            output.logit_bias,
+            None if present is None else without_hard_negatives(present),
+            ids,
+            hard_negatives=collect(output.embeds),
+            **fields,
+        )
     modalities = sorted(output.embeds)
     stacked = torch.stack([output.embeds[m] for m in modalities], dim=1)  # (b, S, d)
     masks: dict[str, Tensor]
@@ -104,10 +113,12 @@ def gather_batch(
         masks = dict(zip(modalities, gather_rows(mask).unbind(dim=1), strict=True))
     for position, m in enumerate(modalities):
         refuse_nonfinite(world[:, position], f"{m}_embeds")
+    of_all = dict(zip(modalities, world.unbind(dim=1), strict=True))
     return ContrastiveBatch(
-        local=dict(zip(modalities, stacked.unbind(dim=1), strict=True)),
-        world=dict(zip(modalities, world.unbind(dim=1), strict=True)),
-        present=masks,
+        local=without_hard_negatives(dict(zip(modalities, stacked.unbind(dim=1), strict=True))),
+        world=without_hard_negatives(of_all),
+        present=without_hard_negatives(masks),
+        hard_negatives=collect(of_all),
         logit_scale=output.logit_scale,
         logit_bias=output.logit_bias,
         rank=rank(),

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hf_contrastive.hard_negatives import join_rows, split_rows
 from hf_contrastive.precomputed import precomputed_towers
 
 
@@ -22,7 +23,8 @@ class EncoderOutput(NamedTuple):
     Dimension key: b = rows of this process, d = embedding width.
 
     Args:
-        embeds: Unit-norm embeddings by modality, in single precision even if the model computes in half.
+        embeds: Unit-norm embeddings by modality, in single precision even if the model computes in half. Hard negatives
+            are among them, see [`hf_contrastive.hard_negatives`].
         logit_scale: Inverse temperature, already exponentiated.
         logit_bias: Additive bias of the logits, where the model has one.
     """
@@ -57,9 +59,10 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
 
     def forward(**inputs: Any) -> EncoderOutput:
         with precomputed_towers(model, inputs) as remaining:
-            output = native_forward(**remaining)
+            joined, own_rows = join_rows(remaining)
+            output = native_forward(**joined)
         return EncoderOutput(
-            embeds=_embeds(output, modalities, type(model).__name__),
+            embeds=split_rows(_embeds(output, modalities, type(model).__name__), own_rows),
             logit_scale=_scalar(model, "logit_scale").exp(),
             logit_bias=_scalar(model, "logit_bias"),
         )

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
-from hf_contrastive.data.collator import IDS, PRESENT
+from hf_contrastive.data.collator import PRESENT
+from hf_contrastive.data.modalities import IDS
 from hf_contrastive.distributed import gather_batch
 from hf_contrastive.encoder import EncoderOutput
 
@@ -56,3 +57,12 @@ def build_batch(
             f"there is nothing to compare ({int(alone.sum())} such rows). Drop them from the dataset."
         )
     return batch
+
+
+def refuse_unread(batch: ContrastiveBatch, loss: object) -> None:
+    """Raise a ValueError if the batch brought hard negatives that `loss`, which has seen it, did not read."""
+    if batch.hard_negatives and not batch.hard_negatives.is_read:
+        raise ValueError(
+            f"The data has hard negatives of {sorted(batch.hard_negatives)}, but {loss} has no use for them. Train with a "
+            "softmax over the other modality, such as `info_nce` or `clip`, or name no column of hard negatives."
+        )

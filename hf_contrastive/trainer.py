@@ -14,13 +14,15 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, ha
 from transformers.utils import logging
 
 from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.data.skipped import skipped_rows
 from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
+from hf_contrastive.hard_negatives import without_hard_negatives
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total
 from hf_contrastive.measure import describe, measure
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue, QueueRows
-from hf_contrastive.step import build_batch, split_inputs
+from hf_contrastive.step import build_batch, refuse_unread, split_inputs
 from hf_contrastive.temperature import ClampLogitScale, scale_and_bias, set_logit_scale
 from hf_contrastive.tower_trainer import TowerTrainer
 from hf_contrastive.training_args import ContrastiveTrainingArguments
@@ -114,6 +116,7 @@ class ContrastiveTrainer(TowerTrainer):
             output, present, ids, progress=progress, margin=self.args.false_negative_margin, queue=queue
         )
         terms = self.loss(batch)
+        refuse_unread(batch, self.loss)
         if self.queue is not None:
             if not queue.asked:
                 raise ValueError(
@@ -185,7 +188,13 @@ class ContrastiveTrainer(TowerTrainer):
                 count = sum(self._latest.count_false_negatives(*pair) for pair in self._latest.pairs())
                 logs["false_negatives"] = self._over_processes(self._latest.logit_scale.new_tensor(count)).sum().item()
             self._latest = None
+        if "loss" in logs or "train_loss" in logs:
+            logs |= self._skipped_rows(self.train_dataset)
         super().log(logs, start_time)
+
+    def _skipped_rows(self, dataset: Any) -> dict[str, float]:
+        counts = {name: torch.tensor(n, device=self.args.device) for name, n in skipped_rows(dataset).items()}
+        return {name: float(self._over_processes(n).sum()) for name, n in counts.items()}
 
     def _over_processes(self, value: Tensor) -> Tensor:
         gathered: Tensor = self.accelerator.gather(value.reshape(1))
@@ -208,7 +217,7 @@ class ContrastiveTrainer(TowerTrainer):
                 "retrieval need pairs: keep the complete examples, for instance with `dataset.filter`."
             )
         with torch.no_grad(), self.compute_loss_context_manager():
-            output = self.encode(model, prepared)
+            output = self.encode(model, without_hard_negatives(prepared))
         self.modalities = sorted(output.embeds)
         return None, tuple(output.embeds[m] for m in self.modalities), None
 
@@ -237,6 +246,7 @@ class ContrastiveTrainer(TowerTrainer):
             arrays = {m: x.numpy() for m, x in embeds.items()}
             rows = torch.arange(len(next(iter(embeds.values())))).numpy()
             metrics |= self.compute_metrics(EvalPrediction(predictions=arrays, label_ids=rows))
+        metrics |= self._skipped_rows(dataloader.dataset)
         known = {name: value for name, value in (output.metrics or {}).items() if not name.endswith("_loss")}
         return EvalLoopOutput(
             predictions=tuple(x.numpy() for x in embeds.values()),

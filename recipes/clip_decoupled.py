@@ -55,6 +55,9 @@ class RecipeArguments(SmallCLIPSize):
         default=None,
         metadata={"help": "Column telling which rows show the same: they are no negatives of each other."},
     )
+    on_bad_row: str = field(
+        default="raise", metadata={"help": "What becomes of training rows that cannot be used: raise or skip."}
+    )
     max_test_rows: int | None = field(default=None, metadata={"help": "Size of the test pool at most."})
     model: str | None = field(
         default=None, metadata={"help": "Dual encoder to fine-tune, a Hub id or folder. By default a small new CLIP."}
@@ -86,6 +89,7 @@ def load_recipe_pairs(recipe: RecipeArguments, training: ContrastiveTrainingArgu
             where=recipe.where,
             id_column=recipe.id_column,
             max_test_rows=recipe.max_test_rows,
+            on_bad_row=recipe.on_bad_row,
             seed=training.seed,
         )
 

@@ -35,6 +35,7 @@ def load_pairs(
     where: str | None = None,
     id_column: str | None = None,
     max_test_rows: int | None = None,
+    on_bad_row: str = "raise",
     seed: int = 0,
 ) -> PairSplits:
     """
@@ -65,8 +66,11 @@ def load_pairs(
             Column that tells which rows show the same, see [`PairDataset`].
         max_test_rows (`int`, *optional*):
             Keep only so many rows of the validation and test splits, the first ones.
+        on_bad_row (`str`, *optional*, defaults to `"raise"`):
+            What becomes of training rows that cannot be used, see [`ExampleDataset`]. Others raise: a pool with other rows
+            in place of bad ones would have other numbers.
         seed (`int`, *optional*, defaults to `0`):
-            Seed of the held-out rows.
+            Seed of the held-out rows and of captions that are drawn.
 
     Raises:
         FileNotFoundError: A path does not exist.
@@ -103,6 +107,8 @@ def load_pairs(
             caption_column=caption_column,
             draw=draw,
             id_column=id_column,
+            on_bad_row=on_bad_row if draw else "raise",
+            seed=seed,
             name=f"{split} split of the {name}",
         )
 

@@ -1,20 +1,18 @@
 """Images with captions as a dataset that decodes what it is asked for and names the rows that it cannot read."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from datasets import Dataset, Image, Value
-from PIL import Image as PILImage
-from PIL import ImageOps
-from torch.utils.data import Dataset as TorchDataset
+from datasets import Dataset
+
+from hf_contrastive.data.examples import ExampleDataset
+from hf_contrastive.data.rows import values_of
 
 
 CAPTION_COLUMNS = ("caption", "captions", "text", "sentence", "sentences")
 
 
-class PairDataset(TorchDataset[dict[str, Any]]):
+class PairDataset(ExampleDataset):
     """
     Rows `{"image": PIL image, "text": str}` of a [`~datasets.Dataset`], decoded when they are read.
 
@@ -27,12 +25,12 @@ class PairDataset(TorchDataset[dict[str, Any]]):
             Column with a caption or a list of captions. By default the first of `caption`, `captions`, `text`,
             `sentence` and `sentences` that exists.
         draw (`bool`, *optional*, defaults to `False`):
-            Whether to draw one caption of a list at each reading, which is once per epoch. If not, the first is read.
-        id_column (`str`, *optional*):
-            Column that tells what a row shows, integers or strings; rows then have an `"id"`. Rows of one id are no
-            negatives of each other, see [`ContrastiveCollator`].
-        name (`str`, *optional*, defaults to `"dataset"`):
-            What to call the data in messages.
+            Whether to draw one caption of a list in each epoch, as `pick="random"` does. If not, the first is read.
+        hard_negative_column (`str`, *optional*):
+            Column with a caption or a list of captions that are wrong.
+        options:
+            Further arguments of [`ExampleDataset`]: `pick`, `num_hard_negatives`, `on_bad_row`, `id_column`, `seed`,
+            `name`.
 
     Raises:
         ValueError: The dataset is empty, or a column is missing or of the wrong kind. When a row is read: its image
@@ -46,11 +44,10 @@ class PairDataset(TorchDataset[dict[str, Any]]):
         image_column: str = "image",
         caption_column: str | None = None,
         draw: bool = False,
-        id_column: str | None = None,
+        hard_negative_column: str | None = None,
         name: str = "dataset",
+        **options: Any,
     ) -> None:
-        if len(dataset) == 0:
-            raise ValueError(f"The {name} is empty: it has the columns {dataset.column_names} and no rows.")
         self.image_column = image_column
         self.caption_column = find_caption_column(dataset.column_names, caption_column, name)
         if image_column not in dataset.column_names:
@@ -62,71 +59,22 @@ class PairDataset(TorchDataset[dict[str, Any]]):
             raise ValueError(
                 f"`image_column` and `caption_column` of the {name} must differ, but both are {image_column!r}."
             )
-        if id_column is not None and id_column not in dataset.column_names:
-            raise ValueError(f"The {name} has no `id_column` {id_column!r}. Its columns: {dataset.column_names}.")
-        _check_captions(dataset, self.caption_column, name)
-        self.draw, self.id_column = draw, id_column
-        self.name = name
-        # Bytes, not pictures: an undecodable image must be reported with its row, which `datasets` does not know.
-        columns = list(dict.fromkeys([image_column, self.caption_column, *([id_column] if id_column else [])]))
-        self.dataset = _as_encoded(dataset.select_columns(columns), image_column, name)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        return self.__getitems__([row])[0]
-
-    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Several rows in one read, as PyTorch's data loader asks for them."""
-        columns = self.dataset[list(rows)]
-        found = zip(rows, columns[self.image_column], columns[self.caption_column], strict=True)
-        examples = [{"image": self._image(row, image), "text": self._caption(row, text)} for row, image, text in found]
-        if self.id_column is not None:
-            examples = [e | {"id": id} for e, id in zip(examples, columns[self.id_column], strict=True)]
-        return examples
+        if draw:
+            options = {"pick": "random"} | options
+        super().__init__(
+            dataset,
+            {"image": image_column, "text": self.caption_column},
+            kinds={"image": "image", "text": "text"},
+            hard_negatives={"text": hard_negative_column} if hard_negative_column else None,
+            name=name,
+            **options,
+        )
+        self.draw = self.picks["text"] == "random"
 
     @property
     def captions(self) -> list[str]:
         """All captions of all rows, lists flattened."""
-        return [text for entry in self.dataset[self.caption_column] for text in _texts(entry)]
-
-    def _image(self, row: int, encoded: dict[str, Any] | None) -> PILImage.Image:
-        if encoded is None:
-            raise ValueError(f"Row {row} of the {self.name} has no image in column {self.image_column!r}.")
-        data, path = encoded.get("bytes"), encoded.get("path")
-        try:
-            with PILImage.open(io.BytesIO(data) if data is not None else str(path)) as image:
-                # Cameras store pictures as the sensor saw them, and beside them which way is up.
-                return ImageOps.exif_transpose(image).convert("RGB")
-        except (OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
-            size = f"{len(data)} bytes" if data is not None else repr(path)
-            raise ValueError(
-                f"The image in row {row} of the {self.name} (column {self.image_column!r}, {size}) cannot be decoded: "
-                f"{error}. Repair the row or drop it from the dataset."
-            ) from error
-
-    def _caption(self, row: int, entry: str | Sequence[str | None] | None) -> str:
-        texts = _texts(entry)
-        if not texts:
-            raise ValueError(f"Row {row} of the {self.name} has no caption in column {self.caption_column!r}.")
-        # No random number for a single caption, so that such data leaves the random state of training alone.
-        return texts[int(torch.randint(len(texts), ()))] if self.draw and len(texts) > 1 else texts[0]
-
-
-def _texts(entry: str | Sequence[str | None] | None) -> list[str]:
-    """The captions of a row, without the blank ones."""
-    texts = [entry] if isinstance(entry, str) else entry or []
-    return [text for text in texts if text and text.strip()]
-
-
-def _check_captions(dataset: Dataset, column: str, name: str) -> None:
-    feature = dataset.features[column]
-    inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) else feature)
-    if getattr(inner, "dtype", None) not in ("string", "large_string"):
-        raise ValueError(
-            f"Column {column!r} of the {name} must hold captions, a string or a list of strings, but its type is {feature}."
-        )
+        return [text for entry in self.dataset[self.caption_column] for text in values_of(entry, "text")]
 
 
 def find_caption_column(columns: Sequence[str], wanted: str | None, name: str) -> str:
@@ -138,19 +86,3 @@ def find_caption_column(columns: Sequence[str], wanted: str | None, name: str) -
     raise ValueError(
         f"The {name} has no {missing}. Its columns: {list(columns)}. Name the right one with `caption_column`."
     )
-
-
-def _as_encoded(dataset: Dataset, column: str, name: str) -> Dataset:
-    feature = dataset.features[column]
-    paths_or_bytes = isinstance(feature, Value) and feature.dtype in (
-        "string",
-        "binary",
-        "large_string",
-        "large_binary",
-    )
-    stored = isinstance(feature, dict) and set(feature) == {"bytes", "path"}
-    if not (isinstance(feature, Image) or paths_or_bytes or stored):
-        raise ValueError(
-            f"Column {column!r} of the {name} must hold images, their bytes or their paths, but its type is {feature}."
-        )
-    return dataset.cast_column(column, Image(decode=False))

@@ -9,6 +9,7 @@ from torch import Tensor
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.functional import log_density_ratio
 from hf_contrastive.functional.tiles import KEEP_BYTES
+from hf_contrastive.hard_negatives import HardNegatives
 from hf_contrastive.losses.registry import register_loss
 from hf_contrastive.losses.schedule import Schedule, Weight, as_schedule
 
@@ -55,9 +56,9 @@ class CLIPDivergence:
     def _pair(self, batch: ContrastiveBatch, first: str, second: str) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """CLIP and the divergence of two modalities, which share the sums over the other modality."""
         # A density is of a modality as it is: false negatives belong to it and rows of past steps do not.
-        plain = replace(batch, ids=None, margin=None, queue={})
+        plain = replace(batch, ids=None, margin=None, queue={}, hard_negatives=HardNegatives())
         *across, positive = plain.paired_log_partitions(first, second, keep_bytes=self.keep_bytes)
-        is_plain = batch.ids is None and batch.margin is None and not batch.queue
+        is_plain = batch.ids is None and batch.margin is None and not batch.queue and not batch.hard_negatives
         outside = across if is_plain else batch.log_partitions(first, second, keep_bytes=self.keep_bytes)
         inside = [
             plain.self_log_partition(*pair, keep_bytes=self.keep_bytes) for pair in ((first, second), (second, first))

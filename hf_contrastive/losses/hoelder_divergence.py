@@ -12,6 +12,7 @@ from hf_contrastive.functional import PairMask, log_partition
 from hf_contrastive.functional.checks import check_positive
 from hf_contrastive.functional.hoelder import hoelder_of_densities, log_density
 from hf_contrastive.functional.tiles import KEEP_BYTES
+from hf_contrastive.hard_negatives import HardNegatives
 from hf_contrastive.losses.registry import register_loss
 
 
@@ -33,7 +34,7 @@ class HoelderDivergence:
     With `leave_one_out=False` (V-statistics) it does neither: equal clouds give zero, the minimum of two modalities.
 
     Every row of a modality counts, with or without partners; duplicates (`ids`) count as they are. Zero where a
-    modality has too few rows for a density. The model's temperature and queued rows are not used.
+    modality has too few rows for a density. The model's temperature, queued rows and hard negatives are not used.
 
     Args:
         t: Sharpness of the kernel, half an inverse temperature. The paper's $\tau$ is $1/\sqrt{2t}$.
@@ -95,7 +96,7 @@ def _across(
 ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
     if bool(batch.complete(first, second).all()):
         # Past embeddings are no part of today's densities.
-        batch = replace(batch, queue={})
+        batch = replace(batch, queue={}, hard_negatives=HardNegatives())
         return batch.log_partitions(first, second, scale=scale, false_negatives=True, keep_bytes=keep_bytes)
     # The batch's own sums take pairs of modalities that one row has; a density is made of all rows that have it.
     at_first, at_second = (

@@ -78,7 +78,8 @@ def cut(batch: ContrastiveBatch, width: int) -> ContrastiveBatch:
     # With one process local rows are the world's, and stay the same tensors.
     local = world if batch.gather is None else {m: _prefix(x, width) for m, x in batch.local.items()}
     queue = {m: rows._replace(embeds=_prefix(rows.embeds, width)) for m, rows in batch.queue.items()}
-    return replace(batch, local=local, world=world, queue=queue)
+    hard_negatives = batch.hard_negatives.map(lambda x: _prefix(x, width))
+    return replace(batch, local=local, world=world, queue=queue, hard_negatives=hard_negatives)
 
 
 def _prefix(x: Float[Tensor, "n d"], width: int) -> Float[Tensor, "n w"]:

@@ -66,9 +66,10 @@ def count_negatives(
 ) -> list[Float[Tensor, "b"]]:
     """How many negatives each row has in each of [`both_directions`].
 
-    False negatives are not counted and queued rows are. Where there may be either, this costs as much as the sums do.
+    False negatives are not counted, queued rows and hard negatives are. Where there may be any, this costs as much as
+    the sums do.
     """
-    if batch.ids is not None or batch.margin is not None or batch.queue:
+    if batch.ids is not None or batch.margin is not None or batch.queue or batch.hard_negatives:
         directions = both_directions(batch, pairs, within=within, without_positives=True, scale=COUNTING, keep_bytes=0)
         return [direction.log_sums.exp().round() for direction in directions]
     counts = []

@@ -4,6 +4,7 @@ import importlib.util
 
 from tests.benchmarks import (
     evaluate_modules,
+    loader,
     losses,
     losses_accuracy,
     losses_distributed,
@@ -16,6 +17,7 @@ from tests.benchmarks import (
 evaluate_modules.main()
 trainer.main()
 towers.main()
+loader.main([])
 losses.main([])
 losses_accuracy.main([])
 losses_memory.main([])

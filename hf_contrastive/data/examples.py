@@ -1,0 +1,236 @@
+"""Examples of any modalities from a dataset that decodes what it is asked for and names the rows that it cannot read."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from datasets import Dataset
+from torch.utils.data import Dataset as TorchDataset
+from transformers.utils import logging
+
+from hf_contrastive.data.modalities import IDS, Kind
+from hf_contrastive.data.rows import (
+    BadRowError,
+    as_encoded,
+    check_kind,
+    is_list,
+    kind_of,
+    read,
+    refuse_absent,
+    values_of,
+)
+from hf_contrastive.data.skipped import SharedCount, SharedEpoch
+
+
+logger = logging.get_logger(__name__)
+
+# "first", "random" or "all".
+Pick: TypeAlias = str
+HARD = "hard_negatives_"
+# Other rows to try in place of a bad one, and bad rows that each reader names in the log.
+TRIES, NAMED = 100, 10
+
+
+class ExampleDataset(TorchDataset[dict[str, Any]]):
+    """
+    Rows `{modality: value}` of a [`~datasets.Dataset`], decoded when they are read.
+
+    Images are PIL images, texts strings, sounds dicts with `array` and `sampling_rate`, embeddings lists of numbers. With
+    three modalities and more, a row may lack some (`None`) but must have two.
+
+    Args:
+        dataset ([`~datasets.Dataset`]):
+            The data.
+        columns (`dict[str, str]`):
+            Column of each modality. It holds one value, or a list of several such as captions of one image.
+        kinds (`dict[str, str]`, *optional*):
+            What modalities are, of `"image"`, `"text"`, `"audio"` and `"embedding"`, where their columns do not tell.
+        pick (`str` or `dict[str, str]`, *optional*, defaults to `"first"`):
+            What to read of a list, of all modalities or of each: the `"first"` value; a `"random"` one, drawn from seed,
+            epoch and row, so the same however many processes and workers read; or `"all"` of them, each in an example of
+            its own. These share an id, which the collator hands on: positives to losses that take several, to others no
+            negatives.
+        hard_negatives (`dict[str, str]`, *optional*):
+            Column of hard negatives of a modality, with one value or a list. Examples have them as
+            `"hard_negatives_<modality>"`.
+        num_hard_negatives (`int`, *optional*, defaults to 1):
+            Hard negatives that a row must have; more are not read.
+        on_bad_row (`str`, *optional*, defaults to `"raise"`):
+            What becomes of a row that cannot be decoded, is empty, not finite or nothing but zeros: `"raise"` an error
+            that names it, or `"skip"` it. Another row, drawn from seed, epoch and row, then takes its place, so batches
+            keep their size on all processes, and `skipped_rows` counts it at each reading.
+        id_column (`str`, *optional*):
+            Column that tells what a row shows, integers or strings; rows then have an `"id"`. Rows of one id are no
+            negatives of each other, see [`ContrastiveCollator`].
+        seed (`int`, *optional*, defaults to 0):
+            Seed of what is drawn.
+        name (`str`, *optional*, defaults to `"dataset"`):
+            What to call the data in messages.
+
+    Raises:
+        ValueError: The dataset is empty, or a column is missing or of the wrong kind. When a row is read: it is bad, or
+            too many are.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        columns: Mapping[str, str],
+        *,
+        kinds: Mapping[str, Kind] | None = None,
+        pick: Pick | Mapping[str, Pick] = "first",
+        hard_negatives: Mapping[str, str] | None = None,
+        num_hard_negatives: int = 1,
+        on_bad_row: str = "raise",
+        id_column: str | None = None,
+        seed: int = 0,
+        name: str = "dataset",
+    ) -> None:
+        if len(dataset) == 0:
+            raise ValueError(f"The {name} is empty: it has the columns {dataset.column_names} and no rows.")
+        if on_bad_row not in ("raise", "skip"):
+            raise ValueError(f"`on_bad_row` must be 'raise' or 'skip', but got {on_bad_row!r}.")
+        self.name, self.columns, self.id_column, self.seed = name, dict(columns), id_column, seed
+        self.on_bad_row, self.num_hard_negatives = on_bad_row, num_hard_negatives
+        self.hard_negatives = dict(hard_negatives or {})
+        self.picks = _picks(pick, list(self.columns))
+        if unknown := sorted(set(self.hard_negatives) - set(self.columns)):
+            raise ValueError(f"`hard_negatives` must be of the modalities {list(self.columns)}, but got {unknown}.")
+        wanted = [*self.columns.values(), *self.hard_negatives.values(), *([id_column] if id_column else [])]
+        for column in wanted:
+            if column not in dataset.column_names:
+                argument = "`id_column`" if column == id_column else "column"
+                raise ValueError(f"The {name} has no {argument} {column!r}. Its columns: {dataset.column_names}.")
+        self.kinds: dict[str, Kind] = {
+            m: (kinds or {}).get(m) or kind_of(dataset.features[column], column, name)
+            for m, column in self.columns.items()
+        }
+        self.features = dict(dataset.features)
+        dataset = dataset.select_columns(list(dict.fromkeys(wanted))).with_format(None)
+        for m, column in [*self.columns.items(), *self.hard_negatives.items()]:
+            check_kind(self.features[column], self.kinds[m], column, name)
+            # Bytes, not pictures: an undecodable image must be reported with its row, which `datasets` does not know.
+            dataset = as_encoded(dataset, column, self.kinds[m])
+        self.dataset = dataset
+        self._epoch, self._skipped, self._named = SharedEpoch(), SharedCount(), set[int]()
+        lists = [m for m, column in self.columns.items() if is_list(self.features[column], self.kinds[m])]
+        read_all = [m for m in lists if self.picks[m] == "all"]
+        if len(read_all) > 1:
+            raise ValueError(f"`pick` can be 'all' for one modality with lists, but the {name} has {read_all}.")
+        self._places = self._list_places(read_all[0]) if read_all else None
+
+    def __len__(self) -> int:
+        return len(self.dataset) if self._places is None else len(self._places)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Several examples in one read, as PyTorch's data loader asks for them."""
+        indices = list(indices)
+        places, taken = [self._place(index) for index in indices], set(indices)
+        columns = self.dataset[[row for row, _ in places]]
+        examples = []
+        for position, (row, number) in enumerate(places):
+            entries = {column: values[position] for column, values in columns.items()}
+            try:
+                examples.append(self._example(row, number, entries))
+            except BadRowError as error:
+                if self.on_bad_row == "raise":
+                    raise
+                examples.append(self._replacement(indices[position], taken, error))
+        return examples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch, for which values are drawn anew. Trainers do so by themselves."""
+        self._epoch.set(epoch)
+
+    @property
+    def skipped_rows(self) -> int | None:
+        """How often a bad row was replaced when this process and its workers read one, or `None` if none may be."""
+        return int(self._skipped) if self.on_bad_row == "skip" else None
+
+    def _example(self, row: int, number: int, entries: Mapping[str, Any]) -> dict[str, Any]:
+        found = {m: values_of(entries[column], self.kinds[m]) for m, column in self.columns.items()}
+        example: dict[str, Any] = {}
+        # A blank text is not an absent one.
+        blank = [m for m, x in found.items() if not x and self.kinds[m] == "text" and entries[self.columns[m]]]
+        if blank or sum(map(bool, found.values())) < min(2, len(found)):
+            lacking = blank or [m for m, values in found.items() if not values]
+            refuse_absent(self.kinds[lacking[0]], (row, self.name, self.columns[lacking[0]]))
+        for m, values in found.items():
+            example[m] = self._read(self._picked(m, values, row, number), m, self.columns[m], row) if values else None
+        for m, column in self.hard_negatives.items():
+            values = values_of(entries[column], self.kinds[m])[: self.num_hard_negatives]
+            if len(values) < self.num_hard_negatives:
+                raise BadRowError(
+                    f"Row {row} of the {self.name} has {len(values)} hard negatives in column {column!r}, but needs "
+                    f"{self.num_hard_negatives}."
+                )
+            example[f"{HARD}{m}"] = [self._read(value, m, column, row) for value in values]
+        if self.id_column is not None:
+            example["id"] = entries[self.id_column]
+        if self._places is not None:
+            example[IDS] = example.get("id", row)
+        return example
+
+    def _read(self, value: Any, modality: str, column: str, row: int) -> Any:
+        return read(value, self.kinds[modality], self.features[column], (row, self.name, column))
+
+    def _picked(self, modality: str, values: Sequence[Any], row: int, number: int) -> Any:
+        how = self.picks[modality]
+        if len(values) == 1 or how == "first":
+            return values[0]
+        if how == "all":
+            return values[number]
+        return values[self._draw(len(values), modality, row)]
+
+    def _draw(self, size: int, *what: object) -> int:
+        """A number below `size` that depends on seed, epoch and what it is for, and on nothing else."""
+        words = "/".join(map(str, (self.seed, int(self._epoch), *what)))
+        return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "big") % size
+
+    def _replacement(self, index: int, taken: set[int], error: BadRowError) -> dict[str, Any]:
+        """A good example in place of a bad one, none of those `taken` if there are others, which then is taken too."""
+        self._skipped.add_one()
+        if index not in self._named and len(self._named) < NAMED:
+            self._named.add(index)
+            logger.warning(f"{error} It is skipped, and another row takes its place.")
+        for attempt in range(TRIES):
+            other = self._draw(len(self), "instead", index, attempt)
+            if other in taken and len(taken) < len(self):
+                continue
+            row, number = self._place(other)
+            entries = {column: values[0] for column, values in self.dataset[[row]].items()}
+            try:
+                example = self._example(row, number, entries)
+            except BadRowError as found:
+                error = found
+            else:
+                taken.add(other)
+                return example
+        raise ValueError(
+            f"Of {TRIES} rows drawn in place of a bad one of the {self.name}, none is good. {error}"
+        ) from error
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Row of the dataset, and which of its values where all are read."""
+        return (index, 0) if self._places is None else self._places[index]
+
+    def _list_places(self, modality: str) -> list[tuple[int, int]]:
+        entries, kind = self.dataset[self.columns[modality]], self.kinds[modality]
+        # A row without values keeps one example, to be named or skipped when it is read.
+        return [(row, i) for row, x in enumerate(entries) for i in range(max(1, len(values_of(x, kind))))]
+
+
+def _picks(pick: Pick | Mapping[str, Pick], modalities: Sequence[str]) -> dict[str, Pick]:
+    picks: dict[str, Pick] = dict.fromkeys(modalities, "first")
+    if isinstance(pick, Mapping):
+        if unknown := sorted(set(pick) - set(modalities)):
+            raise ValueError(f"`pick` must be of the modalities {list(modalities)}, but got {unknown}.")
+        picks |= pick
+    else:
+        picks = dict.fromkeys(modalities, pick)
+    if wrong := sorted({how for how in picks.values() if how not in ("first", "random", "all")}):
+        raise ValueError(f"`pick` must be 'first', 'random' or 'all', but got {wrong[0]!r}.")
+    return picks
