@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import EvalPrediction, PreTrainedModel, ProgressCallback, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, has_length
 from transformers.utils import logging
@@ -16,6 +16,7 @@ from transformers.utils import logging
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
+from hf_contrastive.feed import CountPasses, Feed
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total
 from hf_contrastive.measure import describe, measure
 from hf_contrastive.progress import ContrastiveProgress
@@ -88,9 +89,12 @@ class ContrastiveTrainer(Trainer):
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ContrastiveProgress)
         self.queue = MemoryQueue(args.queue_size) if args.queue_size else None
+        self.feed = Feed(None, self.data_collator, args)
+        self.add_callback(CountPasses(self))
         self.modalities: list[str] = []
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
         self._latest: ContrastiveBatch | None = None
+        self._random_state_of: str | None = None
 
     # ---- Training ----
 
@@ -127,8 +131,31 @@ class ContrastiveTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The training batches, all of them full. Evaluation keeps its last, shorter one."""
-        with _replaced(self.args, dataloader_drop_last=True):
+        self.feed = Feed(self.train_dataset, self.data_collator, self.args)
+        data = {"train_dataset": self.feed.dataset, "data_collator": self.feed.collator}
+        # By default the main process would read a stream for all, and join their batches, which takes tensors only.
+        config = self.accelerator.dataloader_config
+        dispatch = config.dispatch_batches if self.feed.stream is None else False
+        with (
+            _replaced(self.args, dataloader_drop_last=True),
+            _replaced(self, **data),
+            _replaced(config, dispatch_batches=dispatch),
+        ):
             return super().get_train_dataloader()
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        return self.feed.sampler or super()._get_train_sampler(train_dataset)
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        """The batches of one optimizer step, which are counted as trained on: what loaders read ahead is not."""
+        batches, number = super().get_batch_samples(epoch_iterator, num_batches, device)
+        last = len(batches) < num_batches or self.accelerator.gradient_state.end_of_dataloader
+        self.feed.take(batches, last=last)
+        if self._random_state_of is not None:
+            # Making a loader has drawn a number.
+            self._load_rng_state(self._random_state_of)
+            self._random_state_of = None
+        return batches, number
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Parameters that decay: those of [`~transformers.Trainer`] but temperature and bias."""
@@ -150,29 +177,45 @@ class ContrastiveTrainer(Trainer):
 
     # ---- Checkpoints ----
 
+    def _run_epoch(self, **kwargs: Any) -> None:
+        self.feed.set_epoch(kwargs["epoch"])
+        checkpoint = kwargs["resume_from_checkpoint"] if kwargs["epoch"] == kwargs["epochs_trained"] else None
+        if checkpoint is not None and self.feed.stream is not None:
+            file = self.feed.stream.file(Path(checkpoint))
+            if self._everywhere(file, "the stream is read again from its beginning"):
+                self.feed.load(Path(checkpoint))
+                # The stream begins where it was, so there is nothing to skip.
+                kwargs["steps_trained_in_current_epoch"], self._random_state_of = 0, checkpoint
+        super()._run_epoch(**kwargs)
+
+    def _everywhere(self, file: Path, otherwise: str) -> bool:
+        """Whether all processes find a file, each its own or all the same."""
+        found = int(self._over_processes(torch.tensor(float(file.exists()), device=self.args.device)).sum())
+        if 0 < found < world_size():
+            # Different data or queues would mean different collectives, and processes that wait for each other for ever.
+            raise ValueError(
+                f"{file} is there on {found} of {world_size()} processes. Resume from a folder that all see."
+            )
+        if not found:
+            logger.warning(f"The checkpoint has no {file.name}: {otherwise}.")
+        return found > 0
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        if self.queue is not None and self.is_world_process_zero():
-            folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            # A rotation of checkpoints may have taken this one already.
-            if folder.is_dir():
+        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        # A rotation of checkpoints may have taken this one already.
+        if folder.is_dir():
+            self.feed.save(folder)
+            if self.queue is not None and self.is_world_process_zero():
                 self.queue.save(folder / QUEUE_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        file = Path(resume_from_checkpoint) / QUEUE_FILE
         if self.queue is None:
             return
-        file = Path(resume_from_checkpoint) / QUEUE_FILE
-        found = int(self._over_processes(torch.tensor(float(file.exists()), device=self.args.device)).sum())
-        if found == world_size():
+        if self._everywhere(file, "the queue of past embeddings starts empty"):
             self.queue.load(file, self.args.device)
-        elif found:
-            # Different queues would mean different collectives, and processes that wait for each other for ever.
-            raise ValueError(
-                f"{file} is there on {found} of {world_size()} processes. Resume from a folder that all see."
-            )
-        else:
-            logger.warning(f"The checkpoint has no {QUEUE_FILE}: the queue of past embeddings starts empty.")
 
     # ---- Logs ----
 
@@ -182,7 +225,7 @@ class ContrastiveTrainer(Trainer):
             for name, values in self._terms.items():
                 logs[name] = self._over_processes(torch.stack(values).mean()).mean().item()
             self._terms.clear()
-            logs |= describe(self._latest, geometry=self.args.log_geometry)
+            logs |= self.feed.shares() | describe(self._latest, geometry=self.args.log_geometry)
             if self._latest.ids is not None or self._latest.margin is not None:
                 count = sum(self._latest.count_false_negatives(*pair) for pair in self._latest.pairs())
                 logs["false_negatives"] = self._over_processes(self._latest.logit_scale.new_tensor(count)).sum().item()
@@ -249,16 +292,16 @@ class ContrastiveTrainer(Trainer):
 
 
 @contextmanager
-def _replaced(args: ContrastiveTrainingArguments, **values: Any) -> Iterator[None]:
-    """Give arguments other values for a while: set for good, they would be saved and reach other methods."""
-    kept = {name: getattr(args, name) for name in values}
+def _replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """Give attributes other values for a while: set for good, they would be saved and reach other methods."""
+    kept = {name: getattr(owner, name) for name in values}
     for name, value in values.items():
-        setattr(args, name, value)
+        setattr(owner, name, value)
     try:
         yield
     finally:
         for name, value in kept.items():
-            setattr(args, name, value)
+            setattr(owner, name, value)
 
 
 def _refuse_data_parallel(args: ContrastiveTrainingArguments) -> None:

@@ -91,6 +91,15 @@ class PairDataset(TorchDataset[dict[str, Any]]):
         """All captions of all rows, lists flattened."""
         return [text for entry in self.dataset[self.caption_column] for text in _texts(entry)]
 
+    def column_values(self, column: str) -> list[Any]:
+        """The values of `"text"` or `"id"`, one per row, as the data loader's examples have them."""
+        columns = {"text": self.caption_column} | ({"id": self.id_column} if self.id_column else {})
+        if column not in columns:
+            raise ValueError(
+                f"Examples of the {self.name} have no {column!r} to tell rows apart, but {sorted(columns)}."
+            )
+        return list(self.dataset[columns[column]])
+
     def _image(self, row: int, encoded: dict[str, Any] | None) -> PILImage.Image:
         if encoded is None:
             raise ValueError(f"Row {row} of the {self.name} has no image in column {self.image_column!r}.")

@@ -117,12 +117,17 @@ def _has_shuffle_buffer(part: Any) -> bool:
     return any(_has_shuffle_buffer(inner) for inner in parts if inner is not None)
 
 
-def random_states(stream: Any) -> list[Any]:
-    """States of all random generators inside a stream of `datasets`, by which a run knows an order that it cannot repeat."""
+def random_settings(stream: Any) -> list[Any]:
+    """All that the random orders inside a stream depend on, by which a run knows whether it repeats another's."""
     found: list[Any] = []
     for name in ("sources", "_ex_iterable", "ex_iterable", "ex_iterables"):
         inner = getattr(stream, name, None)
         for part in inner if isinstance(inner, list) else [inner]:
-            found += [] if part is None else random_states(part)
+            found += [] if part is None else random_settings(part)
+    found += [
+        getattr(stream, name)
+        for name in ("seed", "buffer_size", "weights", "homogeneous_batches")
+        if hasattr(stream, name)
+    ]
     generator = getattr(stream, "generator", None)
     return [*found, generator.bit_generator.state] if isinstance(generator, np.random.Generator) else found

@@ -34,13 +34,18 @@ class StreamBatches(IterableDataset[dict[str, Any]]):
     def __init__(self, stream: Stream, batch_size: int) -> None:
         self.stream, self.batch_size = stream, batch_size
         # Shared with workers that outlive a pass.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self.resumed: State | None = None
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._resumed: State | None = None
+        self._first_epoch = 0
         self.position = ""
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of a pass."""
-        self._epoch.fill_(epoch)
+        """Choose the order of a pass, counted from where the run began or was resumed."""
+        self._epoch.fill_(self._first_epoch + epoch)
+
+    def resume(self, state: State) -> None:
+        """Begin at a position, which the next pass goes on from."""
+        self._resumed, self._first_epoch = state, state["epoch"]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
@@ -48,7 +53,7 @@ class StreamBatches(IterableDataset[dict[str, Any]]):
         if worker is not None and worker.id >= lanes:
             return
         epoch = int(self._epoch)
-        resumed = self.resumed if self.resumed is not None and self.resumed["epoch"] == epoch else None
+        resumed = self._resumed if self._resumed is not None and self._resumed["epoch"] == epoch else None
         # A loader asks worker 0 first, so that one takes the lane whose turn it is.
         lane = ((0 if worker is None else worker.id) + (resumed["next_lane"] if resumed else 0)) % lanes
         stream = self.stream if lanes == 1 else self.stream.shard(lanes, lane, contiguous=False)
@@ -57,7 +62,9 @@ class StreamBatches(IterableDataset[dict[str, Any]]):
         for columns in stream.iter(self.batch_size):
             rows = to_rows(columns)
             if len(rows) < self.batch_size:
-                logger.info(f"{len(rows)} rows at the end of the stream fill no batch of {self.batch_size} and are left out.")
+                logger.info(
+                    f"{len(rows)} rows at the end of the stream fill no batch of {self.batch_size} and are left out."
+                )
                 return
             self.position = json.dumps({"epoch": epoch, "lane": lane, "of": lanes, "state": stream.state_dict()})
             yield from rows
@@ -74,7 +81,8 @@ class PositionCollator:
             The stream.
     """
 
-    def __init__(self, collator: Callable[[list[Any]], dict[str, Any]], batches: StreamBatches) -> None:
+    # Any: beartype 0.23 takes no annotation by torch's IterableDataset, a deprecated `typing.Iterable`.
+    def __init__(self, collator: Callable[[list[Any]], dict[str, Any]], batches: Any) -> None:
         self.collator, self.batches = collator, batches
 
     def __call__(self, examples: list[Any]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from transformers.utils import logging
 
-from hf_contrastive.data.shuffling import random_states
-from hf_contrastive.data.stream_batches import POSITION, StreamBatches
+from hf_contrastive.data.shuffling import random_settings
+from hf_contrastive.data.stream_batches import POSITION
 
 
 logger = logging.get_logger(__name__)
@@ -32,17 +32,20 @@ class StreamState:
             The loader's workers.
     """
 
-    def __init__(self, batches: StreamBatches, *, rank: int, num_processes: int, num_workers: int) -> None:
+    def __init__(self, batches: Any, *, rank: int, num_processes: int, num_workers: int) -> None:
         self.batches, self.rank = batches, rank
-        self.epoch, self.next_lane = 0, 0
+        self.epoch, self.num_batches, self.next_lane = 0, 0, 0
         self.lanes: dict[str, Any] = {}
-        shuffles = hashlib.blake2b(repr(random_states(batches.stream)).encode(), digest_size=8).hexdigest()
+        self.ended = False
+        # What a resumed run has behind it: passes, and batches of its first one.
+        self.passes_before, self.batches_before = 0, 0
+        shuffles = hashlib.blake2b(repr(random_settings(batches.stream)).encode(), digest_size=8).hexdigest()
         # A run that differs in one of these would read other rows.
         self.setup = {
             "rows per batch": batches.batch_size,
             "processes": num_processes,
             "dataloader_num_workers": num_workers,
-            "random generators of the stream": shuffles,
+            "random order of the stream": shuffles,
         }
 
     def take(self, batches: Sequence[dict[str, Any]], *, last: bool) -> None:
@@ -50,12 +53,12 @@ class StreamState:
         for batch in batches:
             found = json.loads(batch.pop(POSITION))
             if found["epoch"] != self.epoch:
-                self.epoch, self.lanes = found["epoch"], {}
+                self.epoch, self.num_batches, self.lanes = found["epoch"], 0, {}
+                self.batches_before = 0
             self.lanes[str(found["lane"])] = found["state"]
             self.next_lane = (found["lane"] + 1) % found["of"]
-        if last:
-            # Resumed at its end, a pass would have no batches, which the Trainer takes for the end of training.
-            self.epoch, self.next_lane, self.lanes = self.epoch + 1, 0, {}
+            self.num_batches += 1
+        self.ended = last
 
     def file(self, folder: Path) -> Path:
         """This process's file in a checkpoint."""
@@ -63,7 +66,11 @@ class StreamState:
 
     def save(self, folder: Path) -> None:
         """Write the position; every process calls it."""
-        state = {"setup": self.setup, "epoch": self.epoch, "next_lane": self.next_lane, "lanes": self.lanes}
+        names = ("setup", "epoch", "num_batches", "next_lane", "lanes")
+        state = {name: getattr(self, name) for name in names}
+        if self.ended:
+            # Resumed at its end, a pass would have no batches, which the Trainer takes for the end of training.
+            state |= {"epoch": self.epoch + 1, "num_batches": 0, "next_lane": 0, "lanes": {}}
         unfinished = self.file(folder).with_suffix(".unfinished")
         unfinished.write_text(json.dumps(state))
         unfinished.replace(self.file(folder))
@@ -83,5 +90,7 @@ class StreamState:
                 f"this run has {self.setup[name]}, so it would read other rows. Use the same (streams that are shuffled "
                 "need a `seed`), or start anew from the weights alone."
             )
-        self.epoch, self.next_lane, self.lanes = state["epoch"], state["next_lane"], state["lanes"]
-        self.batches.resumed = {"epoch": self.epoch, "next_lane": self.next_lane, "lanes": self.lanes}
+        self.epoch, self.num_batches = state["epoch"], state["num_batches"]
+        self.next_lane, self.lanes = state["next_lane"], state["lanes"]
+        self.passes_before, self.batches_before = self.epoch, self.num_batches
+        self.batches.resume({name: state[name] for name in ("epoch", "next_lane", "lanes")})
