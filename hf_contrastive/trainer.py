@@ -149,6 +149,9 @@ class ContrastiveTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         """The batches of one optimizer step, which are counted as trained on: what loaders read ahead is not."""
         batches, number = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if len(batches) < num_batches and self.feed.stream is not None:
+            # The Trainer would add their gradient, wrongly scaled, to that of the next pass's first step.
+            batches.clear()
         last = len(batches) < num_batches or self.accelerator.gradient_state.end_of_dataloader
         self.feed.take(batches, last=last)
         if self._random_state_of is not None:

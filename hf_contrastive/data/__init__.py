@@ -2,8 +2,20 @@
 
 from hf_contrastive.data.collator import ContrastiveCollator
 from hf_contrastive.data.loading import PairSplits, load_pairs
+from hf_contrastive.data.mixing import MixedDataset, MixedStream, mix_datasets
 from hf_contrastive.data.pairs import PairDataset
 from hf_contrastive.data.scenes import load_scenes
+from hf_contrastive.data.shuffling import shuffle_stream
 
 
-__all__ = ["ContrastiveCollator", "PairDataset", "PairSplits", "load_pairs", "load_scenes"]
+__all__ = [
+    "ContrastiveCollator",
+    "MixedDataset",
+    "MixedStream",
+    "PairDataset",
+    "PairSplits",
+    "load_pairs",
+    "load_scenes",
+    "mix_datasets",
+    "shuffle_stream",
+]

@@ -7,7 +7,7 @@ import numpy as np
 from torch.utils.data import Dataset as TorchDataset
 
 from hf_contrastive.data.columns import column_values
-from hf_contrastive.data.samplers import MixedSampler, Stopping, normalized
+from hf_contrastive.data.samplers import MixedSampler, normalized
 from hf_contrastive.data.shuffling import as_resumable
 from hf_contrastive.data.streams import Columns, RowStream, State, Stream, to_columns, to_rows
 
@@ -30,7 +30,7 @@ class MixedDataset(TorchDataset[dict[str, Any]]):
         weights: Mapping[str, float] | None = None,
         seed: int = 0,
         homogeneous_batches: bool = False,
-        stopping: Stopping = "all_exhausted",
+        stopping: str = "all_exhausted",
     ) -> None:
         self.datasets = dict(datasets)
         self.weights, self.seed, self.stopping = weights, seed, stopping
@@ -165,7 +165,7 @@ def mix_datasets(
     temperature: float | None = None,
     seed: int = 0,
     homogeneous_batches: bool = False,
-    stopping: Stopping = "all_exhausted",
+    stopping: str = "all_exhausted",
 ) -> MixedDataset | MixedStream:
     r"""
     Several datasets as one to train on, in given shares.

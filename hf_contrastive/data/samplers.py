@@ -6,7 +6,7 @@ every process draws the same, and a resumed run skips what it has seen without r
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -16,8 +16,6 @@ from hf_contrastive.data.distinct import Integers, codes_of, count_distinct_grou
 
 
 logger = logging.get_logger(__name__)
-
-Stopping = Literal["first_exhausted", "all_exhausted"]
 
 
 class GroupSampler(Sampler[int]):
@@ -129,7 +127,7 @@ class MixedSampler(GroupSampler):
         *,
         weights: Mapping[str, float] | None = None,
         homogeneous: bool = False,
-        stopping: Stopping = "all_exhausted",
+        stopping: str = "all_exhausted",
         values: Any = None,
         seed: int = 0,
     ) -> None:
@@ -191,7 +189,7 @@ class MixedSampler(GroupSampler):
         return order[: len(order) // self.group_size * self.group_size].reshape(-1, self.group_size)
 
 
-def quotas(units: Mapping[str, int], weights: Mapping[str, float] | None, stopping: Stopping) -> dict[str, int]:
+def quotas(units: Mapping[str, int], weights: Mapping[str, float] | None, stopping: str) -> dict[str, int]:
     """
     How many units an epoch takes of each dataset.
 

@@ -95,7 +95,7 @@ def shuffle_stream(stream: Stream, *, buffer_size: int = 10_000, seed: int = 0) 
         seed (`int`, *optional*, defaults to `0`):
             Seed of the order, another one in each epoch.
     """
-    return ShuffledStream(stream, buffer_size, seed)
+    return ShuffledStream(as_resumable(stream), buffer_size, seed)
 
 
 def as_resumable(stream: Stream) -> Stream:
