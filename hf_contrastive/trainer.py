@@ -183,13 +183,16 @@ class ContrastiveTrainer(Trainer):
     def _run_epoch(self, **kwargs: Any) -> None:
         self.feed.set_epoch(kwargs["epoch"])
         checkpoint = kwargs["resume_from_checkpoint"] if kwargs["epoch"] == kwargs["epochs_trained"] else None
-        if checkpoint is not None and self.feed.stream is not None:
-            file = self.feed.stream.file(Path(checkpoint))
-            if self._everywhere(file, "the stream is read again from its beginning"):
-                self.feed.load(Path(checkpoint))
-                # The stream begins where it was, so there is nothing to skip.
-                kwargs["steps_trained_in_current_epoch"], self._random_state_of = 0, checkpoint
+        stream, step = self.feed.stream, self.state.global_step
+        again = "the stream is read again from its beginning"
+        if checkpoint is not None and stream is not None and self._everywhere(stream.file(Path(checkpoint)), again):
+            self.feed.load(Path(checkpoint))
+            # The stream begins where it was, so there is nothing to skip.
+            kwargs["steps_trained_in_current_epoch"], self._random_state_of = 0, checkpoint
         super()._run_epoch(**kwargs)
+        if stream is not None and stream.batches_before and self.state.global_step == step:
+            # The Trainer stops where a pass has no step, but this one had some before it was resumed.
+            self.control.should_training_stop = False
 
     def _everywhere(self, file: Path, otherwise: str) -> bool:
         """Whether all processes find a file, each its own or all the same."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import CLIPModel, TrainerCallback, set_seed
+from transformers import set_seed
 
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments, mix_datasets, shuffle_stream
 from hf_contrastive.distributed import rank, world_size
@@ -141,7 +141,7 @@ def test_no_batch_has_duplicates_and_a_cut_run_goes_on(tmp_path: Path):
     whole = make_trainer(make_rows(), tmp_path / "whole", no_duplicates="id", max_steps=9)
     whole.train()
     assert all(len({row // 4 for row in batch}) == 8 for batch in whole.rows)
-    assert sorted(sum(whole.rows[:6], [])) == list(range(48))
+    assert sorted(row for batch in whole.rows[:6] for row in batch) == list(range(48))
     assert whole.rows[6:] != whole.rows[:3]
     cut = make_trainer(make_rows(), tmp_path / "cut", no_duplicates="id", max_steps=9)
     cut.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-7"))
@@ -162,7 +162,7 @@ def train_on_two_processes(folder: str) -> None:
     def everyone(rows: list[list[int]]) -> list[list[int]]:
         gathered: list[Any] = [None] * world_size()
         dist.all_gather_object(gathered, rows)
-        return [sum(step, []) for step in zip(*gathered, strict=True)]
+        return [[row for rows in step for row in rows] for step in zip(*gathered, strict=True)]
 
     def check(name: str, make: Any, step: int, **kwargs: Any) -> list[list[int]]:
         kwargs |= {"per_device_train_batch_size": 4, "save_steps": step, "max_steps": step + 2}
@@ -176,7 +176,7 @@ def train_on_two_processes(folder: str) -> None:
     # Step 7 is in the second epoch, where Accelerate does not tell a sampler its epoch.
     steps = check("ids", make_rows, 7, no_duplicates="id")
     assert all(len({row // 4 for row in step}) == 8 for step in steps)
-    assert sorted(sum(steps[:6], [])) == list(range(48))
+    assert sorted(row for step in steps[:6] for row in step) == list(range(48))
     assert steps[6:] != steps[:3]
 
     def mixed() -> Any:
@@ -186,10 +186,11 @@ def train_on_two_processes(folder: str) -> None:
     assert all(len({row >= 50 for row in step}) == 1 for step in steps)
     assert all(len(set(step)) == 8 for step in steps)
     steps = check("stream", lambda: shuffle_stream(stream(), buffer_size=10), 7)
-    assert sorted(sum(steps[:6], [])) == list(range(48))
+    assert sorted(row for step in steps[:6] for row in step) == list(range(48))
     assert Path(f"{folder}/stream/checkpoint-7/stream_state_rank{rank()}.json").exists()
 
 
 @pytest.mark.distributed
+@pytest.mark.slow
 def test_two_processes_share_batches_without_duplicates_of_one_dataset_and_are_resumed(tmp_path: Path):
     run_distributed(train_on_two_processes, str(tmp_path))

@@ -3,6 +3,7 @@
 from hf_contrastive.data.collator import ContrastiveCollator
 from hf_contrastive.data.loading import PairSplits, load_pairs
 from hf_contrastive.data.mixing import MixedDataset, MixedStream, mix_datasets
+from hf_contrastive.data.pair_stream import PairStream
 from hf_contrastive.data.pairs import PairDataset
 from hf_contrastive.data.scenes import load_scenes
 from hf_contrastive.data.shuffling import shuffle_stream
@@ -14,6 +15,7 @@ __all__ = [
     "MixedStream",
     "PairDataset",
     "PairSplits",
+    "PairStream",
     "load_pairs",
     "load_scenes",
     "mix_datasets",

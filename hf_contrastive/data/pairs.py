@@ -1,7 +1,7 @@
 """Images with captions as a dataset that decodes what it is asked for and names the rows that it cannot read."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -52,24 +52,12 @@ class PairDataset(TorchDataset[dict[str, Any]]):
         if len(dataset) == 0:
             raise ValueError(f"The {name} is empty: it has the columns {dataset.column_names} and no rows.")
         self.image_column = image_column
-        self.caption_column = find_caption_column(dataset.column_names, caption_column, name)
-        if image_column not in dataset.column_names:
-            raise ValueError(
-                f"The {name} has no image column {image_column!r}. Its columns: {dataset.column_names}. Name the right "
-                "one with `image_column`."
-            )
-        if image_column == self.caption_column:
-            raise ValueError(
-                f"`image_column` and `caption_column` of the {name} must differ, but both are {image_column!r}."
-            )
-        if id_column is not None and id_column not in dataset.column_names:
-            raise ValueError(f"The {name} has no `id_column` {id_column!r}. Its columns: {dataset.column_names}.")
-        _check_captions(dataset, self.caption_column, name)
+        self.caption_column = check_columns(dataset.features, image_column, caption_column, id_column, name)
         self.draw, self.id_column = draw, id_column
         self.name = name
         # Bytes, not pictures: an undecodable image must be reported with its row, which `datasets` does not know.
         columns = list(dict.fromkeys([image_column, self.caption_column, *([id_column] if id_column else [])]))
-        self.dataset = _as_encoded(dataset.select_columns(columns), image_column, name)
+        self.dataset = dataset.select_columns(columns).cast_column(image_column, Image(decode=False))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -101,26 +89,37 @@ class PairDataset(TorchDataset[dict[str, Any]]):
         return list(self.dataset[columns[column]])
 
     def _image(self, row: int, encoded: dict[str, Any] | None) -> PILImage.Image:
-        if encoded is None:
-            raise ValueError(f"Row {row} of the {self.name} has no image in column {self.image_column!r}.")
-        data, path = encoded.get("bytes"), encoded.get("path")
-        try:
-            with PILImage.open(io.BytesIO(data) if data is not None else str(path)) as image:
-                # Cameras store pictures as the sensor saw them, and beside them which way is up.
-                return ImageOps.exif_transpose(image).convert("RGB")
-        except (OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
-            size = f"{len(data)} bytes" if data is not None else repr(path)
-            raise ValueError(
-                f"The image in row {row} of the {self.name} (column {self.image_column!r}, {size}) cannot be decoded: "
-                f"{error}. Repair the row or drop it from the dataset."
-            ) from error
+        return decode_image(encoded, f"row {row} of the {self.name}", self.image_column)
 
     def _caption(self, row: int, entry: str | Sequence[str | None] | None) -> str:
-        texts = _texts(entry)
-        if not texts:
-            raise ValueError(f"Row {row} of the {self.name} has no caption in column {self.caption_column!r}.")
+        texts = texts_of(entry, f"row {row} of the {self.name}", self.caption_column)
         # No random number for a single caption, so that such data leaves the random state of training alone.
         return texts[int(torch.randint(len(texts), ()))] if self.draw and len(texts) > 1 else texts[0]
+
+
+def decode_image(encoded: dict[str, Any] | None, place: str, column: str) -> PILImage.Image:
+    """The picture in a column of a row, whose `place` an error names."""
+    if encoded is None:
+        raise ValueError(f"{place[0].upper()}{place[1:]} has no image in column {column!r}.")
+    data, path = encoded.get("bytes"), encoded.get("path")
+    try:
+        with PILImage.open(io.BytesIO(data) if data is not None else str(path)) as image:
+            # Cameras store pictures as the sensor saw them, and beside them which way is up.
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
+        size = f"{len(data)} bytes" if data is not None else repr(path)
+        raise ValueError(
+            f"The image in {place} (column {column!r}, {size}) cannot be decoded: {error}. Repair the row or drop it from "
+            "the dataset."
+        ) from error
+
+
+def texts_of(entry: str | Sequence[str | None] | None, place: str, column: str) -> list[str]:
+    """The captions in a column of a row, at least one."""
+    texts = _texts(entry)
+    if not texts:
+        raise ValueError(f"{place[0].upper()}{place[1:]} has no caption in column {column!r}.")
+    return texts
 
 
 def _texts(entry: str | Sequence[str | None] | None) -> list[str]:
@@ -129,8 +128,29 @@ def _texts(entry: str | Sequence[str | None] | None) -> list[str]:
     return [text for text in texts if text and text.strip()]
 
 
-def _check_captions(dataset: Dataset, column: str, name: str) -> None:
-    feature = dataset.features[column]
+def check_columns(
+    features: Mapping[str, Any], image_column: str, caption_column: str | None, id_column: str | None, name: str
+) -> str:
+    """The caption column of data whose columns of images, captions and ids are there and of the right kinds."""
+    columns = list(features)
+    found = find_caption_column(columns, caption_column, name)
+    if image_column not in columns:
+        raise ValueError(
+            f"The {name} has no image column {image_column!r}. Its columns: {columns}. Name the right one with "
+            "`image_column`."
+        )
+    if image_column == found:
+        raise ValueError(
+            f"`image_column` and `caption_column` of the {name} must differ, but both are {image_column!r}."
+        )
+    if id_column is not None and id_column not in columns:
+        raise ValueError(f"The {name} has no `id_column` {id_column!r}. Its columns: {columns}.")
+    _check_captions(features[found], found, name)
+    _check_images(features[image_column], image_column, name)
+    return found
+
+
+def _check_captions(feature: Any, column: str, name: str) -> None:
     inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) else feature)
     if getattr(inner, "dtype", None) not in ("string", "large_string"):
         raise ValueError(
@@ -149,8 +169,7 @@ def find_caption_column(columns: Sequence[str], wanted: str | None, name: str) -
     )
 
 
-def _as_encoded(dataset: Dataset, column: str, name: str) -> Dataset:
-    feature = dataset.features[column]
+def _check_images(feature: Any, column: str, name: str) -> None:
     paths_or_bytes = isinstance(feature, Value) and feature.dtype in (
         "string",
         "binary",
@@ -162,4 +181,3 @@ def _as_encoded(dataset: Dataset, column: str, name: str) -> Dataset:
         raise ValueError(
             f"Column {column!r} of the {name} must hold images, their bytes or their paths, but its type is {feature}."
         )
-    return dataset.cast_column(column, Image(decode=False))

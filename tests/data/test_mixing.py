@@ -79,7 +79,8 @@ def rows_of(stream: MixedStream, batches: int, size: int = 5) -> list[list[dict[
 
 
 def test_streams_come_in_the_given_shares():
-    rows = sum(rows_of(mix_datasets(streams(), weights={"large": 3, "small": 1}), 400), [])
+    mixed = mix_datasets(streams(), weights={"large": 3, "small": 1})
+    rows = [row for batch in rows_of(mixed, 400) for row in batch]
     assert len(rows) == 2000, "without end"
     share = sum(row["dataset_name"] == "small" for row in rows) / len(rows)
     # Five standard deviations of a share of 2,000 draws.

@@ -32,7 +32,7 @@ def rows(found: list[dict[str, Any]]) -> list[list[int]]:
 
 
 def test_batches_are_full_and_tell_where_they_end():
-    batches, loading = loader(numbers(23, shards=1))
+    _, loading = loader(numbers(23, shards=1))
     found = list(loading)
     assert rows(found) == [[3 * i, 3 * i + 1, 3 * i + 2] for i in range(7)]
     position = json.loads(found[2][POSITION])
@@ -51,7 +51,7 @@ def test_a_loader_goes_on_with_the_batches_that_were_to_come(workers: int, after
 
     batches, loading = loader(make(), workers)
     whole = list(loading)
-    assert sorted(sum(rows(whole), []))[:3] == [0, 1, 2]
+    assert len(whole) == 7
     state = state_of(batches, workers)
     # The loader has read ahead of what is taken here.
     state.take([dict(batch) for batch in whole[:after]], last=False)
