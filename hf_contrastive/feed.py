@@ -1,7 +1,8 @@
 """What feeds a training run: the order of rows of a map dataset, the position in a stream, the datasets of a mix."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ class Feed:
         self.dataset, self.collator = dataset, collator
         self.sampler: Sampler[int] | None = None
         self.stream: StreamState | None = None
+        # By default Accelerate's main process reads a stream for all and joins their batches, which takes tensors only.
+        self.loading: dict[str, Any] = {"dispatch_batches": False} if isinstance(dataset, Stream) else {}
         self._names: Counter[str] = Counter()
+        self._random_state_of: str | None = None
         if dataset is None:
             return
         global_batch = args.train_batch_size * args.world_size
@@ -63,18 +67,42 @@ class Feed:
             if isinstance(dataset, MixedDataset):
                 self.collator = _WithNames(collator)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch. Accelerate does not reach a sampler through all the loaders it puts around it."""
+    @contextmanager
+    def epoch(self, trainer: Any, settings: dict[str, Any]) -> Iterator[None]:
+        """A pass of the Trainer, whose `settings` are changed where it goes on with a stream from a checkpoint."""
         if isinstance(self.sampler, GroupSampler):
-            self.sampler.set_epoch(epoch)
+            # Accelerate does not reach a sampler through all the loaders that it puts around it.
+            self.sampler.set_epoch(settings["epoch"])
+        if self.stream is None:
+            yield
+            return
+        checkpoint, step = settings["resume_from_checkpoint"], trainer.state.global_step
+        if checkpoint is not None and settings["epoch"] == settings["epochs_trained"]:
+            file = self.stream.file(Path(checkpoint))
+            if trainer.everywhere(file, "the stream is read again from its beginning"):
+                self.stream.load(Path(checkpoint))
+                # The stream begins where it was, so there is nothing to skip.
+                settings["steps_trained_in_current_epoch"], self._random_state_of = 0, checkpoint
+        yield
+        if self.stream.batches_before and trainer.state.global_step == step:
+            # The Trainer stops where a pass has no step, but this one had some before it was resumed.
+            trainer.control.should_training_stop = False
 
-    def take(self, batches: list[Any], *, last: bool) -> None:
-        """Take out of batches what they say of themselves; whether they are the `last` ones of a pass."""
+    def take(self, trainer: Any, batches: list[Any], wanted: int) -> None:
+        """Take out of the batches of a step, `wanted` unless the pass ends, what they say of themselves."""
+        last = len(batches) < wanted or trainer.accelerator.gradient_state.end_of_dataloader
         if self.stream is not None:
+            if len(batches) < wanted:
+                # The Trainer would add their gradient, wrongly scaled, to that of the next pass's first step.
+                batches.clear()
             self.stream.take(batches, last=last)
         for batch in batches:
             if isinstance(batch, dict):
                 self._names.update(batch.pop(DATASET_NAME, []))
+        if self._random_state_of is not None:
+            # Making a loader has drawn a number.
+            trainer._load_rng_state(self._random_state_of)
+            self._random_state_of = None
 
     def shares(self) -> dict[str, float]:
         """Share of each dataset in this process's rows since the last call, as `dataset/<name>`; empty without a mix."""
@@ -87,11 +115,6 @@ class Feed:
         """Write the position in the stream, if there is one; every process calls it."""
         if self.stream is not None:
             self.stream.save(folder)
-
-    def load(self, folder: Path) -> None:
-        """Go on from the position that [`save`] wrote."""
-        if self.stream is not None:
-            self.stream.load(folder)
 
     @staticmethod
     def _sampler(dataset: Any, global_batch: int, args: ContrastiveTrainingArguments) -> Sampler[int] | None:

@@ -94,7 +94,6 @@ class ContrastiveTrainer(Trainer):
         self.modalities: list[str] = []
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
         self._latest: ContrastiveBatch | None = None
-        self._random_state_of: str | None = None
 
     # ---- Training ----
 
@@ -132,14 +131,10 @@ class ContrastiveTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The training batches, all of them full. Evaluation keeps its last, shorter one."""
         self.feed = Feed(self.train_dataset, self.data_collator, self.args)
-        data = {"train_dataset": self.feed.dataset, "data_collator": self.feed.collator}
-        # By default the main process would read a stream for all, and join their batches, which takes tensors only.
-        config = self.accelerator.dataloader_config
-        dispatch = config.dispatch_batches if self.feed.stream is None else False
         with (
             _replaced(self.args, dataloader_drop_last=True),
-            _replaced(self, **data),
-            _replaced(config, dispatch_batches=dispatch),
+            _replaced(self, train_dataset=self.feed.dataset, data_collator=self.feed.collator),
+            _replaced(self.accelerator.dataloader_config, **self.feed.loading),
         ):
             return super().get_train_dataloader()
 
@@ -149,16 +144,12 @@ class ContrastiveTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         """The batches of one optimizer step, which are counted as trained on: what loaders read ahead is not."""
         batches, number = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if len(batches) < num_batches and self.feed.stream is not None:
-            # The Trainer would add their gradient, wrongly scaled, to that of the next pass's first step.
-            batches.clear()
-        last = len(batches) < num_batches or self.accelerator.gradient_state.end_of_dataloader
-        self.feed.take(batches, last=last)
-        if self._random_state_of is not None:
-            # Making a loader has drawn a number.
-            self._load_rng_state(self._random_state_of)
-            self._random_state_of = None
+        self.feed.take(self, batches, num_batches)
         return batches, number
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        with self.feed.epoch(self, kwargs):
+            super()._run_epoch(**kwargs)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Parameters that decay: those of [`~transformers.Trainer`] but temperature and bias."""
@@ -180,32 +171,6 @@ class ContrastiveTrainer(Trainer):
 
     # ---- Checkpoints ----
 
-    def _run_epoch(self, **kwargs: Any) -> None:
-        self.feed.set_epoch(kwargs["epoch"])
-        checkpoint = kwargs["resume_from_checkpoint"] if kwargs["epoch"] == kwargs["epochs_trained"] else None
-        stream, step = self.feed.stream, self.state.global_step
-        again = "the stream is read again from its beginning"
-        if checkpoint is not None and stream is not None and self._everywhere(stream.file(Path(checkpoint)), again):
-            self.feed.load(Path(checkpoint))
-            # The stream begins where it was, so there is nothing to skip.
-            kwargs["steps_trained_in_current_epoch"], self._random_state_of = 0, checkpoint
-        super()._run_epoch(**kwargs)
-        if stream is not None and stream.batches_before and self.state.global_step == step:
-            # The Trainer stops where a pass has no step, but this one had some before it was resumed.
-            self.control.should_training_stop = False
-
-    def _everywhere(self, file: Path, otherwise: str) -> bool:
-        """Whether all processes find a file, each its own or all the same."""
-        found = int(self._over_processes(torch.tensor(float(file.exists()), device=self.args.device)).sum())
-        if 0 < found < world_size():
-            # Different data or queues would mean different collectives, and processes that wait for each other for ever.
-            raise ValueError(
-                f"{file} is there on {found} of {world_size()} processes. Resume from a folder that all see."
-            )
-        if not found:
-            logger.warning(f"The checkpoint has no {file.name}: {otherwise}.")
-        return found > 0
-
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -218,10 +183,20 @@ class ContrastiveTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         file = Path(resume_from_checkpoint) / QUEUE_FILE
-        if self.queue is None:
-            return
-        if self._everywhere(file, "the queue of past embeddings starts empty"):
+        if self.queue is not None and self.everywhere(file, "the queue of past embeddings starts empty"):
             self.queue.load(file, self.args.device)
+
+    def everywhere(self, file: Path, otherwise: str) -> bool:
+        """Whether all processes find a file, each its own or all the same."""
+        found = int(self._over_processes(torch.tensor(float(file.exists()), device=self.args.device)).sum())
+        if 0 < found < world_size():
+            # Different data or queues would mean different collectives, and processes that wait for each other for ever.
+            raise ValueError(
+                f"{file} is there on {found} of {world_size()} processes. Resume from a folder that all see."
+            )
+        if not found:
+            logger.warning(f"The checkpoint has no {file.name}: {otherwise}.")
+        return found > 0
 
     # ---- Logs ----
 

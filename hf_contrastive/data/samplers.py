@@ -78,7 +78,8 @@ class NoDuplicatesSampler(GroupSampler):
                 f"have {len(np.unique(self.codes))} different values. Lower the batch size, or allow duplicates."
             )
         if left := len(self.codes) - len(self):
-            logger.info(
+            # As many as any loader drops at its end are no news.
+            (logger.warning if left >= group_size else logger.info)(
                 f"{left} of {len(self.codes)} rows are left out of each epoch, others each time: they fill no batch of "
                 f"{group_size} rows without duplicates. {self.num_groups} batches per epoch."
             )

@@ -1,3 +1,4 @@
+import logging
 from collections import Counter
 
 import numpy as np
@@ -35,15 +36,27 @@ def test_orders_depend_on_seed_and_epoch_alone():
     assert order(1, 2) != order(2, 2)
 
 
-def test_rows_that_are_left_out_are_others_in_each_epoch_and_are_counted(caplog: pytest.LogCaptureFixture):
-    import logging
-
+@pytest.mark.parametrize(
+    ("values", "size", "level", "text"),
+    [
+        (VALUES, 8, logging.INFO, "4 of 100 rows are left out of each epoch, others each time"),
+        ([0] * 60 + VALUES[:40], 8, logging.WARNING, "60 of 100 rows are left out of each epoch"),
+    ],
+    ids=["a tail", "a frequent value"],
+)
+def test_rows_that_are_left_out_are_counted(
+    values: list[int], size: int, level: int, text: str, caplog: pytest.LogCaptureFixture
+):
     logger = logging.getLogger("hf_contrastive.data.samplers")
-    with caplog.at_level(logging.INFO, logger=logger.name):
+    with caplog.at_level(level, logger=logger.name):
         logger.addHandler(caplog.handler)
-        sampler = NoDuplicatesSampler(VALUES, 8)
+        NoDuplicatesSampler(values, size)
         logger.removeHandler(caplog.handler)
-    assert "4 of 100 rows are left out of each epoch, others each time" in caplog.text
+    assert text in caplog.text
+
+
+def test_rows_that_are_left_out_are_others_in_each_epoch():
+    sampler = NoDuplicatesSampler(VALUES, 8)
     left = []
     for epoch in range(3):
         sampler.set_epoch(epoch)
