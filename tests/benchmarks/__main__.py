@@ -4,6 +4,7 @@ import importlib.util
 
 from tests.benchmarks import (
     evaluate_modules,
+    feed,
     losses,
     losses_accuracy,
     losses_distributed,
@@ -14,6 +15,7 @@ from tests.benchmarks import (
 
 evaluate_modules.main()
 trainer.main()
+feed.main([])
 losses.main([])
 losses_accuracy.main([])
 losses_memory.main([])
