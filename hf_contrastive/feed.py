@@ -31,12 +31,16 @@ class Feed:
             Data collator.
         args ([`ContrastiveTrainingArguments`]):
             Arguments of the run.
+        batch_size (`int`):
+            Rows of a batch of the loader.
 
     Raises:
         ValueError: `no_duplicates` is asked of a stream, or cannot be kept.
     """
 
-    def __init__(self, dataset: Any, collator: Callable[..., Any], args: ContrastiveTrainingArguments) -> None:
+    def __init__(
+        self, dataset: Any, collator: Callable[..., Any], args: ContrastiveTrainingArguments, batch_size: int = 0
+    ) -> None:
         self.dataset, self.collator = dataset, collator
         self.sampler: Sampler[int] | None = None
         self.stream: StreamState | None = None
@@ -46,7 +50,7 @@ class Feed:
         self._random_state_of: str | None = None
         if dataset is None:
             return
-        global_batch = args.train_batch_size * args.world_size
+        global_batch = batch_size * (1 if args.accelerator_config.split_batches else args.world_size)
         if isinstance(dataset, Stream):
             if args.no_duplicates is not None:
                 raise ValueError(

@@ -130,7 +130,7 @@ class ContrastiveTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The training batches, all of them full. Evaluation keeps its last, shorter one."""
-        self.feed = Feed(self.train_dataset, self.data_collator, self.args)
+        self.feed = Feed(self.train_dataset, self.data_collator, self.args, self._train_batch_size)
         with (
             _replaced(self.args, dataloader_drop_last=True),
             _replaced(self, train_dataset=self.feed.dataset, data_collator=self.feed.collator),

@@ -148,6 +148,16 @@ def test_no_batch_has_duplicates_and_a_cut_run_goes_on(tmp_path: Path):
     assert cut.rows == whole.rows[7:]
 
 
+def test_batches_that_share_negatives_have_no_duplicates_together(tmp_path: Path):
+    # 48 rows of 12 ids: two batches of 6 use up all ids.
+    trainer = make_trainer(make_rows(), tmp_path, per_device_train_batch_size=6, no_duplicates="id")
+    trainer.args.accumulate_negatives, trainer.args.gradient_accumulation_steps = True, 2
+    batches = [batch["input_ids"][:, 0].tolist() for batch in trainer.get_train_dataloader()]
+    assert len(batches) == 8
+    pairs = [first + second for first, second in zip(batches[::2], batches[1::2], strict=True)]
+    assert all(len({row // 4 for row in rows}) == 12 for rows in pairs)
+
+
 def test_batches_of_a_mix_of_maps_are_of_one_dataset(tmp_path: Path):
     mixed = mix_datasets({"one": make_rows(16), "other": make_rows(32, start=50)}, homogeneous_batches=True)
     trainer = make_trainer(mixed, tmp_path, max_steps=6, no_duplicates=None)

@@ -172,7 +172,8 @@ def mix_datasets(
 
     Args:
         datasets (`dict[str, Dataset]` or `dict[str, IterableDataset]`):
-            Datasets by name, all of them maps or all of them streams.
+            Datasets by name, all of them maps or all of them streams. Where the collator reads an `id_column`, ids of
+            different datasets must differ.
         weights (`dict[str, float]`, *optional*):
             Share of each dataset, up to a factor. By default each row of maps comes once per epoch, and streams come in
             equal shares.

@@ -81,6 +81,16 @@ def test_epochs_are_counted_from_where_a_run_is_resumed():
         assert rows(list(loading)) == orders[2 + epoch]
 
 
+def test_workers_that_outlive_a_pass_are_told_the_epoch():
+    batches = StreamBatches(shuffle_stream(numbers(24, shards=2), buffer_size=12), 3)
+    loading = DataLoader(batches, batch_size=3, num_workers=2, collate_fn=collate, persistent_workers=True)
+    orders = []
+    for epoch in (0, 1, 0):
+        batches.set_epoch(epoch)
+        orders.append(rows(list(loading)))
+    assert orders[0] == orders[2] != orders[1]
+
+
 # ---- The file ----
 
 
