@@ -74,7 +74,7 @@ def stream(num_rows: int = NUM_ROWS, shards: int = 2, start: int = 0) -> Any:
 
 def test_a_stream_is_resumed_with_the_batch_that_was_to_come_also_in_later_passes(tmp_path: Path):
     # Six batches in a pass: step 6 is at its end, step 7 in the next.
-    assert_resumes(lambda: shuffle_stream(stream(), buffer_size=10), tmp_path, (1, 4, 6, 7))
+    assert_resumes(lambda: shuffle_stream(stream(), buffer_size=10), tmp_path, (4, 6, 7))
 
 
 def test_a_stream_is_resumed_with_accumulated_batches_and_rows_left_over(tmp_path: Path):
