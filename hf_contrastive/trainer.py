@@ -16,7 +16,6 @@ from transformers.utils import logging
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
-from hf_contrastive.feed import CountPasses, Feed
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total
 from hf_contrastive.measure import describe, measure
 from hf_contrastive.progress import ContrastiveProgress
@@ -24,6 +23,7 @@ from hf_contrastive.queue import MemoryQueue
 from hf_contrastive.step import build_batch, split_inputs
 from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, scale_and_bias, set_logit_scale
 from hf_contrastive.training_args import ContrastiveTrainingArguments
+from hf_contrastive.training_data import CountPasses, TrainingData
 
 
 logger = logging.get_logger(__name__)
@@ -89,7 +89,7 @@ class ContrastiveTrainer(Trainer):
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ContrastiveProgress)
         self.queue = MemoryQueue(args.queue_size) if args.queue_size else None
-        self.feed = Feed(None, self.data_collator, args)
+        self.data = TrainingData(None, self.data_collator, args)
         self.add_callback(CountPasses(self))
         self.modalities: list[str] = []
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
@@ -130,25 +130,25 @@ class ContrastiveTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The training batches, all of them full. Evaluation keeps its last, shorter one."""
-        self.feed = Feed(self.train_dataset, self.data_collator, self.args, self._train_batch_size)
+        self.data = TrainingData(self.train_dataset, self.data_collator, self.args, self._train_batch_size)
         with (
             _replaced(self.args, dataloader_drop_last=True),
-            _replaced(self, train_dataset=self.feed.dataset, data_collator=self.feed.collator),
-            _replaced(self.accelerator.dataloader_config, **self.feed.loading),
+            _replaced(self, train_dataset=self.data.dataset, data_collator=self.data.collator),
+            _replaced(self.accelerator.dataloader_config, **self.data.loading),
         ):
             return super().get_train_dataloader()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
-        return self.feed.sampler or super()._get_train_sampler(train_dataset)
+        return self.data.sampler or super()._get_train_sampler(train_dataset)
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         """The batches of one optimizer step, which are counted as trained on: what loaders read ahead is not."""
         batches, number = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.feed.take(self, batches, num_batches)
+        self.data.take(self, batches, num_batches)
         return batches, number
 
     def _run_epoch(self, **kwargs: Any) -> None:
-        with self.feed.epoch(self, kwargs):
+        with self.data.epoch(self, kwargs):
             super()._run_epoch(**kwargs)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
@@ -176,7 +176,7 @@ class ContrastiveTrainer(Trainer):
         folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         # A rotation of checkpoints may have taken this one already.
         if folder.is_dir():
-            self.feed.save(folder)
+            self.data.save(folder)
             if self.queue is not None and self.is_world_process_zero():
                 self.queue.save(folder / QUEUE_FILE)
 
@@ -206,7 +206,7 @@ class ContrastiveTrainer(Trainer):
             for name, values in self._terms.items():
                 logs[name] = self._over_processes(torch.stack(values).mean()).mean().item()
             self._terms.clear()
-            logs |= self.feed.shares() | describe(self._latest, geometry=self.args.log_geometry)
+            logs |= self.data.shares() | describe(self._latest, geometry=self.args.log_geometry)
             if self._latest.ids is not None or self._latest.margin is not None:
                 count = sum(self._latest.count_false_negatives(*pair) for pair in self._latest.pairs())
                 logs["false_negatives"] = self._over_processes(self._latest.logit_scale.new_tensor(count)).sum().item()

@@ -74,7 +74,7 @@ def units_imported_by(name: str) -> set[str]:
         ("metrics", {"functional"}),
         ("models", {"encoder", "temperature"}),
         ("data", set()),
-        ("feed", {"data", "training_args"}),
+        ("training_data", {"data", "training_args"}),
         ("step", {"batch", "data", "distributed", "encoder"}),
         ("measure", {"batch", "encoder", "losses", "metrics"}),
     ],

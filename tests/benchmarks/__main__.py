@@ -4,18 +4,18 @@ import importlib.util
 
 from tests.benchmarks import (
     evaluate_modules,
-    feed,
     losses,
     losses_accuracy,
     losses_distributed,
     losses_memory,
     trainer,
+    training_data,
 )
 
 
 evaluate_modules.main()
 trainer.main()
-feed.main([])
+training_data.main([])
 losses.main([])
 losses_accuracy.main([])
 losses_memory.main([])

@@ -19,7 +19,7 @@ from hf_contrastive.data.streams import Stream
 from hf_contrastive.training_args import ContrastiveTrainingArguments
 
 
-class Feed:
+class TrainingData:
     """
     Dataset, sampler and collator of a training loader, and the state that a checkpoint needs to go on with its next batch.
 
@@ -140,7 +140,7 @@ class CountPasses(TrainerCallback):
         self.trainer = trainer
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        stream = self.trainer.feed.stream
+        stream = self.trainer.data.stream
         if stream is not None and state.epoch is not None:
             steps = args.max_steps * args.gradient_accumulation_steps
             state.epoch += stream.passes_before + stream.batches_before / steps
