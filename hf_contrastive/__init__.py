@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from hf_contrastive.data import PairDataset as PairDataset
     from hf_contrastive.data import load_pairs as load_pairs
     from hf_contrastive.data import load_scenes as load_scenes
+    from hf_contrastive.data import mix_datasets as mix_datasets
+    from hf_contrastive.data import shuffle_stream as shuffle_stream
     from hf_contrastive.encoder import EncoderOutput as EncoderOutput
     from hf_contrastive.encoder import contrastive_forward as contrastive_forward
     from hf_contrastive.losses import ContrastiveLoss as ContrastiveLoss
@@ -66,11 +68,13 @@ _MODULES = {
     "load_metric": "metrics",
     "load_pairs": "data",
     "load_scenes": "data",
+    "mix_datasets": "data",
     "parse_recipe": "recipe",
     "plot_geometry": "report",
     "register_loss": "losses",
     "result_table": "report",
     "retrieval_report": "metrics",
+    "shuffle_stream": "data",
     "small_clip": "models",
 }
 

@@ -90,7 +90,7 @@ def with_other_loss(args: ContrastiveTrainingArguments, loss: str) -> Contrastiv
     return other
 
 
-def save_runs(runs: Sequence[Run], *, dataset: str, base_model: str | None, train_rows: int) -> Path:
+def save_runs(runs: Sequence[Run], *, dataset: str, base_model: str | None, train_rows: int | None) -> Path:
     """
     Save the first run's model with its processor, measures, picture and card; further runs are compared in them.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import EvalPrediction, PreTrainedModel, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, has_length
 from transformers.utils import logging
@@ -26,6 +26,7 @@ from hf_contrastive.step import build_batch, refuse_unread, split_inputs
 from hf_contrastive.temperature import ClampLogitScale, scale_and_bias, set_logit_scale
 from hf_contrastive.tower_trainer import TowerTrainer
 from hf_contrastive.training_args import ContrastiveTrainingArguments
+from hf_contrastive.training_data import CountPasses, TrainingData
 
 
 logger = logging.get_logger(__name__)
@@ -92,6 +93,8 @@ class ContrastiveTrainer(TowerTrainer):
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ContrastiveProgress)
         self.queue = MemoryQueue(args.queue_size) if args.queue_size else None
+        self.data = TrainingData(None, self.data_collator, args)
+        self.add_callback(CountPasses(self))
         self.modalities: list[str] = []
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
         self._latest: ContrastiveBatch | None = None
@@ -146,34 +149,55 @@ class ContrastiveTrainer(TowerTrainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The training batches, all of them full. Evaluation keeps its last, shorter one."""
-        with _replaced(self.args, dataloader_drop_last=True):
+        self.data = TrainingData(self.train_dataset, self.data_collator, self.args, self._train_batch_size)
+        with (
+            _replaced(self.args, dataloader_drop_last=True),
+            _replaced(self, train_dataset=self.data.dataset, data_collator=self.data.collator),
+            _replaced(self.accelerator.dataloader_config, **self.data.loading),
+        ):
             return super().get_train_dataloader()
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        return self.data.sampler or super()._get_train_sampler(train_dataset)
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        """The batches of one optimizer step, which are counted as trained on: what loaders read ahead is not."""
+        batches, number = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.data.take(self, batches, num_batches)
+        return batches, number
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        with self.data.epoch(self, kwargs):
+            super()._run_epoch(**kwargs)
 
     # ---- Checkpoints ----
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        if self.queue is not None and self.is_world_process_zero():
-            folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            # A rotation of checkpoints may have taken this one already.
-            if folder.is_dir():
+        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        # A rotation of checkpoints may have taken this one already.
+        if folder.is_dir():
+            self.data.save(folder)
+            if self.queue is not None and self.is_world_process_zero():
                 self.queue.save(folder / QUEUE_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.queue is None:
-            return
         file = Path(resume_from_checkpoint) / QUEUE_FILE
-        found = int(self._over_processes(torch.tensor(float(file.exists()), device=self.args.device)).sum())
-        if found == world_size():
+        if self.queue is not None and self.everywhere(file, "the queue of past embeddings starts empty"):
             self.queue.load(file, self.args.device)
-        elif found:
-            # Different queues would mean different collectives, and processes that wait for each other for ever.
+
+    def everywhere(self, file: Path, otherwise: str) -> bool:
+        """Whether all processes find a file, each its own or all the same."""
+        found = int(self._over_processes(torch.tensor(float(file.exists()), device=self.args.device)).sum())
+        if 0 < found < world_size():
+            # Different data or queues would mean different collectives, and processes that wait for each other for ever.
             raise ValueError(
                 f"{file} is there on {found} of {world_size()} processes. Resume from a folder that all see."
             )
-        else:
-            logger.warning(f"The checkpoint has no {QUEUE_FILE}: the queue of past embeddings starts empty.")
+        if not found:
+            logger.warning(f"The checkpoint has no {file.name}: {otherwise}.")
+        return found > 0
 
     # ---- Logs ----
 
@@ -183,7 +207,7 @@ class ContrastiveTrainer(TowerTrainer):
             for name, values in self._terms.items():
                 logs[name] = self._over_processes(torch.stack(values).mean()).mean().item()
             self._terms.clear()
-            logs |= describe(self._latest, geometry=self.args.log_geometry)
+            logs |= self.data.shares() | describe(self._latest, geometry=self.args.log_geometry)
             if self._latest.ids is not None or self._latest.margin is not None:
                 count = sum(self._latest.count_false_negatives(*pair) for pair in self._latest.pairs())
                 logs["false_negatives"] = self._over_processes(self._latest.logit_scale.new_tensor(count)).sum().item()
@@ -257,16 +281,16 @@ class ContrastiveTrainer(TowerTrainer):
 
 
 @contextmanager
-def _replaced(args: ContrastiveTrainingArguments, **values: Any) -> Iterator[None]:
-    """Give arguments other values for a while: set for good, they would be saved and reach other methods."""
-    kept = {name: getattr(args, name) for name in values}
+def _replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """Give attributes other values for a while: set for good, they would be saved and reach other methods."""
+    kept = {name: getattr(owner, name) for name in values}
     for name, value in values.items():
-        setattr(args, name, value)
+        setattr(owner, name, value)
     try:
         yield
     finally:
         for name, value in kept.items():
-            setattr(args, name, value)
+            setattr(owner, name, value)
 
 
 def _refuse_data_parallel(args: ContrastiveTrainingArguments) -> None:

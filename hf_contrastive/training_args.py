@@ -38,6 +38,9 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
             `matryoshka` and `weighted_sum` of these); with others a queue is refused.
         queue_start (`float`, *optional*, defaults to 0.1):
             Fraction of training after which they are used: an encoder that still changes fast makes poor old negatives.
+        no_duplicates (`str`, *optional*):
+            Column of the training data that no two rows of a global batch share, such as the collator's `id_column` or
+            the captions: duplicates would be false negatives. Map datasets only.
         log_geometry (`bool`, *optional*, defaults to `True`):
             Whether to log geometry and retrieval of the latest global batch with the training loss.
         eval_pool_size (`int`, *optional*, defaults to `1000`):
@@ -65,6 +68,9 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
     )
     queue_size: int = field(default=0, metadata={"help": "Embeddings of past steps to keep as negatives."})
     queue_start: float = field(default=0.1, metadata={"help": "Fraction of training after which they are used."})
+    no_duplicates: str | None = field(
+        default=None, metadata={"help": "Column that no two rows of a global batch share."}
+    )
     log_geometry: bool = field(
         default=True, metadata={"help": "Whether to log geometry and retrieval of the latest batch."}
     )

@@ -24,7 +24,7 @@ from hf_contrastive import (
     result_table,
     small_clip,
 )
-from hf_contrastive.data import PairSplits
+from hf_contrastive.data import PairSplits, PairStream
 from hf_contrastive.hub import check_can_push, push_folder
 from hf_contrastive.report.card import usage_snippet
 from hf_contrastive.run import save_runs, train_and_test, use_cpu_cores, with_other_loss
@@ -38,7 +38,16 @@ class RecipeArguments(SmallCLIPSize):
     """What to train on what. The fields of [`SmallCLIPSize`] shape the small model, where no other is named."""
 
     dataset: str | None = field(
-        default=None, metadata={"help": "Hub id, folder, parquet/JSON/CSV file or loader. By default the scenes."}
+        default=None,
+        metadata={
+            "help": "Hub id, folder, parquet/JSON/CSV/tar files such as data/{00..07}.tar, or loader. By default the scenes."
+        },
+    )
+    streaming: bool = field(
+        default=False, metadata={"help": "Read the training data while training. Needs --max_steps."}
+    )
+    shuffle_buffer: int = field(
+        default=10_000, metadata={"help": "Rows of a stream that are shuffled with each other; 0 for none."}
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
     data_dir: str | None = field(default=None, metadata={"help": "Folder for a loader such as imagefolder."})
@@ -91,6 +100,8 @@ def load_recipe_pairs(recipe: RecipeArguments, training: ContrastiveTrainingArgu
             max_test_rows=recipe.max_test_rows,
             on_bad_row=recipe.on_bad_row,
             seed=training.seed,
+            streaming=recipe.streaming,
+            buffer_size=recipe.shuffle_buffer,
         )
 
 
@@ -104,7 +115,10 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
         for name, args in arguments.items()
     ]
     folder = save_runs(
-        runs, dataset=recipe.dataset or "embedded scenes", base_model=recipe.model, train_rows=len(pairs.train)
+        runs,
+        dataset=recipe.dataset or "embedded scenes",
+        base_model=recipe.model,
+        train_rows=None if isinstance(pairs.train, PairStream) else len(pairs.train),
     )
 
     trainer = runs[0].trainer

@@ -85,6 +85,7 @@ def units_imported_by(name: str) -> set[str]:
         ("metrics", {"functional"}),
         ("models", {"encoder", "temperature"}),
         ("data", {"hard_negatives"}),
+        ("training_data", {"data", "training_args"}),
         ("step", {"batch", "data", "distributed", "encoder"}),
         ("measure", {"batch", "encoder", "losses", "metrics"}),
     ],

@@ -3,17 +3,25 @@
 from hf_contrastive.data.collator import ContrastiveCollator
 from hf_contrastive.data.examples import ExampleDataset
 from hf_contrastive.data.loading import PairSplits, load_pairs
+from hf_contrastive.data.mixing import MixedDataset, MixedStream, mix_datasets
 from hf_contrastive.data.modalities import Modality
+from hf_contrastive.data.pair_stream import PairStream
 from hf_contrastive.data.pairs import PairDataset
 from hf_contrastive.data.scenes import load_scenes
+from hf_contrastive.data.shuffling import shuffle_stream
 
 
 __all__ = [
     "ContrastiveCollator",
     "ExampleDataset",
+    "MixedDataset",
+    "MixedStream",
     "Modality",
     "PairDataset",
     "PairSplits",
+    "PairStream",
     "load_pairs",
     "load_scenes",
+    "mix_datasets",
+    "shuffle_stream",
 ]

@@ -11,6 +11,7 @@ from transformers.utils import logging
 from hf_contrastive.data.modalities import IDS, Kind
 from hf_contrastive.data.rows import (
     BadRowError,
+    Place,
     as_encoded,
     check_kind,
     is_list,
@@ -157,7 +158,7 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
         blank = [m for m, x in found.items() if not x and self.kinds[m] == "text" and entries[self.columns[m]]]
         if blank or sum(map(bool, found.values())) < min(2, len(found)):
             lacking = blank or [m for m, values in found.items() if not values]
-            refuse_absent(self.kinds[lacking[0]], (row, self.name, self.columns[lacking[0]]))
+            refuse_absent(self.kinds[lacking[0]], self._where(row, self.columns[lacking[0]]))
         for m, values in found.items():
             example[m] = self._read(self._picked(m, values, row, number), m, self.columns[m], row) if values else None
         for m, column in self.hard_negatives.items():
@@ -175,7 +176,10 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
         return example
 
     def _read(self, value: Any, modality: str, column: str, row: int) -> Any:
-        return read(value, self.kinds[modality], self.features[column], (row, self.name, column))
+        return read(value, self.kinds[modality], self.features[column], self._where(row, column))
+
+    def _where(self, row: int, column: str) -> Place:
+        return Place(f"row {row} of the {self.name}", column)
 
     def _picked(self, modality: str, values: Sequence[Any], row: int, number: int) -> Any:
         how = self.picks[modality]

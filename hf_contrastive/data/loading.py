@@ -2,22 +2,35 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import (
+    Dataset,
+    DatasetDict,
+    Image,
+    IterableDataset,
+    concatenate_datasets,
+    load_dataset,
+    load_from_disk,
+)
 
+from hf_contrastive.data.files import as_pairs, find_files, loader_of
+from hf_contrastive.data.pair_stream import PairStream
 from hf_contrastive.data.pairs import PairDataset
 from hf_contrastive.data.scenes import load_scenes
 
 
 # Rows held out of the training split where a dataset has no other: a tenth, within the usual size of a test pool.
 HELD_OUT_SHARE, HELD_OUT_MAX = 0.1, 1000
+# Parts of a stream of data that is there already, for as many workers and processes.
+STREAM_SHARDS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairSplits:
     """Training, validation and test data of a run."""
 
-    train: PairDataset
+    train: PairDataset | PairStream
     validation: PairDataset
     test: PairDataset
 
@@ -37,14 +50,18 @@ def load_pairs(
     max_test_rows: int | None = None,
     on_bad_row: str = "raise",
     seed: int = 0,
+    streaming: bool = False,
+    buffer_size: int = 10_000,
 ) -> PairSplits:
     """
     Image-text pairs of any dataset that `datasets` can load.
 
     Args:
         dataset (`str`, *optional*):
-            A Hub id, a folder (of files, of images with metadata, or written by `save_to_disk`), a parquet, JSON or CSV
-            file, or the name of a loader such as `imagefolder`. By default the scenes that come with this package.
+            A Hub id, a folder (of files, of images with metadata, or written by `save_to_disk`), parquet, JSON or CSV files
+            or tars of a WebDataset (a name or a pattern, `shards/{000..127}.tar` or `shards/*.parquet`), or the name of a
+            loader such as `imagefolder`. By default the scenes that come with this package. The columns of a WebDataset
+            are its pictures as `image_column` and its `txt` files, or a caption in its `json` files.
         config (`str`, *optional*):
             Configuration of the dataset.
         data_dir (`str`, *optional*):
@@ -70,26 +87,39 @@ def load_pairs(
             What becomes of training rows that cannot be used, see [`ExampleDataset`]. Others raise: a pool with other rows
             in place of bad ones would have other numbers.
         seed (`int`, *optional*, defaults to `0`):
-            Seed of the held-out rows and of captions that are drawn.
+            Seed of the held-out rows, of captions that are drawn, and of the order of a stream.
+        streaming (`bool`, *optional*, defaults to `False`):
+            Whether to read the training split while training instead of preparing it first. Validation and test splits
+            are held in memory, at most 1,000 rows of each unless `max_test_rows` says otherwise. Where there are none, the
+            last file is held out.
+        buffer_size (`int`, *optional*, defaults to 10,000):
+            Rows of a stream that are shuffled with each other, 0 for the order of the files.
 
     Raises:
         FileNotFoundError: A path does not exist.
         ValueError: A split or column is missing or empty.
     """
-    splits = _load(dataset, config, data_dir)
+    splits = _load(dataset, config, data_dir, streaming)
     name = "embedded scenes" if dataset is None else f"dataset {dataset!r}"
     if train_split not in splits:
         raise ValueError(f"The {name} has no split {train_split!r}. Its splits: {sorted(splits)}.")
     for asked in (validation_split, test_split):
         if asked is not None and asked not in splits:
             raise ValueError(f"The {name} has no split {asked!r}. Its splits: {sorted(splits)}.")
+    others = tuple(column for column in (where, id_column) if column is not None)
+    splits = {
+        split: as_pairs(rows, image_column=image_column, caption_column=caption_column, others=others)
+        for split, rows in splits.items()
+    }
     if where is not None:
-        splits = DatasetDict({split: _keep(rows, where, name) for split, rows in splits.items()})
+        splits = {split: _keep(rows, where, name) for split, rows in splits.items()}
 
     validation = validation_split or next((s for s in ("validation", "valid", "val", "dev") if s in splits), None)
     test = test_split or ("test" if "test" in splits else validation)
     train = splits[train_split]
-    if test is None:
+    if test is None and isinstance(train, IterableDataset):
+        train, held_out = _hold_out_last_file(train, name)
+    elif test is None:
         if len(train) < 2:
             raise ValueError(
                 f"The {name} has {len(train)} rows in its only split: too few to hold some out for a test."
@@ -99,50 +129,79 @@ def load_pairs(
     else:
         held_out = splits[test]
 
-    def pairs(rows: Dataset, split: str, draw: bool) -> PairDataset:
-        rows = rows if draw or max_test_rows is None else rows.select(range(min(max_test_rows, len(rows))))
+    columns: dict[str, Any] = {"image_column": image_column, "caption_column": caption_column, "id_column": id_column}
+
+    def pairs(rows: Dataset | IterableDataset, split: str, draw: bool = False) -> PairDataset:
+        if isinstance(rows, IterableDataset):
+            rows = _in_memory(rows, image_column, HELD_OUT_MAX if max_test_rows is None else max_test_rows)
+        elif not draw and max_test_rows is not None:
+            rows = rows.select(range(min(max_test_rows, len(rows))))
         return PairDataset(
             rows,
-            image_column=image_column,
-            caption_column=caption_column,
             draw=draw,
-            id_column=id_column,
             on_bad_row=on_bad_row if draw else "raise",
             seed=seed,
             name=f"{split} split of the {name}",
+            **columns,
         )
 
+    stream: dict[str, Any] = {"buffer_size": buffer_size, "seed": seed, "name": f"{train_split} split of the {name}"}
     return PairSplits(
-        train=pairs(train, train_split, True),
-        validation=pairs(splits[validation] if validation else held_out, validation or test or "held-out", False),
-        test=pairs(held_out, test or "held-out", False),
+        train=PairStream(train, draw=True, **stream, **columns) if streaming else pairs(train, train_split, True),
+        validation=pairs(splits[validation] if validation else held_out, validation or test or "held-out"),
+        test=pairs(held_out, test or "held-out"),
     )
 
 
-def _load(dataset: str | None, config: str | None, data_dir: str | None) -> DatasetDict:
+def _load(
+    dataset: str | None, config: str | None, data_dir: str | None, streaming: bool
+) -> dict[str, Dataset | IterableDataset]:
     if dataset is None:
-        return load_scenes()
+        return _as_asked(load_scenes(), streaming)
     path = Path(dataset).expanduser()
-    if path.is_file():
-        loaders = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
-        if path.suffix not in loaders:
-            raise ValueError(f"`dataset` is the file {dataset!r}; files must end in {', '.join(loaders)}.")
-        if path.stat().st_size == 0:
-            raise ValueError(f"`dataset` is the file {dataset!r}, which is empty.")
-        return load_dataset(loaders[path.suffix], data_files={"train": str(path)})
     if path.is_dir():
         if not any(path.iterdir()):
             raise ValueError(f"`dataset` is the folder {dataset!r}, which is empty.")
         if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
             saved = load_from_disk(str(path))
-            return saved if isinstance(saved, DatasetDict) else DatasetDict(train=saved)
-        return load_dataset(str(path), config)
-    if dataset.startswith((".", "/", "~")):
+            return _as_asked(saved if isinstance(saved, DatasetDict) else DatasetDict(train=saved), streaming)
+        return load_dataset(str(path), config, streaming=streaming)
+    if dataset.startswith((".", "/", "~")) and not path.exists() and not any(mark in dataset for mark in "{*?["):
         raise FileNotFoundError(f"`dataset` is the path {dataset!r}, where there is nothing.")
-    return load_dataset(dataset, config, data_dir=data_dir)
+    if path.is_file() or any(mark in dataset for mark in "{*?["):
+        files = find_files(dataset)
+        return load_dataset(loader_of(files, dataset), data_files={"train": files}, streaming=streaming)
+    return load_dataset(dataset, config, data_dir=data_dir, streaming=streaming)
 
 
-def _keep(rows: Dataset, column: str, name: str) -> Dataset:
+def _as_asked(splits: DatasetDict, streaming: bool) -> dict[str, Dataset | IterableDataset]:
+    """Data that is there already, as a stream if one was asked for."""
+    return {
+        split: rows.to_iterable_dataset(num_shards=min(STREAM_SHARDS, len(rows))) if streaming and len(rows) else rows
+        for split, rows in splits.items()
+    }
+
+
+def _hold_out_last_file(train: IterableDataset, name: str) -> tuple[IterableDataset, IterableDataset]:
+    # Not `take` and `skip`: in several workers, each would skip rows of its own part.
+    files = train.num_shards
+    if files < 2:
+        raise ValueError(
+            f"The {name} is one file with one split, of which a stream cannot hold out a part for a test. Name a split "
+            "with `test_split`, write the data in several files, or do without `streaming`."
+        )
+    parts = [train.shard(files, index) for index in range(files)]
+    return concatenate_datasets(parts[:-1]), parts[-1]
+
+
+def _in_memory(rows: IterableDataset, image_column: str, number: int) -> Dataset:
+    encoded = rows.cast_column(image_column, Image(decode=False)) if image_column in (rows.features or {}) else rows
+    return Dataset.from_list(list(encoded.take(number)), features=encoded.features)
+
+
+def _keep(rows: Dataset | IterableDataset, column: str, name: str) -> Dataset | IterableDataset:
     if column not in rows.column_names or rows.features[column].dtype != "bool":
         raise ValueError(f"`where` must name a boolean column of the {name}, but got {column!r}: {rows.features}.")
+    if isinstance(rows, IterableDataset):
+        return rows.filter(bool, input_columns=[column])
     return rows.select([row for row, keep in enumerate(rows[column]) if keep])

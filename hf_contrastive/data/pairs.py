@@ -49,16 +49,7 @@ class PairDataset(ExampleDataset):
         **options: Any,
     ) -> None:
         self.image_column = image_column
-        self.caption_column = find_caption_column(dataset.column_names, caption_column, name)
-        if image_column not in dataset.column_names:
-            raise ValueError(
-                f"The {name} has no image column {image_column!r}. Its columns: {dataset.column_names}. Name the right "
-                "one with `image_column`."
-            )
-        if image_column == self.caption_column:
-            raise ValueError(
-                f"`image_column` and `caption_column` of the {name} must differ, but both are {image_column!r}."
-            )
+        self.caption_column = find_pair_columns(dataset.column_names, image_column, caption_column, name)
         if draw:
             options = {"pick": "random"} | options
         super().__init__(
@@ -71,10 +62,34 @@ class PairDataset(ExampleDataset):
         )
         self.draw = self.picks["text"] == "random"
 
+    def column_values(self, column: str) -> list[Any]:
+        """The values of `"text"` or `"id"`, one per row, as the data loader's examples have them."""
+        columns = {"text": self.caption_column} | ({"id": self.id_column} if self.id_column else {})
+        if column not in columns:
+            raise ValueError(
+                f"Examples of the {self.name} have no {column!r} to tell rows apart, but {sorted(columns)}."
+            )
+        return list(self.dataset[columns[column]])
+
     @property
     def captions(self) -> list[str]:
         """All captions of all rows, lists flattened."""
         return [text for entry in self.dataset[self.caption_column] for text in values_of(entry, "text")]
+
+
+def find_pair_columns(columns: Sequence[str], image_column: str, caption_column: str | None, name: str) -> str:
+    """The caption column of data that has it and the image column."""
+    found = find_caption_column(columns, caption_column, name)
+    if image_column not in columns:
+        raise ValueError(
+            f"The {name} has no image column {image_column!r}. Its columns: {list(columns)}. Name the right one with "
+            "`image_column`."
+        )
+    if image_column == found:
+        raise ValueError(
+            f"`image_column` and `caption_column` of the {name} must differ, but both are {image_column!r}."
+        )
+    return found
 
 
 def find_caption_column(columns: Sequence[str], wanted: str | None, name: str) -> str:

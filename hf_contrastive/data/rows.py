@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from datasets import Audio, Dataset, Image, List, Value
 from PIL import Image as PILImage
@@ -80,7 +80,17 @@ def values_of(entry: Any, kind: Kind) -> list[Any]:
     return [x for x in values if x is not None and not (kind == "text" and isinstance(x, str) and not x.strip())]
 
 
-def read(value: Any, kind: Kind, feature: Any, place: tuple[int, str, str]) -> Any:
+class Place(NamedTuple):
+    """Where a value stands, for messages: `"row 5 of the train split"`, and its column."""
+
+    row: str
+    column: str
+
+    def __str__(self) -> str:
+        return f"{self.row} (column {self.column!r})"
+
+
+def read(value: Any, kind: Kind, feature: Any, place: Place) -> Any:
     """
     A value as collators take it: images and sounds decoded.
 
@@ -90,31 +100,28 @@ def read(value: Any, kind: Kind, feature: Any, place: tuple[int, str, str]) -> A
             What it is.
         feature:
             Type of the column before it was encoded.
-        place (`tuple`):
-            Row, name of the dataset, column.
+        place (`Place`):
+            Where it stands.
 
     Raises:
         BadRowError: It cannot be decoded, or is empty, not finite or nothing but zeros.
     """
-    row, name, column = place
     if kind == "image":
         return _read_image(value, place)
     if kind == "audio" and isinstance(inner := _inner(feature), Audio):
         value = _read_audio(value, inner, place)
     numbers = value["array"] if kind == "audio" else value
     if (problem := problem_of(kind, numbers)) is not None:
-        raise BadRowError(f"Row {row} of the {name} has {problem} in column {column!r}.")
+        raise BadRowError(f"{_capital(place.row)} has {problem} in column {place.column!r}.")
     return value
 
 
-def refuse_absent(kind: Kind, place: tuple[int, str, str]) -> NoReturn:
+def refuse_absent(kind: Kind, place: Place) -> NoReturn:
     """Raise a BadRowError for a row that lacks a modality."""
-    row, name, column = place
-    raise BadRowError(f"Row {row} of the {name} has no {NOUNS[kind]} in column {column!r}.")
+    raise BadRowError(f"{_capital(place.row)} has no {NOUNS[kind]} in column {place.column!r}.")
 
 
-def _read_image(encoded: Any, place: tuple[int, str, str]) -> PILImage.Image:
-    row, name, column = place
+def _read_image(encoded: Any, place: Place) -> PILImage.Image:
     data, path = encoded.get("bytes"), encoded.get("path")
     try:
         with PILImage.open(io.BytesIO(data) if data is not None else str(path)) as image:
@@ -123,13 +130,12 @@ def _read_image(encoded: Any, place: tuple[int, str, str]) -> PILImage.Image:
     except (OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
         size = f"{len(data)} bytes" if data is not None else repr(path)
         raise BadRowError(
-            f"The image in row {row} of the {name} (column {column!r}, {size}) cannot be decoded: {error}. Repair the row "
-            "or drop it from the dataset."
+            f"The image in {place.row} (column {place.column!r}, {size}) cannot be decoded: {error}. Repair the row or drop "
+            "it from the dataset."
         ) from error
 
 
-def _read_audio(encoded: Any, feature: Audio, place: tuple[int, str, str]) -> dict[str, Any]:
-    row, name, column = place
+def _read_audio(encoded: Any, feature: Audio, place: Place) -> dict[str, Any]:
     try:
         decoded = Audio(sampling_rate=feature.sampling_rate).decode_example(encoded)
         return {"array": decoded["array"], "sampling_rate": decoded["sampling_rate"]}
@@ -138,8 +144,7 @@ def _read_audio(encoded: Any, feature: Audio, place: tuple[int, str, str]) -> di
         raise
     except (OSError, ValueError, RuntimeError) as error:
         raise BadRowError(
-            f"The sound in row {row} of the {name} (column {column!r}) cannot be decoded: {error}. Repair the row or drop "
-            "it from the dataset."
+            f"The sound in {place} cannot be decoded: {error}. Repair the row or drop it from the dataset."
         ) from error
 
 
@@ -154,3 +159,7 @@ def _inner(feature: Any) -> Any:
 
 def _is_nested(entry: Sequence[Any]) -> bool:
     return any(isinstance(value, list | tuple) for value in entry)
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

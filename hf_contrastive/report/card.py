@@ -30,14 +30,14 @@ class TrainingFacts:
 
     Args:
         dataset: Name of the data.
-        train_rows: Number of training pairs.
+        train_rows: Number of training pairs, None for a stream of them.
         base_model: Hub id or folder of the model that was fine-tuned, or None.
         modalities: Names of the modalities.
         model_type: `model_type` of the configuration, which decides the pipeline.
     """
 
     dataset: str
-    train_rows: int
+    train_rows: int | None
     base_model: str | None
     modalities: tuple[str, ...]
     model_type: str

@@ -11,6 +11,7 @@ from tests.benchmarks import (
     losses_memory,
     towers,
     trainer,
+    training_data,
 )
 
 
@@ -18,6 +19,7 @@ evaluate_modules.main()
 trainer.main()
 towers.main()
 loader.main([])
+training_data.main([])
 losses.main([])
 losses_accuracy.main([])
 losses_memory.main([])

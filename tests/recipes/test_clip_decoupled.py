@@ -140,6 +140,17 @@ def test_fine_tunes_a_saved_model_from_yaml_and_pushes_it(
 
 
 @pytest.mark.slow
+def test_streams_files_that_a_pattern_names(tmp_path: Path):
+    for shard in range(3):
+        make_pairs(144).select(range(48 * shard, 48 * shard + 48)).to_parquet(tmp_path / f"{shard}.parquet")
+    arguments = [f"--dataset={tmp_path}/{{0..2}}.parquet", "--streaming", "--shuffle_buffer=20", "--max_steps=8"]
+    done = run(ONE_PROCESS, *arguments, f"--output_dir={tmp_path / 'out'}", "--save_steps=4", "--save_strategy=steps")
+    assert "48 test pairs" in done.stdout
+    assert "a stream of training pairs" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert (tmp_path / "out" / "checkpoint-4" / "stream_state_rank0.json").exists()
+
+
+@pytest.mark.slow
 def test_a_missing_column_ends_the_run_with_its_name(data: Path, tmp_path: Path):
     done = run(["-c", _main()], f"--dataset={data}", f"--output_dir={tmp_path}", "--image_column=photo", check=False)
     assert done.returncode != 0

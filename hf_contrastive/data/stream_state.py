@@ -1,0 +1,96 @@
+"""Where a training run is in its stream, in a file per process of each checkpoint."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from hf_contrastive.data.shuffling import random_settings
+from hf_contrastive.data.stream_batches import POSITION
+
+
+logger = logging.get_logger(__name__)
+
+
+class StreamState:
+    """
+    What a process has trained on of its stream, to go on from there.
+
+    A loader reads ahead, so the position is taken from the batches that training takes, not from the stream.
+
+    Args:
+        batches (`StreamBatches`):
+            The stream as the loader reads it.
+        rank (`int`):
+            Number of this process.
+        num_processes (`int`):
+            Number of processes.
+        num_workers (`int`):
+            The loader's workers.
+    """
+
+    def __init__(self, batches: Any, *, rank: int, num_processes: int, num_workers: int) -> None:
+        self.batches, self.rank = batches, rank
+        self.epoch, self.num_batches, self.next_lane = 0, 0, 0
+        self.lanes: dict[str, Any] = {}
+        self.ended = False
+        # What a resumed run has behind it: passes, and batches of its first one.
+        self.passes_before, self.batches_before = 0, 0
+        shuffles = hashlib.blake2b(repr(random_settings(batches.stream)).encode(), digest_size=8).hexdigest()
+        # A run that differs in one of these would read other rows.
+        self.setup = {
+            "rows per batch": batches.batch_size,
+            "processes": num_processes,
+            "dataloader_num_workers": num_workers,
+            "random order of the stream": shuffles,
+        }
+
+    def take(self, batches: Sequence[dict[str, Any]], *, last: bool) -> None:
+        """Take the position out of batches that are trained on next, the `last` ones of a pass or not."""
+        for batch in batches:
+            found = json.loads(batch.pop(POSITION))
+            if found["epoch"] != self.epoch:
+                self.epoch, self.num_batches, self.lanes = found["epoch"], 0, {}
+                self.batches_before = 0
+            self.lanes[str(found["lane"])] = found["state"]
+            self.next_lane = (found["lane"] + 1) % found["of"]
+            self.num_batches += 1
+        self.ended = last
+
+    def file(self, folder: Path) -> Path:
+        """This process's file in a checkpoint."""
+        return folder / f"stream_state_rank{self.rank}.json"
+
+    def save(self, folder: Path) -> None:
+        """Write the position; every process calls it."""
+        names = ("setup", "epoch", "num_batches", "next_lane", "lanes")
+        state = {name: getattr(self, name) for name in names}
+        if self.ended:
+            # Resumed at its end, a pass would have no batches, which the Trainer takes for the end of training.
+            state |= {"epoch": self.epoch + 1, "num_batches": 0, "next_lane": 0, "lanes": {}}
+        unfinished = self.file(folder).with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(state))
+        unfinished.replace(self.file(folder))
+
+    def load(self, folder: Path) -> None:
+        """
+        Go on from the position that [`save`] wrote.
+
+        Raises:
+            ValueError: The run has other batches, processes or workers than the one that was saved.
+        """
+        state = json.loads(self.file(folder).read_text())
+        if different := [name for name, value in self.setup.items() if state["setup"].get(name) != value]:
+            name = different[0]
+            raise ValueError(
+                f"{self.file(folder)} cannot be resumed: it was saved with {state['setup'].get(name)} as the {name}, and "
+                f"this run has {self.setup[name]}, so it would read other rows. Use the same (streams that are shuffled "
+                "need a `seed`), or start anew from the weights alone."
+            )
+        self.epoch, self.num_batches = state["epoch"], state["num_batches"]
+        self.next_lane, self.lanes = state["next_lane"], state["lanes"]
+        self.passes_before, self.batches_before = self.epoch, self.num_batches
+        self.batches.resume({name: state[name] for name in ("epoch", "next_lane", "lanes")})
