@@ -1,27 +1,26 @@
 """Train any Hugging Face dual encoder with any contrastive loss."""
 
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, PreTrainedModel, ProgressCallback, Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, has_length
+from transformers import PreTrainedModel, ProgressCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
 from transformers.utils import logging
 
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
+from hf_contrastive.evaluation import EvaluationMixin, replaced
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total
-from hf_contrastive.measure import describe, measure
+from hf_contrastive.measure import describe
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue
 from hf_contrastive.step import build_batch, split_inputs
-from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, scale_and_bias, set_logit_scale
+from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, set_logit_scale
 from hf_contrastive.training_args import ContrastiveTrainingArguments
 
 
@@ -30,7 +29,7 @@ logger = logging.get_logger(__name__)
 QUEUE_FILE = "memory_queue.safetensors"
 
 
-class ContrastiveTrainer(Trainer):
+class ContrastiveTrainer(EvaluationMixin):
     """
     Trainer for models that embed two or more modalities in one space.
 
@@ -59,7 +58,9 @@ class ContrastiveTrainer(Trainer):
             Loss to minimize. By default the one that `args` names.
         kwargs:
             Further arguments of [`~transformers.Trainer`]. `compute_metrics` adds to geometry and retrieval; it gets
-            the embeddings by modality as `predictions` and row numbers as `label_ids`.
+            the embeddings by modality as `predictions` and row numbers as `label_ids`. `evaluators` are further
+            measures such as [`ZeroShot`], taken once per call of `evaluate`, whose results `metric_for_best_model` may
+            name.
     """
 
     model: PreTrainedModel
@@ -88,7 +89,6 @@ class ContrastiveTrainer(Trainer):
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ContrastiveProgress)
         self.queue = MemoryQueue(args.queue_size) if args.queue_size else None
-        self.modalities: list[str] = []
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
         self._latest: ContrastiveBatch | None = None
 
@@ -127,7 +127,7 @@ class ContrastiveTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The training batches, all of them full. Evaluation keeps its last, shorter one."""
-        with _replaced(self.args, dataloader_drop_last=True):
+        with replaced(self.args, dataloader_drop_last=True):
             return super().get_train_dataloader()
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
@@ -192,73 +192,6 @@ class ContrastiveTrainer(Trainer):
     def _over_processes(self, value: Tensor) -> Tensor:
         gathered: Tensor = self.accelerator.gather(value.reshape(1))
         return gathered
-
-    # ---- Evaluation ----
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[None, tuple[Tensor, ...], None]:
-        """Embeddings of one batch and nothing else: the loss is computed from all of them at the end."""
-        prepared, present, _ = split_inputs(self._prepare_inputs(inputs))
-        if lacking := sorted(m for m, mask in present.items() if not mask.all()):
-            raise ValueError(
-                f"Some examples of the evaluation set lack their {' or '.join(lacking)}. Loss, geometry and "
-                "retrieval need pairs: keep the complete examples, for instance with `dataset.filter`."
-            )
-        with torch.no_grad(), self.compute_loss_context_manager():
-            output = self.encode(model, prepared)
-        self.modalities = sorted(output.embeds)
-        return None, tuple(output.embeds[m] for m in self.modalities), None
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader[Any],
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """Embed all examples, on the CPU and in order, then compute loss, geometry and retrieval once.
-
-        `predictions` of the result are the embeddings, in the alphabetical order of their modalities.
-        """
-        # Lists on the CPU, joined once: the default copies everything again at each step, on the accelerator.
-        with _replaced(self.args, eval_do_concat_batches=False, eval_accumulation_steps=1):
-            output = super().evaluation_loop(dataloader, description, False, ignore_keys, metric_key_prefix)
-        if not output.predictions:
-            raise ValueError(f"{description} has no examples: the dataset is empty.")
-        joined = (torch.cat([torch.from_numpy(x) for x in parts]) for parts in zip(*output.predictions, strict=True))
-        embeds = dict(zip(self.modalities, joined, strict=True))
-        model = self.accelerator.unwrap_model(self.model)
-        metrics = measure(self.loss, EncoderOutput(embeds, *scale_and_bias(model)), pool_size=self.args.eval_pool_size)
-        if self.compute_metrics is not None:
-            arrays = {m: x.numpy() for m, x in embeds.items()}
-            rows = torch.arange(len(next(iter(embeds.values())))).numpy()
-            metrics |= self.compute_metrics(EvalPrediction(predictions=arrays, label_ids=rows))
-        known = {name: value for name, value in (output.metrics or {}).items() if not name.endswith("_loss")}
-        return EvalLoopOutput(
-            predictions=tuple(x.numpy() for x in embeds.values()),
-            label_ids=None,
-            metrics=known | {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
-            num_samples=output.num_samples,
-        )
-
-
-@contextmanager
-def _replaced(args: ContrastiveTrainingArguments, **values: Any) -> Iterator[None]:
-    """Give arguments other values for a while: set for good, they would be saved and reach other methods."""
-    kept = {name: getattr(args, name) for name in values}
-    for name, value in values.items():
-        setattr(args, name, value)
-    try:
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(args, name, value)
 
 
 def _refuse_data_parallel(args: ContrastiveTrainingArguments) -> None:

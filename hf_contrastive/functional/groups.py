@@ -49,7 +49,8 @@ def one_row_per_id(x: Float[Tensor, "n d"], ids: Int[Tensor, "n"], *, tolerance:
     values, group = torch.unique(ids, return_inverse=True)
     every = torch.arange(len(ids), device=ids.device)
     first = torch.full_like(values, len(ids)).scatter_reduce(0, group, every, "amin")
-    for rows in every.split(4096):
+    for start in range(0, len(ids), 4096):
+        rows = every[start : start + 4096]
         if ((x[rows] * x[first[group[rows]]]).sum(dim=1) < 1 - tolerance).any():
             return every
     return first.sort().values

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from hf_contrastive.functional.checks import as_embeddings, check_paired, check_positive, check_same_width
+from hf_contrastive.functional.checks import as_embeddings, check_positive, check_same_width
 from hf_contrastive.functional.retrieval import CHUNK_SCORES, Ranks
 
 
@@ -67,7 +67,9 @@ def neighbor_scores(
     train, test = as_embeddings(train, "train"), as_embeddings(test, "test")
     check_same_width(train, test, "`train` and `test`")
     scores = []
-    for rows in test.split(chunk_size or max(1, CHUNK_SCORES // len(train))):
+    step = chunk_size or max(1, CHUNK_SCORES // len(train))
+    for start in range(0, len(test), step):
+        rows = test[start : start + step]
         cosines, nearest = (rows @ train.T).topk(min(k, len(train)), dim=1)
         votes = ((cosines - 1) / temperature).exp()
         scores.append(votes.new_zeros(len(rows), num_classes).scatter_add_(1, labels[nearest], votes))
@@ -149,7 +151,8 @@ def spearman(x: Shaped[Tensor, "n"], y: Shaped[Tensor, "n"]) -> Float[Tensor, ""
     Raises:
         ValueError: The lists differ in length, have fewer than two numbers, hold a NaN, or one holds a single value.
     """
-    check_paired(x, y, "`x` and `y`")
+    if len(x) != len(y):
+        raise ValueError(f"`x` and `y` must be as many numbers, but got {len(x)} and {len(y)}.")
     ranks = []
     for name, values in (("x", x), ("y", y)):
         if values.isnan().any():

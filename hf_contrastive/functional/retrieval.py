@@ -179,7 +179,7 @@ def _relevance(scores: Tensor, matches: Tensor, k: int) -> tuple[Tensor, Tensor]
     found = scores.masked_fill(~matches, -torch.inf).topk(most, dim=1).values
     found = found.masked_fill(found == -torch.inf, torch.inf).sort(dim=1).values
     # A wrong key that beats the first j of them stands before these and no others. Halves: a tie is both, on average.
-    wrong, ahead = (~matches).to(torch.float32), 0.0
+    wrong, ahead = (~matches).to(torch.float32), torch.zeros(len(scores), most, device=scores.device)
     for margin, right in ((-_tolerance(scores), False), (_tolerance(scores), True)):
         beaten = torch.searchsorted(found + margin, scores.contiguous(), right=right)
         histogram = torch.zeros(len(scores), most + 1, device=scores.device).scatter_add_(1, beaten, wrong)
