@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from hf_contrastive.data import load_scenes as load_scenes
     from hf_contrastive.encoder import EncoderOutput as EncoderOutput
     from hf_contrastive.encoder import contrastive_forward as contrastive_forward
+    from hf_contrastive.evaluators import LinearProbe as LinearProbe
+    from hf_contrastive.evaluators import ModelEncoder as ModelEncoder
+    from hf_contrastive.evaluators import NearestNeighbors as NearestNeighbors
+    from hf_contrastive.evaluators import TextSimilarity as TextSimilarity
+    from hf_contrastive.evaluators import ZeroShot as ZeroShot
     from hf_contrastive.losses import ContrastiveLoss as ContrastiveLoss
     from hf_contrastive.losses import LossInfo as LossInfo
     from hf_contrastive.losses import Schedule as Schedule
@@ -41,10 +46,15 @@ _MODULES = {
     "ContrastiveTrainer": "trainer",
     "ContrastiveTrainingArguments": "training_args",
     "EncoderOutput": "encoder",
+    "LinearProbe": "evaluators",
     "LossInfo": "losses",
+    "ModelEncoder": "evaluators",
+    "NearestNeighbors": "evaluators",
     "PairDataset": "data",
     "Schedule": "losses",
     "SmallCLIPSize": "models",
+    "TextSimilarity": "evaluators",
+    "ZeroShot": "evaluators",
     "contrastive_forward": "encoder",
     "geometry_report": "metrics",
     "get_loss": "losses",

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 from transformers import EvalPrediction, Trainer
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
@@ -164,7 +164,7 @@ class EvaluationMixin(Trainer):
     ) -> DataLoader[Any]:
         if kwargs.get("is_training"):
             return super()._get_dataloader(dataset, description, batch_size, sampler_fn, **kwargs)
-        sized = has_length(dataset) and hasattr(dataset, "__getitem__")
+        sized = has_length(dataset) and not isinstance(dataset, IterableDataset)
         collator = self._get_collator_with_removed_columns(self.data_collator, description=description)
         # Streams: one worker, since several would read the same examples or change their order; and each process takes
         # its share by example, since the batches that accelerate would dispatch must have one length.

@@ -20,7 +20,8 @@ def describe(batch: ContrastiveBatch, *, geometry: bool = True) -> dict[str, flo
     complete = batch.complete(*batch.modalities)
     if geometry and int(complete.sum()) > 1:
         embeds = {m: x.detach()[complete] for m, x in batch.world.items()}
-        logs |= geometry_report(embeds) | retrieval_report(embeds, ks=(1,), median=False)
+        ids = None if batch.ids is None else batch.ids[complete]
+        logs |= geometry_report(embeds) | retrieval_report(embeds, ids=ids, ks=(1,), median=False)
     return logs
 
 

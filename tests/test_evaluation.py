@@ -33,10 +33,16 @@ class Stream(IterableDataset[dict[str, Tensor]]):
         return iter(self.dataset)
 
 
+class SizedStream(Stream):
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
 KINDS = {
     "sized": lambda dataset: dataset,
     "list": list,
     "torch stream": Stream,
+    "stream with a length": SizedStream,
     "datasets stream": lambda dataset: dataset.to_iterable_dataset(num_shards=3),
 }
 
@@ -303,11 +309,9 @@ def evaluate_all_kinds(folder: str, saved_clip: Path) -> dict[str, Any]:
     set_seed(0)
     found: dict[str, Any] = {}
     trainer = make_trainer(tiny_clip(), folder)
-    for kind, make in KINDS.items():
-        for rows in (13, 3):
-            found[f"{kind} {rows}"] = [
-                torch.from_numpy(x) for x in trainer.predict(make(make_dataset(rows))).predictions
-            ]
+    for kind, rows in (("sized", 13), ("sized", 3), ("torch stream", 13), ("datasets stream", 3)):
+        predictions = trainer.predict(KINDS[kind](make_dataset(rows))).predictions
+        found[f"{kind} {rows}"] = [torch.from_numpy(x) for x in predictions]
     ids = captions_of([0, 0, 0, 1, 2, 1, 3, 2, 4])
     found["with ids"] = numbers(trainer.evaluate(ids))
     found["evaluators"] = numbers(with_processor(Path(folder), saved_clip, evaluators=all_evaluators()).evaluate())
@@ -330,6 +334,7 @@ def check_two_processes(expected: dict[str, Any], folder: str, saved_clip: Path)
 
 
 @pytest.mark.distributed
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_two_processes_find_what_one_finds_and_fail_together(saved_clip: Path, tmp_path: Path):
     expected = evaluate_all_kinds(str(tmp_path), saved_clip)

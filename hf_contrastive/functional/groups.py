@@ -4,6 +4,7 @@ Dimension key: n = rows, d = embedding width.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -38,7 +39,7 @@ def one_row_per_id(x: Float[Tensor, "n d"], ids: Int[Tensor, "n"], *, tolerance:
     differ, so all of them stay, and so do several photos of one product.
 
     Args:
-        x: Unit rows.
+        x: Rows of any length.
         ids: What each row shows.
         tolerance: One minus the cosine up to which rows coincide; batches of other sizes round otherwise.
 
@@ -51,6 +52,6 @@ def one_row_per_id(x: Float[Tensor, "n d"], ids: Int[Tensor, "n"], *, tolerance:
     first = torch.full_like(values, len(ids)).scatter_reduce(0, group, every, "amin")
     for start in range(0, len(ids), 4096):
         rows = every[start : start + 4096]
-        if ((x[rows] * x[first[group[rows]]]).sum(dim=1) < 1 - tolerance).any():
+        if (F.cosine_similarity(x[rows], x[first[group[rows]]]) < 1 - tolerance).any():
             return every
     return first.sort().values

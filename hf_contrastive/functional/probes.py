@@ -3,6 +3,8 @@
 Dimension key: n = training rows, m = test rows, C = classes, T = templates, d = embedding width.
 """
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
@@ -99,8 +101,8 @@ def linear_probe(
         l2: Strength of the penalty. scikit-learn's `C` is 1 / (n l2).
         max_iter: Most iterations.
 
-    Raises:
-        RuntimeError: The optimum is not reached in `max_iter` iterations.
+    Warns:
+        UserWarning: The optimum is not reached in `max_iter` iterations.
     """
     check_positive(l2, "l2")
     check_same_width(train, test, "`train` and `test`")
@@ -125,10 +127,13 @@ def linear_probe(
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     closure()
-    if (slope := max(float(p.grad.abs().max()) for p in (weight, bias) if p.grad is not None)) > 1e-4:
-        raise RuntimeError(
-            f"The linear probe has not converged in {max_iter} iterations (largest slope {slope:.1e}). Raise `max_iter` "
-            f"or `l2`, which is {l2}."
+    slope = max(float(p.grad.abs().max()) for p in (weight, bias) if p.grad is not None)
+    if slope > 1e-4:
+        # Not an error: a run of hours must not end for the last digit of a measure.
+        warnings.warn(
+            f"The linear probe has not converged in {max_iter} iterations (largest slope {slope:.1e}), so its accuracy may "
+            f"be a little off. Raise `max_iter`, or `l2`, which is {l2}.",
+            stacklevel=2,
         )
     with torch.no_grad():
         return F.linear(test, weight, bias)

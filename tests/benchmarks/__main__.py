@@ -4,6 +4,7 @@ import importlib.util
 
 from tests.benchmarks import (
     evaluate_modules,
+    evaluation,
     losses,
     losses_accuracy,
     losses_distributed,
@@ -13,6 +14,7 @@ from tests.benchmarks import (
 
 
 evaluate_modules.main()
+evaluation.main([])
 trainer.main()
 losses.main([])
 losses_accuracy.main([])
