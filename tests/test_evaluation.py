@@ -15,7 +15,7 @@ from transformers import CLIPModel, EarlyStoppingCallback, set_seed
 
 from hf_contrastive import ContrastiveCollator, ContrastiveTrainer, ContrastiveTrainingArguments, PairDataset
 from hf_contrastive.distributed import rank
-from hf_contrastive.evaluators import Encoder, LinearProbe, NearestNeighbors, TextSimilarity, ZeroShot
+from hf_contrastive.evaluators import Encoder, LinearProbe, ModelEncoder, NearestNeighbors, TextSimilarity, ZeroShot
 from hf_contrastive.functional import retrieval_ranks
 from hf_contrastive.losses import CLIP, total
 from hf_contrastive.models import load_dual_encoder
@@ -318,6 +318,18 @@ def evaluate_all_kinds(folder: str, saved_clip: Path) -> dict[str, Any]:
     return found
 
 
+def check_that_work_is_shared(folder: Path, saved_clip: Path) -> None:
+    encode = with_processor(folder, saved_clip).evaluation_encoder()
+    embed_batch, sizes = encode._embed, []
+    encode._embed = lambda modality, values: (sizes.append(len(values)), embed_batch(modality, values))[1]
+    texts = [f"{color} {i}" for i in range(3) for color in COLORS]
+    found = encode("text", texts[:21])
+    # Six batches of four, the last of one text.
+    assert sizes == ([4, 4, 4] if rank() == 0 else [4, 4, 1])
+    alone = ModelEncoder(encode.model, encode.processor, batch_size=4)("text", texts[:21])
+    torch.testing.assert_close(found, alone, rtol=0, atol=1e-6)
+
+
 def check_two_processes(expected: dict[str, Any], folder: str, saved_clip: Path) -> None:
     assert dist.get_world_size() == 2
     found = evaluate_all_kinds(folder, saved_clip)
@@ -326,6 +338,7 @@ def check_two_processes(expected: dict[str, Any], folder: str, saved_clip: Path)
             assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
         else:
             torch.testing.assert_close(found[name], value, rtol=0, atol=1e-6)
+    check_that_work_is_shared(Path(folder), saved_clip)
     # Row 5 belongs to the second batch, which is rank 1's.
     kind, message = (RuntimeError, "Process 1 failed. ValueError: Row 5") if rank() == 0 else (ValueError, "^Row 5 is")
     with pytest.raises(kind, match=message):
