@@ -68,14 +68,13 @@ def neighbor_scores(
     check_positive(temperature, "temperature")
     train, test = as_embeddings(train, "train"), as_embeddings(test, "test")
     check_same_width(train, test, "`train` and `test`")
-    scores = []
+    scores = test.new_zeros(len(test), num_classes)
     step = chunk_size or max(1, CHUNK_SCORES // len(train))
     for start in range(0, len(test), step):
         rows = test[start : start + step]
         cosines, nearest = (rows @ train.T).topk(min(k, len(train)), dim=1)
-        votes = ((cosines - 1) / temperature).exp()
-        scores.append(votes.new_zeros(len(rows), num_classes).scatter_add_(1, labels[nearest], votes))
-    return torch.cat(scores)
+        scores[start : start + step].scatter_add_(1, labels[nearest], ((cosines - 1) / temperature).exp())
+    return scores
 
 
 @torch.enable_grad()

@@ -96,9 +96,11 @@ def retrieval_ranks(
     Raises:
         ValueError: Only one kind of ids is given, their number is wrong, or a query has no match.
     """
-    chunks = _scored(queries, keys, query_ids, key_ids, normalize, chunk_size)
-    parts = [_ranks(scores, matches) for scores, matches in chunks]
-    return Ranks(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    ranks = torch.empty(3, len(queries), dtype=torch.long, device=queries.device)
+    for rows, scores, matches in _scored(queries, keys, query_ids, key_ids, normalize, chunk_size):
+        # In place: small results that outlive big scores would pin the memory of every chunk.
+        ranks[:, rows] = torch.stack(_ranks(scores, matches))
+    return Ranks(*ranks.unbind())
 
 
 def retrieval_relevance(
@@ -127,14 +129,12 @@ def retrieval_relevance(
     """
     if k < 1:
         raise ValueError(f"`k` must be at least 1, but got {k}.")
-    ranks, relevance = [], []
-    for scores, matches in _scored(queries, keys, query_ids, key_ids, normalize, chunk_size):
-        ranks.append(_ranks(scores, matches))
-        relevance.append(_relevance(scores, matches, k))
-    return (
-        Ranks(*(torch.cat(part) for part in zip(*ranks, strict=True))),
-        Relevance(*(torch.cat(part) for part in zip(*relevance, strict=True))),
-    )
+    ranks = torch.empty(3, len(queries), dtype=torch.long, device=queries.device)
+    relevance = torch.empty(2, len(queries), dtype=torch.double, device=queries.device)
+    for rows, scores, matches in _scored(queries, keys, query_ids, key_ids, normalize, chunk_size):
+        ranks[:, rows] = torch.stack(_ranks(scores, matches))
+        relevance[:, rows] = torch.stack(_relevance(scores, matches, k))
+    return Ranks(*ranks.unbind()), Relevance(*relevance.unbind())
 
 
 def _scored(
@@ -144,8 +144,8 @@ def _scored(
     key_ids: Tensor | None,
     normalize: bool,
     chunk_size: int | None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Scores of a chunk of queries with all keys, and which of them match."""
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Chunks of queries: which rows they are, their scores with all keys, and which of these match."""
     queries = as_embeddings(queries, "queries", normalize=normalize)
     keys = as_embeddings(keys, "keys", normalize=normalize)
     check_same_width(queries, keys, "`queries` and `keys`")
@@ -157,7 +157,7 @@ def _scored(
         matches = ids.unsqueeze(1) == key_ids
         if not (found := matches.any(dim=1)).all():
             raise ValueError(f"Every query needs a match among the keys, but none has the id {int(ids[~found][0])}.")
-        yield queries[start : start + step] @ keys.T, matches
+        yield slice(start, start + step), queries[start : start + step] @ keys.T, matches
 
 
 def _tolerance(scores: Tensor) -> float:

@@ -205,11 +205,9 @@ def test_a_gain_at_no_place_is_refused():
 
 def test_scores_never_exceed_the_chunk(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(retrieval, "CHUNK_SCORES", 100)
+    ids = torch.arange(50) % 30, torch.arange(30)
     sizes = [
-        scores.numel()
-        for scores, _ in retrieval._scored(
-            unit_rows(50, 4), unit_rows(30, 4), *(torch.arange(50) % 30, torch.arange(30)), True, None
-        )
+        scores.numel() for _, scores, _ in retrieval._scored(unit_rows(50, 4), unit_rows(30, 4), *ids, True, None)
     ]
     assert max(sizes) <= 100
     assert sum(sizes) == 50 * 30
