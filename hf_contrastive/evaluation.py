@@ -44,6 +44,8 @@ class EvaluationMixin(Trainer):
         self.evaluators = list(evaluators or [])
         refuse_equal_names(self.evaluators)
         super().__init__(*args, **kwargs)
+        # Of the latest evaluation or prediction, in the order of its `predictions`.
+        self.modalities: list[str] = []
         self._store: EmbeddingStore | None = None
         # Prefix under which evaluators are due, set by the outermost call of `evaluate`.
         self._due: str | None = None
@@ -123,6 +125,7 @@ class EvaluationMixin(Trainer):
             self._store = None
         if stored is None:
             raise ValueError(f"{description} has no examples: the dataset is empty.")
+        self.modalities = list(stored.embeds)
         model = self.accelerator.unwrap_model(self.model)
         whole = EncoderOutput(stored.embeds, *scale_and_bias(model))
         metrics = measure(self.loss, whole, pool_size=self.args.eval_pool_size, ids=stored.ids)

@@ -82,6 +82,7 @@ def embed(model: CLIPModel, num_rows: int) -> dict[str, Tensor]:
 def test_every_row_is_embedded_once_and_in_order(clip: CLIPModel, tmp_path: Path, kind: str):
     trainer = make_trainer(clip, tmp_path)
     found = trainer.predict(KINDS[kind](make_dataset(13)))
+    assert trainer.modalities == ["image", "text"]
     for x, expected in zip(found.predictions, embed(clip, 13).values(), strict=True):
         torch.testing.assert_close(torch.from_numpy(x), expected, rtol=0, atol=1e-6)
 
