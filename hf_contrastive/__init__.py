@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from hf_contrastive.data import shuffle_stream as shuffle_stream
     from hf_contrastive.encoder import EncoderOutput as EncoderOutput
     from hf_contrastive.encoder import contrastive_forward as contrastive_forward
+    from hf_contrastive.evaluators import LinearProbe as LinearProbe
+    from hf_contrastive.evaluators import ModelEncoder as ModelEncoder
+    from hf_contrastive.evaluators import NearestNeighbors as NearestNeighbors
+    from hf_contrastive.evaluators import TextSimilarity as TextSimilarity
+    from hf_contrastive.evaluators import ZeroShot as ZeroShot
     from hf_contrastive.losses import ContrastiveLoss as ContrastiveLoss
     from hf_contrastive.losses import LossInfo as LossInfo
     from hf_contrastive.losses import Schedule as Schedule
@@ -51,11 +56,16 @@ _MODULES = {
     "ContrastiveTrainingArguments": "training_args",
     "EncoderOutput": "encoder",
     "ExampleDataset": "data",
+    "LinearProbe": "evaluators",
     "LossInfo": "losses",
     "Modality": "data",
+    "ModelEncoder": "evaluators",
+    "NearestNeighbors": "evaluators",
     "PairDataset": "data",
     "Schedule": "losses",
     "SmallCLIPSize": "models",
+    "TextSimilarity": "evaluators",
+    "ZeroShot": "evaluators",
     "cache_tower_embeddings": "tower_cache",
     "contrastive_forward": "encoder",
     "find_towers": "towers",

@@ -20,12 +20,15 @@ def describe(batch: ContrastiveBatch, *, geometry: bool = True) -> dict[str, flo
     complete = batch.complete(*batch.modalities)
     if geometry and int(complete.sum()) > 1:
         embeds = {m: x.detach()[complete] for m, x in batch.world.items()}
-        logs |= geometry_report(embeds) | retrieval_report(embeds, ks=(1,), median=False)
+        ids = None if batch.ids is None else batch.ids[complete]
+        logs |= geometry_report(embeds) | retrieval_report(embeds, ids=ids, ks=(1,), median=False)
     return logs
 
 
 @torch.no_grad()
-def measure(loss: ContrastiveLoss, output: EncoderOutput, *, pool_size: int) -> dict[str, float]:
+def measure(
+    loss: ContrastiveLoss, output: EncoderOutput, *, pool_size: int, ids: Tensor | None = None
+) -> dict[str, float]:
     """
     Loss, geometry and retrieval of an evaluation set.
 
@@ -36,6 +39,8 @@ def measure(loss: ContrastiveLoss, output: EncoderOutput, *, pool_size: int) -> 
             Embeddings of all rows, with scale and bias.
         pool_size (`int`):
             Rows among which the loss compares each one, about.
+        ids (`torch.Tensor`, *optional*):
+            What each row shows. Rows of one id are no negatives to the loss, and matches of each other in retrieval.
     """
     num_rows = len(next(iter(output.embeds.values())))
     # Parts whose sizes differ by one at most.
@@ -43,10 +48,13 @@ def measure(loss: ContrastiveLoss, output: EncoderOutput, *, pool_size: int) -> 
     terms: dict[str, list[Tensor]] = defaultdict(list)
     for rows in pools:
         part = {m: x[rows] for m, x in output.embeds.items()}
-        for name, value in loss(ContrastiveBatch.whole(part, output.logit_scale, output.logit_bias)).items():
+        batch = ContrastiveBatch.whole(
+            part, output.logit_scale, output.logit_bias, ids=None if ids is None else ids[rows]
+        )
+        for name, value in loss(batch).items():
             terms[name].append(value)
     losses = {f"loss/{name}": float(torch.stack(values).mean()) for name, values in terms.items()}
     metrics = {"loss": sum(losses.values()), **losses, "logit_scale": float(output.logit_scale)}
     if num_rows > 1:
         metrics |= geometry_report(output.embeds, separability=num_rows >= 10)
-    return metrics | retrieval_report(output.embeds)
+    return metrics | retrieval_report(output.embeds, ids=ids, detailed=True)

@@ -2,28 +2,26 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
-from transformers import EvalPrediction, PreTrainedModel, ProgressCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, has_length
+from transformers import PreTrainedModel, ProgressCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
 from transformers.utils import logging
 
 from hf_contrastive.batch import ContrastiveBatch
-from hf_contrastive.data.skipped import skipped_rows
 from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
-from hf_contrastive.hard_negatives import without_hard_negatives
+from hf_contrastive.evaluation import EvaluationMixin, replaced
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total
-from hf_contrastive.measure import describe, measure
+from hf_contrastive.measure import describe
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue, QueueRows
 from hf_contrastive.step import build_batch, refuse_unread, split_inputs
-from hf_contrastive.temperature import ClampLogitScale, scale_and_bias, set_logit_scale
+from hf_contrastive.temperature import ClampLogitScale, set_logit_scale
 from hf_contrastive.tower_trainer import TowerTrainer
 from hf_contrastive.training_args import ContrastiveTrainingArguments
 from hf_contrastive.training_data import CountPasses, TrainingData
@@ -34,7 +32,7 @@ logger = logging.get_logger(__name__)
 QUEUE_FILE = "memory_queue.safetensors"
 
 
-class ContrastiveTrainer(TowerTrainer):
+class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
     """
     Trainer for models that embed two or more modalities in one space.
 
@@ -64,7 +62,8 @@ class ContrastiveTrainer(TowerTrainer):
         kwargs:
             Further arguments of [`TowerTrainer`] (`peft_config`) and of [`~transformers.Trainer`]. `compute_metrics` adds
             to geometry and retrieval; it gets the embeddings by modality as `predictions` and row numbers as
-            `label_ids`.
+            `label_ids`. `evaluators` are further measures such as [`ZeroShot`], taken once per call of `evaluate`, whose
+            results `metric_for_best_model` may name.
     """
 
     model: PreTrainedModel
@@ -95,7 +94,6 @@ class ContrastiveTrainer(TowerTrainer):
         self.queue = MemoryQueue(args.queue_size) if args.queue_size else None
         self.data = TrainingData(None, self.data_collator, args)
         self.add_callback(CountPasses(self))
-        self.modalities: list[str] = []
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
         self._latest: ContrastiveBatch | None = None
         self._unwrapped: tuple[nn.Module, nn.Module] = (model, model)
@@ -151,9 +149,9 @@ class ContrastiveTrainer(TowerTrainer):
         """The training batches, all of them full. Evaluation keeps its last, shorter one."""
         self.data = TrainingData(self.train_dataset, self.data_collator, self.args, self._train_batch_size)
         with (
-            _replaced(self.args, dataloader_drop_last=True),
-            _replaced(self, train_dataset=self.data.dataset, data_collator=self.data.collator),
-            _replaced(self.accelerator.dataloader_config, **self.data.loading),
+            replaced(self.args, dataloader_drop_last=True),
+            replaced(self, train_dataset=self.data.dataset, data_collator=self.data.collator),
+            replaced(self.accelerator.dataloader_config, **self.data.loading),
         ):
             return super().get_train_dataloader()
 
@@ -213,84 +211,12 @@ class ContrastiveTrainer(TowerTrainer):
                 logs["false_negatives"] = self._over_processes(self._latest.logit_scale.new_tensor(count)).sum().item()
             self._latest = None
         if "loss" in logs or "train_loss" in logs:
-            logs |= self._skipped_rows(self.train_dataset)
+            logs |= self.count_skipped_rows(self.train_dataset)
         super().log(logs, start_time)
-
-    def _skipped_rows(self, dataset: Any) -> dict[str, float]:
-        counts = {name: torch.tensor(n, device=self.args.device) for name, n in skipped_rows(dataset).items()}
-        return {name: float(self._over_processes(n).sum()) for name, n in counts.items()}
 
     def _over_processes(self, value: Tensor) -> Tensor:
         gathered: Tensor = self.accelerator.gather(value.reshape(1))
         return gathered
-
-    # ---- Evaluation ----
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[None, tuple[Tensor, ...], None]:
-        """Embeddings of one batch and nothing else: the loss is computed from all of them at the end."""
-        prepared, present, _ = split_inputs(self._prepare_inputs(inputs))
-        if lacking := sorted(m for m, mask in present.items() if not mask.all()):
-            raise ValueError(
-                f"Some examples of the evaluation set lack their {' or '.join(lacking)}. Loss, geometry and "
-                "retrieval need pairs: keep the complete examples, for instance with `dataset.filter`."
-            )
-        with torch.no_grad(), self.compute_loss_context_manager():
-            output = self.encode(model, without_hard_negatives(prepared))
-        self.modalities = sorted(output.embeds)
-        return None, tuple(output.embeds[m] for m in self.modalities), None
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader[Any],
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """Embed all examples, on the CPU and in order, then compute loss, geometry and retrieval once.
-
-        `predictions` of the result are the embeddings, in the alphabetical order of their modalities.
-        """
-        # Lists on the CPU, joined once: the default copies everything again at each step, on the accelerator.
-        with _replaced(self.args, eval_do_concat_batches=False, eval_accumulation_steps=1):
-            output = super().evaluation_loop(dataloader, description, False, ignore_keys, metric_key_prefix)
-        if not output.predictions:
-            raise ValueError(f"{description} has no examples: the dataset is empty.")
-        joined = (torch.cat([torch.from_numpy(x) for x in parts]) for parts in zip(*output.predictions, strict=True))
-        embeds = dict(zip(self.modalities, joined, strict=True))
-        model = self._unwrap(self.model)
-        metrics = measure(self.loss, EncoderOutput(embeds, *scale_and_bias(model)), pool_size=self.args.eval_pool_size)
-        if self.compute_metrics is not None:
-            arrays = {m: x.numpy() for m, x in embeds.items()}
-            rows = torch.arange(len(next(iter(embeds.values())))).numpy()
-            metrics |= self.compute_metrics(EvalPrediction(predictions=arrays, label_ids=rows))
-        metrics |= self._skipped_rows(dataloader.dataset)
-        known = {name: value for name, value in (output.metrics or {}).items() if not name.endswith("_loss")}
-        return EvalLoopOutput(
-            predictions=tuple(x.numpy() for x in embeds.values()),
-            label_ids=None,
-            metrics=known | {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
-            num_samples=output.num_samples,
-        )
-
-
-@contextmanager
-def _replaced(owner: Any, **values: Any) -> Iterator[None]:
-    """Give attributes other values for a while: set for good, they would be saved and reach other methods."""
-    kept = {name: getattr(owner, name) for name in values}
-    for name, value in values.items():
-        setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(owner, name, value)
 
 
 def _refuse_data_parallel(args: ContrastiveTrainingArguments) -> None:

@@ -88,6 +88,22 @@ def units_imported_by(name: str) -> set[str]:
         ("training_data", {"data", "training_args"}),
         ("step", {"batch", "data", "distributed", "encoder"}),
         ("measure", {"batch", "encoder", "losses", "metrics"}),
+        ("embedding_store", {"distributed"}),
+        ("evaluators", {"data", "distributed", "embedding_store", "encoder", "functional"}),
+        (
+            "evaluation",
+            {
+                "data",
+                "embedding_store",
+                "encoder",
+                "evaluators",
+                "hard_negatives",
+                "losses",
+                "measure",
+                "step",
+                "temperature",
+            },
+        ),
     ],
 )
 def test_a_module_imports_from_lower_floors_only(name: str, allowed: set[str]):

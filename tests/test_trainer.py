@@ -275,6 +275,12 @@ def test_rows_that_show_the_same_are_no_negatives_and_are_counted(clip: CLIPMode
     assert trainer.state.log_history[0]["false_negatives"] == 8
 
 
+def test_logged_retrieval_takes_any_row_of_the_id_for_a_match(clip: CLIPModel, tmp_path: Path):
+    trainer = make_trainer(clip, with_ids(8, [7] * 8), tmp_path, max_steps=1)
+    trainer.train()
+    assert trainer.state.log_history[0]["retrieval/image_to_text_recall@1"] == 1
+
+
 def test_a_margin_takes_what_is_nearer_than_its_own_pair_for_the_same(
     clip: CLIPModel, dataset: Dataset, tmp_path: Path
 ):

@@ -13,7 +13,7 @@ from hf_contrastive.functional.geometry import (
     uniformity,
     uniformity_floor,
 )
-from hf_contrastive.functional.groups import sums_of_ids
+from hf_contrastive.functional.groups import one_row_per_id, sums_of_ids
 from hf_contrastive.functional.hoelder import cauchy_schwarz_divergence, hoelder_divergence
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.partition import (
@@ -22,8 +22,17 @@ from hf_contrastive.functional.partition import (
     paired_log_partitions,
     self_log_partition,
 )
+from hf_contrastive.functional.probes import (
+    average_ranks,
+    class_prototypes,
+    class_ranks,
+    linear_probe,
+    mean_per_class,
+    neighbor_scores,
+    spearman,
+)
 from hf_contrastive.functional.redundancy import barlow_twins, covariance_penalty, cross_correlation, variance_hinge
-from hf_contrastive.functional.retrieval import Ranks, retrieval_ranks
+from hf_contrastive.functional.retrieval import Ranks, Relevance, retrieval_ranks, retrieval_relevance
 from hf_contrastive.functional.separability import linear_separability
 from hf_contrastive.functional.softplus import sigmoid_loss
 from hf_contrastive.functional.spectrum import effective_rank, spectrum
@@ -35,9 +44,13 @@ __all__ = [
     "ModalityGap",
     "PairMask",
     "Ranks",
+    "Relevance",
     "alignment",
+    "average_ranks",
     "barlow_twins",
     "cauchy_schwarz_divergence",
+    "class_prototypes",
+    "class_ranks",
     "covariance_penalty",
     "cross_correlation",
     "debiased_info_nce",
@@ -48,21 +61,27 @@ __all__ = [
     "gram_volume",
     "hoelder_divergence",
     "info_nce",
+    "linear_probe",
     "linear_separability",
     "log_density_ratio",
     "log_partition",
     "log_partitions",
     "mean_info_nce",
+    "mean_per_class",
     "modality_gap",
     "multilinear_inner_product",
+    "neighbor_scores",
+    "one_row_per_id",
     "paired_log_partitions",
     "positive_logits",
     "retrieval_ranks",
+    "retrieval_relevance",
     "self_log_partition",
     "shifted_products",
     "sigmoid_loss",
     "sliced_gaussianity",
     "smoothed_divergence",
+    "spearman",
     "spectrum",
     "sums_of_ids",
     "uniformity",

@@ -4,6 +4,7 @@ import importlib.util
 
 from tests.benchmarks import (
     evaluate_modules,
+    evaluation,
     loader,
     losses,
     losses_accuracy,
@@ -16,6 +17,7 @@ from tests.benchmarks import (
 
 
 evaluate_modules.main()
+evaluation.main([])
 trainer.main()
 towers.main()
 loader.main([])

@@ -1,7 +1,7 @@
 import torch
 
-from hf_contrastive.functional.groups import sums_of_ids
-from tests.functional.rows import random_rows
+from hf_contrastive.functional.groups import one_row_per_id, sums_of_ids
+from tests.functional.rows import random_rows, unit_rows
 
 
 def test_matches_a_loop_over_rows():
@@ -26,3 +26,17 @@ def test_rows_that_do_not_count_may_hold_anything():
     assert sums.tolist() == [[0], [5], [5]]
     assert numbers.tolist() == [0, 2, 2]
     assert torch.autograd.grad(sums.sum(), x)[0].tolist() == [[0], [2], [2]]
+
+
+def test_images_beside_several_captions_are_taken_once_and_captions_all():
+    ids = torch.tensor([5, 2, 5, 9, 2])
+    images = unit_rows(10, 8)[ids]
+    assert one_row_per_id(images, ids).tolist() == [0, 1, 3]
+    assert one_row_per_id(unit_rows(5, 8), ids).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_one_pair_of_different_photos_keeps_all():
+    ids = torch.tensor([5, 2, 5, 2, 2])
+    images = unit_rows(10, 8)[ids]
+    images[4] = unit_rows(1, 8, seed=3)[0]
+    assert one_row_per_id(images, ids).tolist() == [0, 1, 2, 3, 4]

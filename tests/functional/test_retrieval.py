@@ -1,10 +1,11 @@
+import math
 from itertools import permutations
 
 import pytest
 import torch
 from torch import Tensor
 
-from hf_contrastive.functional import retrieval_ranks
+from hf_contrastive.functional import retrieval, retrieval_ranks, retrieval_relevance
 from tests.functional.rows import random_rows, unit_rows
 
 
@@ -130,3 +131,83 @@ def test_widths_must_agree():
 def test_recall_at_no_place_is_refused(k: int):
     with pytest.raises(ValueError, match=rf"^`k` must be at least 1, but got {k}\.$"):
         retrieval_ranks(unit_rows(3, 4), unit_rows(3, 4)).recall(k)
+
+
+# ---- All matches ----
+
+
+def loop_relevance(scores: list[float], matches: list[bool], k: int) -> tuple[float, float]:
+    """Average precision and NDCG by their definitions; a match stands in the middle of the wrong keys that tie with it."""
+    found = sorted((score for score, match in zip(scores, matches, strict=True) if match), reverse=True)
+    wrong = [score for score, match in zip(scores, matches, strict=True) if not match]
+    places = [i + sum(w > s for w in wrong) + sum(w == s for w in wrong) / 2 for i, s in enumerate(found, start=1)]
+    precision = sum(i / place for i, place in enumerate(places, start=1)) / len(places)
+    gain = sum(1 / math.log2(1 + place) for place in places if place <= k)
+    return precision, gain / sum(1 / math.log2(1 + i) for i in range(1, min(k, len(places)) + 1))
+
+
+@pytest.mark.parametrize("levels", [3, 1000], ids=["many ties", "few ties"])
+@pytest.mark.parametrize("chunk_size", [1, 7, None])
+def test_precision_and_gain_match_a_plain_loop(levels: int, chunk_size: int | None):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(levels, (9, 30), generator=generator).double()
+    query_ids, key_ids = torch.arange(9) % 4, torch.randint(5, (30,), generator=generator)
+    ranks, relevance = retrieval_relevance(
+        scores,
+        torch.eye(30, dtype=torch.float64),
+        query_ids=query_ids,
+        key_ids=key_ids,
+        k=6,
+        normalize=False,
+        chunk_size=chunk_size,
+    )
+    loop = [
+        loop_relevance(row.tolist(), (key_ids == item).tolist(), 6)
+        for row, item in zip(scores, query_ids, strict=True)
+    ]
+    assert relevance.average_precision.tolist() == pytest.approx([ap for ap, _ in loop], abs=1e-6)
+    assert relevance.gain.tolist() == pytest.approx([gain for _, gain in loop], abs=1e-6)
+    plain = retrieval_ranks(
+        scores, torch.eye(30, dtype=torch.float64), query_ids=query_ids, key_ids=key_ids, normalize=False
+    )
+    assert all(a.equal(b) for a, b in zip(ranks, plain, strict=True))
+
+
+def test_average_precision_agrees_with_scikit_learn_where_nothing_ties():
+    metrics = pytest.importorskip("sklearn.metrics")
+    queries, keys, key_ids = unit_rows(8, 6), unit_rows(40, 6, seed=1), torch.arange(40) % 8
+    _, relevance = retrieval_relevance(queries, keys, query_ids=torch.arange(8), key_ids=key_ids, k=10)
+    for i, (precision, gain) in enumerate(zip(*relevance, strict=True)):
+        true, scores = (key_ids == i).numpy(), (queries[i] @ keys.T).numpy()
+        assert precision.item() == pytest.approx(metrics.average_precision_score(true, scores), abs=1e-6)
+        assert gain.item() == pytest.approx(metrics.ndcg_score([true], [scores], k=10), abs=1e-6)
+
+
+def test_of_a_single_match_precision_is_the_reciprocal_rank():
+    queries, keys = unit_rows(20, 3), unit_rows(20, 3, seed=1)
+    ranks, relevance = retrieval_relevance(queries, keys)
+    places = [1 + place for place in naive_places(queries, keys, torch.arange(20), torch.arange(20))]
+    assert relevance.average_precision.tolist() == pytest.approx([1 / place for place in places], abs=1e-9)
+    assert ranks.mean_reciprocal().item() == pytest.approx(sum(1 / place for place in places) / 20, abs=1e-6)
+    assert ranks.mean().item() == pytest.approx(sum(places) / 20, abs=1e-6)
+
+
+def test_a_collapsed_model_has_the_reciprocal_rank_of_the_middle():
+    ranks, relevance = retrieval_relevance(torch.ones(9, 4), torch.ones(9, 4))
+    assert ranks.mean_reciprocal().item() == pytest.approx(1 / 5, abs=1e-6)
+    assert relevance.average_precision.tolist() == pytest.approx([1 / 5] * 9, abs=1e-6)
+
+
+def test_a_gain_at_no_place_is_refused():
+    with pytest.raises(ValueError, match="`k` must be at least 1, but got 0"):
+        retrieval_relevance(unit_rows(3, 4), unit_rows(3, 4), k=0)
+
+
+def test_scores_never_exceed_the_chunk(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(retrieval, "CHUNK_SCORES", 100)
+    ids = torch.arange(50) % 30, torch.arange(30)
+    sizes = [
+        scores.numel() for _, scores, _ in retrieval._scored(unit_rows(50, 4), unit_rows(30, 4), *ids, True, None)
+    ]
+    assert max(sizes) <= 100
+    assert sum(sizes) == 50 * 30

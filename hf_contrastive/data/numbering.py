@@ -1,0 +1,85 @@
+"""Row numbers that travel with the examples, so that a row which a sampler repeats counts once and in its place."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
+
+
+# Input that is for the evaluation and not for the model.
+ROWS = "row_numbers"
+Numbered = tuple[int, Any]
+
+
+class NumberedRows(Dataset[Numbered]):
+    """
+    The rows of a dataset, each with its number.
+
+    Args:
+        dataset (`torch.utils.data.Dataset`):
+            Data with a length.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, row: int) -> Numbered:
+        return row, self.dataset[row]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[Numbered]:
+        """Several rows in one read, as PyTorch's data loader asks for them."""
+        return list(zip(rows, read_rows(self.dataset, rows), strict=True))
+
+
+class NumberedStream(IterableDataset[Numbered]):
+    """
+    The examples of a stream, each with its number.
+
+    Args:
+        dataset (`torch.utils.data.IterableDataset`):
+            The whole stream, the same on every process.
+
+    Raises:
+        ValueError: The stream has been split over processes already, so that numbers would not be those of the whole.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        if getattr(dataset, "_distributed", None) is not None:
+            raise ValueError(
+                "The evaluation stream has been split over processes already (`split_dataset_by_node`). Pass the whole "
+                "stream: each process embeds its share of the examples."
+            )
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[Numbered]:
+        return enumerate(self.dataset)
+
+
+@dataclass(frozen=True)
+class NumberedCollator:
+    """
+    A collator of numbered examples: the batch of `collator`, and the examples' numbers as one more input.
+
+    Args:
+        collator (`Callable`):
+            Collator of the examples themselves.
+    """
+
+    collator: Callable[[list[Any]], Mapping[str, Tensor]]
+
+    def __call__(self, numbered: list[Numbered]) -> dict[str, Tensor]:
+        """Model inputs of the examples, and `row_numbers`."""
+        rows, examples = zip(*numbered, strict=True)
+        return {**self.collator(list(examples)), ROWS: torch.tensor(rows)}
+
+
+def read_rows(dataset: Any, rows: Sequence[int]) -> list[Any]:
+    """Several rows of a dataset, in one read where it can do that."""
+    read = getattr(dataset, "__getitems__", None)
+    return list(read(list(rows))) if read is not None else [dataset[row] for row in rows]
