@@ -10,6 +10,7 @@ from torch import Tensor
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.encoder import EncoderOutput
 from hf_contrastive.functional.checks import refuse_nonfinite
+from hf_contrastive.pair_scales import scale_and_bias_fields
 
 
 def world_size() -> int:
@@ -101,10 +102,9 @@ def gather_batch(
         local=dict(zip(modalities, local.unbind(dim=1), strict=True)),
         world=dict(zip(modalities, world.unbind(dim=1), strict=True)),
         present=dict(zip(modalities, mask.unbind(dim=1), strict=True)),
-        logit_scale=output.logit_scale,
-        logit_bias=output.logit_bias,
         rank=rank(),
         gather=gather_rows if world_size() > 1 else None,
         ids=None if ids is None else all_gather_rows(ids),
+        **scale_and_bias_fields(modalities, output.logit_scale, output.logit_bias),
         **fields,
     )

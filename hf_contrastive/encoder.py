@@ -21,13 +21,14 @@ class EncoderOutput(NamedTuple):
 
     Args:
         embeds: Unit-norm embeddings by modality, in single precision even if the model computes in half.
-        logit_scale: Inverse temperature, already exponentiated.
-        logit_bias: Additive bias of the logits, where the model has one.
+        logit_scale: Inverse temperature, already exponentiated; one number, or one per pair of modalities in
+            alphabetical order.
+        logit_bias: Additive bias of the logits, where the model has one; one number, or one per pair.
     """
 
     embeds: dict[str, Float[Tensor, "b d"]]
-    logit_scale: Float[Tensor, ""]
-    logit_bias: Float[Tensor, ""] | None = None
+    logit_scale: Float[Tensor, "*P"]
+    logit_bias: Float[Tensor, "*Q"] | None = None
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
     if getattr(model, "logit_scale", None) is None:
         raise ValueError(
             f"{type(model).__name__} has no `logit_scale`, the log inverse temperature that contrastive losses use. "
-            "Add it to the model as an `nn.Parameter` of shape (1,)."
+            "Add it to the model as an `nn.Parameter` of shape (1,), or with one entry per pair of modalities."
         )
     # A forward that somebody has put on the instance already, or None where it is the class's.
     own = vars(model).get("forward")

@@ -22,20 +22,21 @@ class SigLIP:
     """
 
     def __call__(self, batch: ContrastiveBatch) -> dict[str, Float[Tensor, ""]]:
-        if batch.logit_bias is None:
+        pairs = [self._pair(batch, query, key) for query, key in batch.pairs()]
+        return {"siglip": torch.stack(pairs).mean()}
+
+    def _pair(self, batch: ContrastiveBatch, query: str, key: str) -> Float[Tensor, ""]:
+        bias = batch.bias_of(query, key)
+        if bias is None:
             raise ValueError(
                 "`siglip` adds a bias to the logits, but the model has no `logit_bias`. Use a SigLIP model, or add "
                 "`logit_bias` to yours as an `nn.Parameter` of shape (1,)."
             )
-        pairs = [self._pair(batch, batch.logit_bias, query, key) for query, key in batch.pairs()]
-        return {"siglip": torch.stack(pairs).mean()}
-
-    def _pair(self, batch: ContrastiveBatch, bias: Tensor, query: str, key: str) -> Float[Tensor, ""]:
         return sigmoid_loss(
             batch.local[query],
             batch.world[key],
             batch.positives,
-            batch.logit_scale,
+            batch.scale_of(query, key),
             bias,
             weights=batch.weights(query, key),
             mask=batch.mask(query, key),
