@@ -55,10 +55,10 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
     native_forward = model.forward
 
     def forward(**inputs: Any) -> EncoderOutput:
+        embeds = _embeds(native_forward(**inputs), modalities, type(model).__name__)
+        scale, bias = _scalar(model, "logit_scale").exp(), _scalar(model, "logit_bias")
         return EncoderOutput(
-            embeds=_embeds(native_forward(**inputs), modalities, type(model).__name__),
-            logit_scale=_scalar(model, "logit_scale").exp(),
-            logit_bias=_scalar(model, "logit_bias"),
+            _tied(embeds, [z for z in (scale, bias) if z is not None and z.requires_grad]), scale, bias
         )
 
     model.forward = forward
@@ -76,6 +76,18 @@ def _scalar(model: nn.Module, name: str) -> Any:
     # CLIP's parameters have shape (), SigLIP's (1,). The product, not the parameter itself, leaves forward: DDP would
     # count a parameter in an output twice.
     return None if value is None else value.to(torch.promote_types(value.dtype, torch.float32)).squeeze() * 1.0
+
+
+def _tied(embeds: dict[str, Tensor], parameters: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The same embeddings, of which those of one modality have a zero gradient for `parameters`.
+
+    DDP without a search for unused parameters waits for the gradient of each, a bias that the loss does not use as well.
+    """
+    if not parameters:
+        return embeds
+    first = next(iter(embeds))
+    nothing = torch.stack([z.sum() for z in parameters]).sum() * 0.0
+    return embeds | {first: embeds[first] + nothing.to(embeds[first])}
 
 
 def _embeds(output: Mapping[str, Any], modalities: Sequence[str] | None, model: str) -> dict[str, Tensor]:

@@ -13,15 +13,24 @@ from transformers import EvalPrediction, PreTrainedModel, ProgressCallback, Trai
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, has_length
 from transformers.utils import logging
 
+from hf_contrastive.audit import NegativesAudit, global_batch_size
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
-from hf_contrastive.losses import ContrastiveLoss, get_loss, total
+from hf_contrastive.losses import ContrastiveLoss, get_loss, total, uses_bias
+from hf_contrastive.losses.schedule import as_schedule
 from hf_contrastive.measure import describe, measure
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue, QueueRows
 from hf_contrastive.step import build_batch, split_inputs
-from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, scale_and_bias, set_logit_scale
+from hf_contrastive.temperature import (
+    ClampLogitScale,
+    ScheduleLogitScale,
+    is_scale_or_bias,
+    scale_and_bias,
+    set_logit_bias,
+    set_logit_scale,
+)
 from hf_contrastive.training_args import ContrastiveTrainingArguments
 
 
@@ -82,9 +91,14 @@ class ContrastiveTrainer(Trainer):
         with contrastive_forward(model):
             # Refuses a model that no contrastive loss can train, before anything is set up.
             set_logit_scale(model, scale=args.logit_scale, learn=args.learn_logit_scale)
+            set_logit_bias(model, args.logit_bias, batch_size=global_batch_size(args), used=uses_bias(loss))
         super().__init__(model, args, **kwargs)
         self.loss = loss
         self.add_callback(ClampLogitScale(args.max_logit_scale))
+        if args.logit_scale_schedule is not None:
+            schedule = as_schedule(args.logit_scale_schedule, "logit_scale_schedule")  # type: ignore[arg-type]
+            self.add_callback(ScheduleLogitScale(schedule))
+        self.audit = NegativesAudit(args, loss) if args.negatives_audit else None
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ContrastiveProgress)
         self.queue = MemoryQueue(args.queue_size) if args.queue_size else None
@@ -122,6 +136,8 @@ class ContrastiveTrainer(Trainer):
             self._terms[f"loss/{name}"].append(value.detach())
         self._latest = batch
         loss = total(terms)
+        if self.audit is not None:
+            self.audit.see(inputs, batch, loss)
         return (loss, output.embeds) if return_outputs else loss
 
     def encode(self, model: nn.Module, inputs: dict[str, Tensor]) -> EncoderOutput:
@@ -192,6 +208,8 @@ class ContrastiveTrainer(Trainer):
                 count = sum(self._latest.count_false_negatives(*pair) for pair in self._latest.pairs())
                 logs["false_negatives"] = self._over_processes(self._latest.logit_scale.new_tensor(count)).sum().item()
             self._latest = None
+        if self.audit is not None and ("loss" in logs or "train_loss" in logs):
+            logs = logs | self.audit.logs_once(last="train_loss" in logs)
         super().log(logs, start_time)
 
     def _over_processes(self, value: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The sigmoid loss of SigLIP."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -18,8 +19,10 @@ class SigLIP:
 
     Zhai et al. 2023, Algorithm 1. With S modalities, the mean over all pairs of modalities. The model must have a
     `logit_bias`; start it near -log(batch size) and the scale near 10, as the paper does, or the first steps only learn
-    that most pairs do not match.
+    that most pairs do not match. `logit_bias: auto` and `logit_scale: 10` among the training arguments do so.
     """
+
+    uses_bias: ClassVar[bool] = True
 
     def __call__(self, batch: ContrastiveBatch) -> dict[str, Float[Tensor, ""]]:
         pairs = [self._pair(batch, query, key) for query, key in batch.pairs()]
