@@ -158,13 +158,12 @@ class NegativesAudit:
                 f"{size} candidates to match, and one does. An untrained bias should start at -log({size}) = "
                 f'{-math.log(size):.2f}: set `logit_bias="auto"` among the training arguments.'
             )
-        if self._fate() == "fixed" and "matches" not in first:
-            if self.logs["audit/lowest_loss"] > self.logs["audit/chance_loss"] / 2:
-                found.append(
-                    f"The fixed scale {first['scale']:.2f} is low for {int(first['size'])} candidates: a softmax of "
-                    f"perfect pairs among orthogonal negatives still has a loss of "
-                    f"{self.logs['audit/lowest_loss']:.3g}, chance {self.logs['audit/chance_loss']:.3g}."
-                )
+        lowest, chance = self.logs["audit/lowest_loss"], self.logs["audit/chance_loss"]
+        if self._fate() == "fixed" and "matches" not in first and lowest > chance / 2:
+            found.append(
+                f"The fixed scale {first['scale']:.2f} is low for {int(first['size'])} candidates: a softmax of perfect "
+                f"pairs among orthogonal negatives still has a loss of {lowest:.3g}, chance {chance:.3g}."
+            )
         return found
 
 
