@@ -114,7 +114,7 @@ class NegativesAudit:
         queue = "none (queue_size is 0)"
         if args.queue_size:
             queue = f"up to {args.queue_size:,} past embeddings, from {args.queue_start:.0%} of training on"
-        steps, batches = args.gradient_accumulation_steps, f"{seen} batch{'es' if seen > 1 else ''}"
+        steps, batches = args.gradient_accumulation_steps, f"first {seen} batches" if seen > 1 else "first batch"
         accumulation = "1 batch per update"
         if steps > 1 and getattr(args, "accumulate_negatives", False):
             accumulation = f"{steps} batches per update, negatives of each other"
@@ -122,7 +122,7 @@ class NegativesAudit:
             accumulation = f"{steps} batches per update, which adds no negatives: set accumulate_negatives"
         unmasked = "unknown: the batches hold no ids and no tokens"
         if "duplicates_unmasked" in logs:
-            unmasked = f"{logs['duplicates_unmasked']:.3g} per anchor in the first {batches}"
+            unmasked = f"{logs['duplicates_unmasked']:.3g} per anchor in the {batches}"
         kind = "sigmoid" if "matches" in first else "softmax"
         cells = [
             ("negatives per anchor", f"{size - 1:,}: {local - 1:,} of its process, {size - local:,} of others"),
@@ -131,7 +131,11 @@ class NegativesAudit:
             ("same id, left out", f"{logs['duplicates_masked']:.3g} per anchor" if first["ids"] else "no ids"),
             ("same text, kept", unmasked),
             ("loss", f"{first['loss']:.3f} at first, {logs['chance_loss']:.3f} by chance ({kind} over {size:,})"),
-            ("scale", f"{first['scale']:.2f}, {self._fate()}: loss of a softmax at least {logs['lowest_loss']:.3g}"),
+            (
+                "scale",
+                f"{first['scale']:.2f}, a temperature of {1 / first['scale']:.3g}, {self._fate()}: perfect pairs among "
+                f"orthogonal negatives have a softmax loss of {logs['lowest_loss']:.2g}",
+            ),
         ]
         if "matches" in first:
             wanted = f"{first['matches']:.3g} of {size:,} expected to match, 1 does"
@@ -239,5 +243,5 @@ def count_duplicates(batch: ContrastiveBatch, texts: Int[Tensor, "b"] | None) ->
 
 
 def _pairs_alike(rows: Int[Tensor, "B n"]) -> int:
-    counts = rows.unique(dim=0, return_counts=True)[1]
+    _, counts = torch.unique(rows, dim=0, return_counts=True)
     return int((counts * (counts - 1)).sum())

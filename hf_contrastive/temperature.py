@@ -43,13 +43,11 @@ def set_logit_bias(model: nn.Module, bias: float | str | None, *, batch_size: in
         ValueError: A number is given for a model without bias.
     """
     parameter = getattr(model, BIAS, None)
-    if bias is None:
+    if bias is None or (bias == "auto" and (parameter is None or not used or parameter.detach().any())):
         return
-    if parameter is None and bias != "auto":
+    if parameter is None:
         raise ValueError(f"`logit_bias` is {bias}, but {type(model).__name__} has no `logit_bias`.")
     if bias == "auto":
-        if parameter is None or not used or parameter.detach().any():
-            return
         bias = -math.log(batch_size)
         if rank() == 0:
             logger.warning(

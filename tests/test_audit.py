@@ -140,9 +140,10 @@ def test_the_table_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str
         "  examples per update   32 (4 batches per update, which adds no negatives: set accumulate_negatives)",
         "  same id, left out     0.25 per anchor",
         "  same text, kept       unknown: the batches hold no ids and no tokens",
-        "  loss                  4.366 at first, 3.014 by chance (sigmoid over 8)",
-        "  scale                 7.00, learned: loss of a softmax at least 0.00636",
-        "  bias                  -2.00 (-log batch is -2.08): 2.18 of 8 expected to match, 1 does",
+        "  loss                  5.878 at first, 3.014 by chance (sigmoid over 8)",
+        "  scale                 7.00, a temperature of 0.143, learned: perfect pairs among orthogonal negatives have a "
+        "softmax loss of 0.0064",
+        "  bias                  -2.00 (-log batch is -2.08): 2.16 of 8 expected to match, 1 does",
     ]
 
 
