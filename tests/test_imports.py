@@ -77,6 +77,9 @@ def units_imported_by(name: str) -> set[str]:
         ("data", set()),
         ("step", {"batch", "data", "distributed", "encoder"}),
         ("measure", {"batch", "encoder", "losses", "metrics"}),
+        ("temperature", {"distributed", "losses"}),
+        ("training_args", {"losses"}),
+        ("audit", {"functional", "batch", "distributed", "losses", "training_args"}),
     ],
 )
 def test_a_module_imports_from_lower_floors_only(name: str, allowed: set[str]):

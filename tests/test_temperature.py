@@ -17,6 +17,7 @@ from hf_contrastive.losses import CLIP, ContrastiveLoss, SigLIP, get_loss, uses_
 from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, set_logit_bias, set_logit_scale
 
 from .conftest import tiny_clip, tiny_siglip
+from .test_recipe import Training
 from .test_trainer import make_trainer
 
 
@@ -118,13 +119,11 @@ def test_a_scheduled_scale_goes_on_where_it_was_interrupted(clip: CLIPModel, dat
 def test_a_schedule_is_read_from_yaml_and_from_the_command_line(tmp_path: Path):
     file = tmp_path / "run.yaml"
     file.write_text(f"output_dir: {tmp_path}\nuse_cpu: true\nlogit_scale_schedule: {{start: 10, end: 50}}\n")
-    (args,) = parse_recipe(ContrastiveTrainingArguments, argv=[str(file)])
+    (args,) = parse_recipe(Training, argv=[str(file)])
     assert args.logit_scale_schedule == {"start": 10, "end": 50}
     assert not args.learn_logit_scale
     words = ["--output_dir", str(tmp_path), "--use_cpu", "True", "--logit_scale_schedule", '{"start": 10, "end": 50}']
-    (args,) = HfArgumentParser(ContrastiveTrainingArguments).parse_args_into_dataclasses(
-        [*words, "--logit_bias", "-3"]
-    )
+    (args,) = HfArgumentParser(Training).parse_args_into_dataclasses([*words, "--logit_bias", "-3"])
     assert (args.logit_scale_schedule, args.logit_bias) == ({"start": 10, "end": 50}, -3.0)
 
 
