@@ -86,8 +86,18 @@ def _tied(embeds: dict[str, Tensor], parameters: Sequence[Tensor]) -> dict[str, 
     if not parameters:
         return embeds
     first = next(iter(embeds))
-    nothing = torch.stack([z.sum() for z in parameters]).sum() * 0.0
-    return embeds | {first: embeds[first] + nothing.to(embeds[first])}
+    return embeds | {first: _Tied.apply(embeds[first], *parameters)}  # type: ignore[no-untyped-call]
+
+
+class _Tied(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(*parameters)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        return grad, *(torch.zeros_like(z) for z in ctx.saved_tensors)
 
 
 def _embeds(output: Mapping[str, Any], modalities: Sequence[str] | None, model: str) -> dict[str, Tensor]:

@@ -42,7 +42,8 @@ def scale_and_bias_fields(
 
 def geometric_mean(values: PairValues, modalities: Sequence[str]) -> Float[Tensor, ""]:
     """Geometric mean of the values of all pairs among `modalities`, of all pairs with it if there is one only."""
-    return torch.stack([value.log() for value in _among(values, modalities)]).mean().exp()
+    among = _among(values, modalities)
+    return among[0] if len(among) == 1 else torch.stack(among).log().mean().exp()
 
 
 def mean(values: PairValues, modalities: Sequence[str]) -> Float[Tensor, ""]:
