@@ -13,6 +13,7 @@ from torch import Tensor
 from hf_contrastive.functional import PairMask, log_partition, paired_log_partitions, self_log_partition
 from hf_contrastive.functional.tiles import KEEP_BYTES, Plan, count_masked, paired_logits
 from hf_contrastive.hard_negatives import HardNegatives
+from hf_contrastive.pair_scales import PairValues, geometric_mean, mean, scale_and_bias_fields
 from hf_contrastive.sharded import (
     Gather,
     Shard,
@@ -46,8 +47,11 @@ class ContrastiveBatch:
         local: This process's unit-norm embeddings, by modality. Equal to `world` when there is one process.
         world: Every process's embeddings in rank order. Gradients flow back to the process that computed each row.
         present: Which rows of the world have each modality. Absent rows hold zeros and must not matter.
-        logit_scale: Inverse temperature, already exponentiated.
-        logit_bias: Additive bias of the logits, for sigmoid losses.
+        logit_scale: Inverse temperature, already exponentiated. Read that of a pair of modalities by [`scale_of`].
+        logit_bias: Additive bias of the logits, for sigmoid losses. Read that of a pair of modalities by [`bias_of`].
+        pair_scales: Inverse temperature of each pair of modalities, where they differ; `logit_scale` is then their
+            geometric mean.
+        pair_biases: Bias of each pair of modalities, where they differ; `logit_bias` is then their mean.
         ids: What each row of the world shows. Rows of one id are false negatives of each other, or positives to losses
             that take several. By default every row is its own.
         margin: Cosine above that of a row's own pair from which another pair counts as a false negative. By default none.
@@ -64,6 +68,8 @@ class ContrastiveBatch:
     present: dict[str, Bool[Tensor, "B"]]
     logit_scale: Float[Tensor, ""]
     logit_bias: Float[Tensor, ""] | None = None
+    pair_scales: PairValues = field(default_factory=dict)
+    pair_biases: PairValues = field(default_factory=dict)
     ids: Int[Tensor, "B"] | None = None
     margin: float | None = None
     queue: Mapping[str, QueuedRows] = field(default_factory=dict)
@@ -85,13 +91,16 @@ class ContrastiveBatch:
     def whole(
         cls,
         embeds: dict[str, Float[Tensor, "B d"]],
-        logit_scale: Float[Tensor, ""],
-        logit_bias: Float[Tensor, ""] | None = None,
+        logit_scale: Float[Tensor, "*P"],
+        logit_bias: Float[Tensor, "*Q"] | None = None,
         present: dict[str, Bool[Tensor, "B"]] | None = None,
         ids: Int[Tensor, "B"] | None = None,
         **fields: Any,
     ) -> "ContrastiveBatch":
-        """The batch of a single process that holds all rows. Without `present`, every row has every modality."""
+        """The batch of a single process that holds all rows. Without `present`, every row has every modality.
+
+        Scale and bias are single or one per pair of modalities, see [`hf_contrastive.encoder.EncoderOutput`].
+        """
         if present is None:
             first = next(iter(embeds.values()))
             present = dict.fromkeys(embeds, torch.ones(len(first), dtype=torch.bool, device=first.device))
@@ -102,9 +111,8 @@ class ContrastiveBatch:
             local=embeds,
             world=embeds,
             present=present,
-            logit_scale=logit_scale,
-            logit_bias=logit_bias,
             ids=ids,
+            **scale_and_bias_fields(list(embeds), logit_scale, logit_bias),
             **fields,
         )
 
@@ -161,6 +169,16 @@ class ContrastiveBatch:
             rows = masks[0] if len(masks) == 1 else torch.stack(masks).all(dim=0)
             found = self._complete[modalities] = rows, bool(rows.all())
         return found
+
+    def scale_of(self, *modalities: str) -> Float[Tensor, ""]:
+        """Inverse temperature of a pair of modalities; of more or of one, the geometric mean over the pairs among them
+        or with it.
+        """
+        return geometric_mean(self.pair_scales, modalities) if self.pair_scales else self.logit_scale
+
+    def bias_of(self, first: str, second: str) -> Float[Tensor, ""] | None:
+        """Bias of a pair of modalities, where the model has a bias."""
+        return mean(self.pair_biases, (first, second)) if self.pair_biases else self.logit_bias
 
     # ---- Means ----
 
@@ -259,13 +277,13 @@ class ContrastiveBatch:
             keep_bytes: Logits to keep for the backward pass.
         """
         options = {"without_positives": without_positives, "false_negatives": false_negatives}
-        return self._sums(first, second, self._scale(scale), keep_bytes, **options)[:2]
+        return self._sums(first, second, self._scale(scale, first, second), keep_bytes, **options)[:2]
 
     def paired_log_partitions(
         self, first: str, second: str, *, keep_bytes: int = KEEP_BYTES
     ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"], Float[Tensor, "b"]]:
         """[`log_partitions`] and [`positive_logits`] at once, in less memory."""
-        return self._sums(first, second, self.logit_scale, keep_bytes)
+        return self._sums(first, second, self.scale_of(first, second), keep_bytes)
 
     def _sums(
         self, first: str, second: str, scale: Tensor, keep_bytes: int, **options: bool
@@ -307,7 +325,7 @@ class ContrastiveBatch:
             false_negatives: Whether pairs that `ids` declare alike stay in the sum. A margin does not apply.
             keep_bytes: Logits to keep for the backward pass.
         """
-        scale, x = self._scale(scale), self.local[modality]
+        scale, x = self._scale(scale, modality, *others), self.local[modality]
         mask = self.mask(modality, *others, without_positives=self.gather is not None, false_negatives=false_negatives)
         mask = replace(mask, ceiling=None, positives=None)
         if self.gather is None:
@@ -317,7 +335,7 @@ class ContrastiveBatch:
 
     def positive_logits(self, first: str, second: str) -> Float[Tensor, "b"]:
         """Logit of each local row of `first` with its own partner in `second`."""
-        return paired_logits(self.local[first], self.local[second], self.logit_scale)
+        return paired_logits(self.local[first], self.local[second], self.scale_of(first, second))
 
     def _with_further_keys(
         self,
@@ -343,5 +361,5 @@ class ContrastiveBatch:
             mask = PairMask(ceiling=mask.ceiling, query_ids=mask.query_ids, key_ids=ids)
         return torch.logaddexp(rows, log_partition(queries, queued, scale, mask=mask, keep_bytes=keep_bytes))
 
-    def _scale(self, scale: Float[Tensor, ""] | float | None) -> Float[Tensor, ""]:
-        return self.logit_scale if scale is None else torch.as_tensor(scale).to(self.logit_scale)
+    def _scale(self, scale: Float[Tensor, ""] | float | None, *modalities: str) -> Float[Tensor, ""]:
+        return self.scale_of(*modalities) if scale is None else torch.as_tensor(scale).to(self.logit_scale)

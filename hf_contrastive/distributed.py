@@ -11,6 +11,7 @@ from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.encoder import EncoderOutput
 from hf_contrastive.functional.checks import refuse_nonfinite
 from hf_contrastive.hard_negatives import collect, without_hard_negatives
+from hf_contrastive.pair_scales import scale_and_bias_fields
 
 
 def world_size() -> int:
@@ -119,10 +120,9 @@ def gather_batch(
         world=without_hard_negatives(of_all),
         present=without_hard_negatives(masks),
         hard_negatives=collect(of_all),
-        logit_scale=output.logit_scale,
-        logit_bias=output.logit_bias,
         rank=rank(),
         gather=gather_rows,
         ids=None if ids is None else gather_rows(ids),
+        **scale_and_bias_fields(list(without_hard_negatives(output.embeds)), output.logit_scale, output.logit_bias),
         **fields,
     )

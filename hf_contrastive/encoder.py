@@ -25,13 +25,14 @@ class EncoderOutput(NamedTuple):
     Args:
         embeds: Unit-norm embeddings by modality, in single precision even if the model computes in half. Hard negatives
             are among them, see [`hf_contrastive.hard_negatives`].
-        logit_scale: Inverse temperature, already exponentiated.
-        logit_bias: Additive bias of the logits, where the model has one.
+        logit_scale: Inverse temperature, already exponentiated; one number, or one per pair of modalities in
+            alphabetical order.
+        logit_bias: Additive bias of the logits, where the model has one; one number, or one per pair.
     """
 
     embeds: dict[str, Float[Tensor, "b d"]]
-    logit_scale: Float[Tensor, ""]
-    logit_bias: Float[Tensor, ""] | None = None
+    logit_scale: Float[Tensor, "*P"]
+    logit_bias: Float[Tensor, "*Q"] | None = None
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
     if getattr(model, "logit_scale", None) is None:
         raise ValueError(
             f"{type(model).__name__} has no `logit_scale`, the log inverse temperature that contrastive losses use. "
-            "Add it to the model as an `nn.Parameter` of shape (1,)."
+            "Add it to the model as an `nn.Parameter` of shape (1,), or with one entry per pair of modalities."
         )
     # A forward that somebody has put on the instance already, or None where it is the class's.
     own = vars(model).get("forward")
@@ -61,10 +62,10 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
         with precomputed_towers(model, inputs) as remaining:
             joined, own_rows = join_rows(remaining)
             output = native_forward(**joined)
+        embeds = split_rows(_embeds(output, modalities, type(model).__name__), own_rows)
+        scale, bias = _scalar(model, "logit_scale").exp(), _scalar(model, "logit_bias")
         return EncoderOutput(
-            embeds=split_rows(_embeds(output, modalities, type(model).__name__), own_rows),
-            logit_scale=_scalar(model, "logit_scale").exp(),
-            logit_bias=_scalar(model, "logit_bias"),
+            _tied(embeds, [z for z in (scale, bias) if z is not None and z.requires_grad]), scale, bias
         )
 
     model.forward = forward
@@ -82,6 +83,28 @@ def _scalar(model: nn.Module, name: str) -> Any:
     # CLIP's parameters have shape (), SigLIP's (1,). The product, not the parameter itself, leaves forward: DDP would
     # count a parameter in an output twice.
     return None if value is None else value.to(torch.promote_types(value.dtype, torch.float32)).squeeze() * 1.0
+
+
+def _tied(embeds: dict[str, Tensor], parameters: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The same embeddings, of which those of one modality have a zero gradient for `parameters`.
+
+    DDP without a search for unused parameters waits for the gradient of each, a bias that the loss does not use as well.
+    """
+    if not parameters:
+        return embeds
+    first = next(iter(embeds))
+    return embeds | {first: _Tied.apply(embeds[first], *parameters)}  # type: ignore[no-untyped-call]
+
+
+class _Tied(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(*parameters)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        return grad, *(torch.zeros_like(z) for z in ctx.saved_tensors)
 
 
 def _embeds(output: Mapping[str, Any], modalities: Sequence[str] | None, model: str) -> dict[str, Tensor]:

@@ -14,15 +14,22 @@ from hf_contrastive.metrics import geometry_report, retrieval_report
 @torch.no_grad()
 def describe(batch: ContrastiveBatch, *, geometry: bool = True) -> dict[str, float]:
     """Temperature of a batch, and geometry and retrieval of its complete rows."""
-    logs = {"logit_scale": float(batch.logit_scale)}
-    if batch.logit_bias is not None:
-        logs["logit_bias"] = float(batch.logit_bias)
+    logs = _scale_and_bias(batch)
     complete = batch.complete(*batch.modalities)
     if geometry and int(complete.sum()) > 1:
         embeds = {m: x.detach()[complete] for m, x in batch.world.items()}
         ids = None if batch.ids is None else batch.ids[complete]
         logs |= geometry_report(embeds) | retrieval_report(embeds, ids=ids, ks=(1,), median=False)
     return logs
+
+
+def _scale_and_bias(batch: ContrastiveBatch) -> dict[str, float]:
+    """Scale and bias of all pairs of modalities, and of each where they differ."""
+    logs = {"logit_scale": float(batch.logit_scale)}
+    logs |= {f"logit_scale/{'_'.join(pair)}": float(value) for pair, value in batch.pair_scales.items()}
+    if batch.logit_bias is not None:
+        logs["logit_bias"] = float(batch.logit_bias)
+    return logs | {f"logit_bias/{'_'.join(pair)}": float(value) for pair, value in batch.pair_biases.items()}
 
 
 @torch.no_grad()
@@ -54,7 +61,8 @@ def measure(
         for name, value in loss(batch).items():
             terms[name].append(value)
     losses = {f"loss/{name}": float(torch.stack(values).mean()) for name, values in terms.items()}
-    metrics = {"loss": sum(losses.values()), **losses, "logit_scale": float(output.logit_scale)}
+    scales = {name: value for name, value in _scale_and_bias(batch).items() if name.startswith("logit_scale")}
+    metrics = {"loss": sum(losses.values()), **losses, **scales}
     if num_rows > 1:
         metrics |= geometry_report(output.embeds, separability=num_rows >= 10)
     return metrics | retrieval_report(output.embeds, ids=ids, detailed=True)

@@ -5,8 +5,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
+from transformers.utils import logging
 
+from hf_contrastive.distributed import rank
+from hf_contrastive.losses.schedule import Schedule
+
+
+logger = logging.get_logger(__name__)
 
 SCALE, BIAS = "logit_scale", "logit_bias"
 
@@ -18,6 +24,38 @@ def set_logit_scale(model: nn.Module, *, scale: float | None, learn: bool) -> No
         with torch.no_grad():
             parameter.fill_(math.log(scale))
     parameter.requires_grad_(learn)
+
+
+def set_logit_bias(model: nn.Module, bias: float | str | None, *, batch_size: int, used: bool) -> None:
+    """Start the model's bias at a number, or with `"auto"` where so many rows want it.
+
+    With N candidates of which one matches, the chance of a match is 1/N: a sigmoid loss whose bias says so, about
+    -log N, starts by learning which pair matches rather than that most do not. A bias that is not exactly zero, the
+    untrained value of `transformers`, has been trained or chosen, and `"auto"` leaves it alone.
+
+    Args:
+        model: The model, changed in place.
+        bias: The number, `"auto"`, or None to leave it as it is.
+        batch_size: Rows of the world's batch.
+        used: Whether the loss uses a bias.
+
+    Raises:
+        ValueError: A number is given for a model without bias.
+    """
+    parameter = getattr(model, BIAS, None)
+    if bias is None or (bias == "auto" and (parameter is None or not used or parameter.detach().any())):
+        return
+    if parameter is None:
+        raise ValueError(f"`logit_bias` is {bias}, but {type(model).__name__} has no `logit_bias`.")
+    if bias == "auto":
+        bias = -math.log(batch_size)
+        if rank() == 0:
+            logger.warning(
+                f"`logit_bias` was 0, untrained, and starts at {bias:.2f} = -log({batch_size}): one of the "
+                f"{batch_size} candidates of the global batch matches."
+            )
+    with torch.no_grad():
+        parameter.fill_(float(bias))
 
 
 def scale_and_bias(model: nn.Module) -> tuple[Tensor, Tensor | None]:
@@ -49,6 +87,32 @@ class ClampLogitScale(TrainerCallback):
 
     def _clamp(self, model: nn.Module) -> None:
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name.rpartition(".")[2] == SCALE:
-                    parameter.clamp_(max=self.bound)
+            for parameter in _scales_of(model):
+                parameter.clamp_(max=self.bound)
+
+
+class ScheduleLogitScale(TrainerCallback):
+    """Let the inverse temperature follow `schedule`.
+
+    It is set before the first step and after each one, so a checkpoint holds what the next step uses, the last one the
+    end.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+
+    def on_train_begin(self, _: Any, state: TrainerState, *__: Any, model: nn.Module, **___: Any) -> None:
+        self._set(model, state)
+
+    def on_step_end(self, _: Any, state: TrainerState, *__: Any, model: nn.Module, **___: Any) -> None:
+        self._set(model, state)
+
+    def _set(self, model: nn.Module, state: TrainerState) -> None:
+        scale = self.schedule.at(state.global_step / state.max_steps)
+        with torch.no_grad():
+            for parameter in _scales_of(model):
+                parameter.fill_(math.log(scale))
+
+
+def _scales_of(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for name, parameter in model.named_parameters() if name.rpartition(".")[2] == SCALE]

@@ -17,22 +17,34 @@ from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.distributed import gather_batch
 from hf_contrastive.encoder import EncoderOutput
 from hf_contrastive.losses import ContrastiveLoss, total
+from hf_contrastive.pair_scales import pair_names
 
 
 NUM_ROWS = 8
 
 
 def random_output(
-    num_rows: int = NUM_ROWS, width: int = 5, modalities: Sequence[str] = ("image", "text"), seed: int = 0
+    num_rows: int = NUM_ROWS,
+    width: int = 5,
+    modalities: Sequence[str] = ("image", "text"),
+    seed: int = 0,
+    *,
+    pair_scales: bool = False,
 ) -> EncoderOutput:
-    """Unit embeddings in double precision, the same at every call with one seed, that record gradients."""
+    """Unit embeddings in double precision, the same at every call with one seed, that record gradients.
+
+    With `pair_scales`, each pair of modalities has a scale and a bias of its own.
+    """
     generator = torch.Generator().manual_seed(seed)
     embeds = {
         m: F.normalize(torch.randn(num_rows, width, generator=generator, dtype=torch.float64), dim=1).requires_grad_()
         for m in modalities
     }
-    scale, bias = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (7.0, -2.0))
-    return EncoderOutput(embeds, scale, bias)
+    scale, bias = (torch.tensor(value, dtype=torch.float64) for value in (7.0, -2.0))
+    if pair_scales:
+        factors = torch.linspace(0.5, 1.5, len(pair_names(modalities)), dtype=torch.float64)
+        scale, bias = scale * factors, bias * factors
+    return EncoderOutput(embeds, scale.requires_grad_(), bias.requires_grad_())
 
 
 def batch_of(
@@ -44,7 +56,11 @@ def batch_of(
 
 
 def check_loss(
-    loss: ContrastiveLoss, num_processes: int | Sequence[int] = (1, 2, 4), *, tolerance: float = 1e-9
+    loss: ContrastiveLoss,
+    num_processes: int | Sequence[int] = (1, 2, 4),
+    *,
+    tolerance: float = 1e-9,
+    pair_scales: bool = False,
 ) -> None:
     """Assert that `loss` means the same on several processes as on one, in value and in every gradient.
 
@@ -56,17 +72,20 @@ def check_loss(
         loss: The loss, an instance that can be pickled.
         num_processes: Numbers of processes to try, each a divisor of 8.
         tolerance: Largest absolute difference.
+        pair_scales: Whether each pair of modalities has a scale and a bias of its own.
 
     Raises:
         AssertionError: A value or gradient differs; the message says which, and for how many processes.
     """
     for processes in [num_processes] if isinstance(num_processes, int) else num_processes:
-        run_distributed(_check_in_group, [loss], tolerance, num_processes=processes)
+        run_distributed(_check_in_group, [loss], tolerance, pair_scales, num_processes=processes)
 
 
-def check_losses(losses: Sequence[ContrastiveLoss], num_processes: int, *, tolerance: float = 1e-9) -> None:
+def check_losses(
+    losses: Sequence[ContrastiveLoss], num_processes: int, *, tolerance: float = 1e-9, pair_scales: bool = False
+) -> None:
     """[`check_loss`] for several losses in one group of processes, whose start takes seconds."""
-    run_distributed(_check_in_group, list(losses), tolerance, num_processes=num_processes)
+    run_distributed(_check_in_group, list(losses), tolerance, pair_scales, num_processes=num_processes)
 
 
 def run_distributed(fn: Callable[..., None], *args: object, num_processes: int = 2) -> None:
@@ -94,15 +113,17 @@ def _in_group(rank: int, num_processes: int, port: int, fn: Callable[..., None],
     os._exit(0)
 
 
-def _check_in_group(losses: list[ContrastiveLoss], tolerance: float) -> None:
+def _check_in_group(losses: list[ContrastiveLoss], tolerance: float, pair_scales: bool) -> None:
     for loss in losses:
         for modalities in (("image", "text"), ("audio", "image", "text")):
             for absent in ([], [0, 5, 6]):
-                _check_one(loss, modalities, absent, tolerance)
+                _check_one(loss, modalities, absent, tolerance, pair_scales)
 
 
-def _check_one(loss: ContrastiveLoss, modalities: Sequence[str], absent: list[int], tolerance: float) -> None:
-    whole, part = random_output(modalities=modalities), random_output(modalities=modalities)
+def _check_one(
+    loss: ContrastiveLoss, modalities: Sequence[str], absent: list[int], tolerance: float, pair_scales: bool
+) -> None:
+    whole, part = (random_output(modalities=modalities, pair_scales=pair_scales) for _ in range(2))
     present = {m: torch.ones(NUM_ROWS, dtype=torch.bool) for m in modalities}
     present["text"][absent] = False
     rows = NUM_ROWS // dist.get_world_size()

@@ -12,16 +12,18 @@ from transformers import PreTrainedModel, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
 from transformers.utils import logging
 
+from hf_contrastive.audit import NegativesAudit, global_batch_size
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
 from hf_contrastive.evaluation import EvaluationMixin, replaced
-from hf_contrastive.losses import ContrastiveLoss, get_loss, total
+from hf_contrastive.losses import ContrastiveLoss, get_loss, total, uses_bias
+from hf_contrastive.losses.schedule import as_schedule
 from hf_contrastive.measure import describe
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue, QueueRows
 from hf_contrastive.step import build_batch, refuse_unread, split_inputs
-from hf_contrastive.temperature import ClampLogitScale, set_logit_scale
+from hf_contrastive.temperature import ClampLogitScale, ScheduleLogitScale, set_logit_bias, set_logit_scale
 from hf_contrastive.tower_trainer import TowerTrainer
 from hf_contrastive.training_args import ContrastiveTrainingArguments
 from hf_contrastive.training_data import CountPasses, TrainingData
@@ -86,9 +88,14 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
         with contrastive_forward(model):
             # Refuses a model that no contrastive loss can train, before anything is set up.
             set_logit_scale(model, scale=args.logit_scale, learn=args.learn_logit_scale)
+            set_logit_bias(model, args.logit_bias, batch_size=global_batch_size(args), used=uses_bias(loss))
         super().__init__(model, args, **kwargs)
         self.loss = loss
         self.add_callback(ClampLogitScale(args.max_logit_scale))
+        if args.logit_scale_schedule is not None:
+            schedule = as_schedule(args.logit_scale_schedule, "logit_scale_schedule")  # type: ignore[arg-type]
+            self.add_callback(ScheduleLogitScale(schedule))
+        self.audit = NegativesAudit(args, loss) if args.negatives_audit else None
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ContrastiveProgress)
         self.queue = MemoryQueue(args.queue_size) if args.queue_size else None
@@ -129,6 +136,8 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
             self._terms[f"loss/{name}"].append(value.detach())
         self._latest = batch
         loss = total(terms)
+        if self.audit is not None:
+            self.audit.see(inputs, batch, loss)
         return (loss, output.embeds) if return_outputs else loss
 
     def encode(self, model: nn.Module, inputs: dict[str, Tensor]) -> EncoderOutput:
@@ -212,6 +221,8 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
             self._latest = None
         if "loss" in logs or "train_loss" in logs:
             logs |= self.count_skipped_rows(self.train_dataset)
+        if self.audit is not None and ("loss" in logs or "train_loss" in logs):
+            logs = logs | self.audit.logs_once(last="train_loss" in logs)
         super().log(logs, start_time)
 
     def _over_processes(self, value: Tensor) -> Tensor:

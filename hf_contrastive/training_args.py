@@ -1,9 +1,11 @@
 """Arguments of [`ContrastiveTrainer`]."""
 
 import json
-from dataclasses import dataclass, field
+import math
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hf_contrastive.losses.schedule import Schedule, as_schedule
 from hf_contrastive.tower_args import TowerTrainingArguments
 
 
@@ -23,10 +25,17 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
             Embeddings to train, for models that return more than they should. By default all.
         logit_scale (`float`, *optional*):
             Inverse temperature at the start. By default that of the model.
+        logit_scale_schedule (`dict` or [`Schedule`], *optional*):
+            Inverse temperature over training, instead of a learned one: the arguments of a [`Schedule`], on the command
+            line as JSON. A model with one temperature per pair of modalities has all of them follow it.
+        logit_bias (`float` or `"auto"`, *optional*):
+            Bias at the start. `"auto"` sets a bias that is zero, so untrained, to minus the logarithm of the global
+            batch, if the loss uses a bias. By default that of the model.
         learn_logit_scale (`bool`, *optional*, defaults to `True`):
-            Whether the temperature is trained. If not, it stays where it starts.
+            Whether the temperature is trained. If not, it stays where it starts, or follows `logit_scale_schedule`.
         logit_scale_learning_rate (`float`, *optional*):
-            Peak learning rate of scale and bias. By default `learning_rate`.
+            Peak learning rate of scale and bias, which never decay. By default `learning_rate`, as in CLIP and
+            open_clip.
         max_logit_scale (`float`, *optional*, defaults to `100.0`):
             Upper bound of the inverse temperature, enforced after each optimizer step.
         false_negative_margin (`float`, *optional*):
@@ -43,6 +52,9 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
             the captions: duplicates would be false negatives. Map datasets only.
         log_geometry (`bool`, *optional*, defaults to `True`):
             Whether to log geometry and retrieval of the latest global batch with the training loss.
+        negatives_audit (`bool`, *optional*, defaults to `True`):
+            Whether to print and log, once, what the negatives of the first batches are worth: their number and where
+            they come from, duplicates among them, temperature and bias against the batch size.
         eval_pool_size (`int`, *optional*, defaults to `1000`):
             Rows among which `eval_loss` compares each one. The loss depends on this number, and thanks to it not on the
             evaluation batch size or the number of processes.
@@ -52,12 +64,22 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
     > collator reads raw columns, and training always drops its last, incomplete batch, which would have fewer negatives.
     """
 
-    _VALID_DICT_FIELDS = [*TowerTrainingArguments._VALID_DICT_FIELDS, "loss_kwargs"]  # noqa: RUF012
+    _VALID_DICT_FIELDS = [  # noqa: RUF012
+        *TowerTrainingArguments._VALID_DICT_FIELDS,
+        "loss_kwargs",
+        "logit_scale_schedule",
+    ]
 
     loss: str = field(default="clip_divergence", metadata={"help": "Name of a registered loss."})
     loss_kwargs: dict[str, Any] | str | None = field(default=None, metadata={"help": "Options of the loss, as JSON."})
     modalities: list[str] | None = field(default=None, metadata={"help": "Embeddings to train. By default all."})
     logit_scale: float | None = field(default=None, metadata={"help": "Inverse temperature at the start."})
+    logit_scale_schedule: dict[str, Any] | str | Schedule | None = field(
+        default=None, metadata={"help": "Inverse temperature over training, instead of a learned one, as JSON."}
+    )
+    logit_bias: float | str | None = field(
+        default=None, metadata={"help": "Bias at the start, or 'auto': -log(global batch) if it is untrained."}
+    )
     learn_logit_scale: bool = field(default=True, metadata={"help": "Whether the temperature is trained."})
     logit_scale_learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate of scale and bias. By default `learning_rate`."}
@@ -74,6 +96,9 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
     log_geometry: bool = field(
         default=True, metadata={"help": "Whether to log geometry and retrieval of the latest batch."}
     )
+    negatives_audit: bool = field(
+        default=True, metadata={"help": "Whether to print and log the number and worth of negatives at the start."}
+    )
     eval_pool_size: int = field(default=1000, metadata={"help": "Rows among which eval_loss compares each one."})
 
     remove_unused_columns: bool = field(
@@ -81,12 +106,16 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        self.loss_kwargs = _options(self.loss_kwargs)
+        self.loss_kwargs = _options(self.loss_kwargs, "loss_kwargs", {"weight": 0.5})
+        self._read_schedule()
+        self.logit_bias = _bias(self.logit_bias)
         super().__post_init__()
         for name in ("logit_scale", "logit_scale_learning_rate", "max_logit_scale"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be positive and finite, but got {value}.")
+        if self.logit_scale_schedule is not None:
+            self._check_schedule()
         if self.logit_scale is not None and self.logit_scale > self.max_logit_scale:
             raise ValueError(
                 f"logit_scale must not be above max_logit_scale, but got {self.logit_scale} and {self.max_logit_scale}."
@@ -106,8 +135,42 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
         if self.eval_pool_size < 2:
             raise ValueError(f"eval_pool_size must be at least 2, but got {self.eval_pool_size}.")
 
+    def _read_schedule(self) -> None:
+        # As a dictionary, which can be written to a file.
+        given = self.logit_scale_schedule
+        given = asdict(given) if isinstance(given, Schedule) else given
+        self.logit_scale_schedule = _options(given, "logit_scale_schedule", {"start": 10, "end": 50})
+        if self.logit_scale_schedule is not None:
+            self.learn_logit_scale = False
 
-def _options(given: dict[str, Any] | str | None) -> dict[str, Any] | None:
+    def _check_schedule(self) -> None:
+        schedule = as_schedule(self.logit_scale_schedule, "logit_scale_schedule")  # type: ignore[arg-type]  # parsed
+        if self.logit_scale is not None:
+            raise ValueError(
+                f"logit_scale_schedule says where the scale starts, so logit_scale must be left alone, but got "
+                f"{self.logit_scale}."
+            )
+        for name in ("start", "end"):
+            if not 0 < getattr(schedule, name) <= self.max_logit_scale:
+                raise ValueError(
+                    f"{name} of logit_scale_schedule must be positive and at most max_logit_scale "
+                    f"{self.max_logit_scale}, but got {getattr(schedule, name)}."
+                )
+
+
+def _bias(given: float | str | None) -> float | str | None:
+    if given is None or given == "auto":
+        return given
+    try:
+        bias = float(given)
+    except ValueError:
+        bias = math.nan
+    if not math.isfinite(bias):
+        raise ValueError(f"logit_bias must be a finite number or 'auto', but got {given!r}.")
+    return bias
+
+
+def _options(given: dict[str, Any] | str | None, name: str, example: dict[str, Any]) -> dict[str, Any] | None:
     if not isinstance(given, str):
         return given
     try:
@@ -115,5 +178,5 @@ def _options(given: dict[str, Any] | str | None) -> dict[str, Any] | None:
     except json.JSONDecodeError:
         options = None
     if not isinstance(options, dict):
-        raise ValueError(f'loss_kwargs must be a JSON object such as {{"weight": 0.5}}, got {given!r}.')
+        raise ValueError(f"{name} must be a JSON object such as {json.dumps(example)}, got {given!r}.")
     return options

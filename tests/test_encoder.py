@@ -66,6 +66,15 @@ def test_gradients_reach_towers_and_scale(model: PreTrainedModel):
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.named_parameters() if "text" in n)
 
 
+def test_scale_and_bias_get_a_zero_gradient_where_a_loss_uses_neither(model: PreTrainedModel):
+    with contrastive_forward(model):
+        output = model(**make_inputs(4))
+    sum(x[:, 0].sum() for x in output.embeds.values()).backward()
+    parameters = [p for name, p in model.named_parameters() if name in ("logit_scale", "logit_bias")]
+    assert parameters
+    assert [p.grad.item() for p in parameters] == [0.0] * len(parameters)
+
+
 def test_a_wrapper_returns_the_same(clip: CLIPModel):
     clip.eval()
 

@@ -15,7 +15,15 @@ from hf_contrastive.losses.hoelder_divergence import HoelderDivergence
 from hf_contrastive.losses.info_nce import InfoNCE
 from hf_contrastive.losses.matryoshka import Matryoshka
 from hf_contrastive.losses.nt_xent import NTXent
-from hf_contrastive.losses.registry import ContrastiveLoss, LossInfo, get_loss, list_losses, register_loss, total
+from hf_contrastive.losses.registry import (
+    ContrastiveLoss,
+    LossInfo,
+    get_loss,
+    list_losses,
+    register_loss,
+    total,
+    uses_bias,
+)
 from hf_contrastive.losses.schedule import Schedule
 from hf_contrastive.losses.siglip import SigLIP
 from hf_contrastive.losses.sliced_gaussian import SlicedGaussian
@@ -57,4 +65,5 @@ __all__ = [
     "list_losses",
     "register_loss",
     "total",
+    "uses_bias",
 ]

@@ -56,6 +56,7 @@ def mean_debiased(
     """Share of the debiased loss, given the sums over negatives and their numbers."""
     values = []
     for (query, key, sums), num in zip(negatives, counts, strict=True):
-        rows = debiased_info_nce(batch.positive_logits(query, key), sums, num, batch.logit_scale, tau_plus)
+        positives, scale = batch.positive_logits(query, key), batch.scale_of(query, key)
+        rows = debiased_info_nce(positives, sums, num, scale, tau_plus)
         values.append(batch.mean(rows, query, key))
     return torch.stack(values).mean()

@@ -55,6 +55,6 @@ class HardNegative:
             batch.pairs(),
             within=self.within,
             without_positives=True,
-            scale=power * batch.logit_scale,
+            power=power,
             keep_bytes=self.keep_bytes,
         )

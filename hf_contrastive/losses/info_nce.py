@@ -66,7 +66,7 @@ class InfoNCE:
         return {"info_nce": torch.stack(values).mean()}
 
     def _one_way(self, batch: ContrastiveBatch, query: str, key: str) -> Float[Tensor, ""]:
-        given = batch.local[query], batch.local[key], batch.positives, batch.logit_scale
+        given = batch.local[query], batch.local[key], batch.positives, batch.scale_of(query, key)
         return mean_info_nce(*given, keep_bytes=self.keep_bytes)
 
     def _pairs(self, batch: ContrastiveBatch) -> list[tuple[str, str]]:
@@ -90,7 +90,7 @@ class InfoNCE:
             further = log_partition(
                 batch.local[query],
                 batch.world[m],
-                batch.logit_scale,
+                batch.scale_of(query, key),
                 mask=PairMask(keys=batch.present[m], ceiling=ceiling),
                 keep_bytes=self.keep_bytes,
             )

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
-from hf_contrastive.losses.registry import ContrastiveLoss, read_loss, register_loss
+from hf_contrastive.losses.registry import ContrastiveLoss, read_loss, register_loss, uses_bias
 
 
 # Where the default stops halving.
@@ -70,6 +70,11 @@ class Matryoshka:
             for width, weight in zip(widths, weights, strict=True)
             for name, value in built(cut(batch, width)).items()
         }
+
+    @property
+    def uses_bias(self) -> bool:
+        """Whether the loss of the prefixes reads the model's bias."""
+        return uses_bias(self._built)  # type: ignore[attr-defined]
 
 
 def cut(batch: ContrastiveBatch, width: int) -> ContrastiveBatch:

@@ -24,9 +24,16 @@ class ContrastiveLoss(Protocol):
     A loss has no parameters: temperature and bias belong to the model, which saves and shares them. Each term is this
     process's share of the world's term: the mean over processes is the value that a single process would compute on
     the whole batch. [`hf_contrastive.testing.check_loss`] proves that, and its gradient, for any loss.
+
+    A loss that reads the bias says so by an attribute `uses_bias = True`, see [`uses_bias`].
     """
 
     def __call__(self, batch: ContrastiveBatch) -> dict[str, Float[Tensor, ""]]: ...
+
+
+def uses_bias(loss: ContrastiveLoss) -> bool:
+    """Whether a loss says that it reads the model's bias, so that the bias should start where the batch wants it."""
+    return bool(getattr(loss, "uses_bias", False))
 
 
 def total(terms: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:

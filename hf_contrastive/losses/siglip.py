@@ -1,6 +1,7 @@
 """The sigmoid loss of SigLIP."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -18,24 +19,27 @@ class SigLIP:
 
     Zhai et al. 2023, Algorithm 1. With S modalities, the mean over all pairs of modalities. The model must have a
     `logit_bias`; start it near -log(batch size) and the scale near 10, as the paper does, or the first steps only learn
-    that most pairs do not match.
+    that most pairs do not match. `logit_bias: auto` and `logit_scale: 10` among the training arguments do so.
     """
 
+    uses_bias: ClassVar[bool] = True
+
     def __call__(self, batch: ContrastiveBatch) -> dict[str, Float[Tensor, ""]]:
-        if batch.logit_bias is None:
+        pairs = [self._pair(batch, query, key) for query, key in batch.pairs()]
+        return {"siglip": torch.stack(pairs).mean()}
+
+    def _pair(self, batch: ContrastiveBatch, query: str, key: str) -> Float[Tensor, ""]:
+        bias = batch.bias_of(query, key)
+        if bias is None:
             raise ValueError(
                 "`siglip` adds a bias to the logits, but the model has no `logit_bias`. Use a SigLIP model, or add "
                 "`logit_bias` to yours as an `nn.Parameter` of shape (1,)."
             )
-        pairs = [self._pair(batch, batch.logit_bias, query, key) for query, key in batch.pairs()]
-        return {"siglip": torch.stack(pairs).mean()}
-
-    def _pair(self, batch: ContrastiveBatch, bias: Tensor, query: str, key: str) -> Float[Tensor, ""]:
         return sigmoid_loss(
             batch.local[query],
             batch.world[key],
             batch.positives,
-            batch.logit_scale,
+            batch.scale_of(query, key),
             bias,
             weights=batch.weights(query, key),
             mask=batch.mask(query, key),

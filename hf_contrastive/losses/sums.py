@@ -35,7 +35,8 @@ def both_directions(
     *,
     within: bool = False,
     without_positives: bool = False,
-    scale: Float[Tensor, ""] | float | None = None,
+    scale: float | None = None,
+    power: float = 1.0,
     keep_bytes: int,
 ) -> list[Direction]:
     """Log sums over keys, of each pair of modalities there and back.
@@ -45,18 +46,23 @@ def both_directions(
         pairs: Pairs of modalities.
         within: Whether the world's other rows of the query's own modality are keys as well.
         without_positives: Whether each row's own partner is left out.
-        scale: Inverse temperature. By default the model's.
+        scale: Inverse temperature. By default the model's, that of each pair.
+        power: Factor of the inverse temperature.
         keep_bytes: Logits to keep for the backward pass.
     """
-    own = {}
-    if within:
-        for m in sorted({m for pair in pairs for m in pair}):
-            own[m] = batch.self_log_partition(m, scale=scale, keep_bytes=keep_bytes)
+    own: dict[tuple[str, ...], Tensor] = {}
     found = []
     for pair in pairs:
-        sums = batch.log_partitions(*pair, scale=scale, without_positives=without_positives, keep_bytes=keep_bytes)
+        of_pair = power * (batch.scale_of(*pair) if scale is None else scale)
+        sums = batch.log_partitions(*pair, scale=of_pair, without_positives=without_positives, keep_bytes=keep_bytes)
         for query, key, rows in zip(pair, reversed(pair), sums, strict=True):
-            found.append(Direction(query, key, torch.logaddexp(rows, own[query]) if within else rows))
+            if within:
+                # One softmax has one temperature, so a modality's own rows are summed anew where pairs differ in it.
+                place = (query, key) if batch.pair_scales else (query,)
+                if place not in own:
+                    own[place] = batch.self_log_partition(query, scale=of_pair, keep_bytes=keep_bytes)
+                rows = torch.logaddexp(rows, own[place])
+            found.append(Direction(query, key, rows))
     return found
 
 

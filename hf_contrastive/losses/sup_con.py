@@ -45,7 +45,7 @@ class SupCon:
         values = []
         for query, key, sums in both_directions(unnamed, batch.pairs(), keep_bytes=self.keep_bytes):
             positives, number = _positives(batch, query, key)
-            logits = batch.logit_scale * (batch.local[query] * positives).sum(dim=1)
+            logits = batch.scale_of(query, key) * (batch.local[query] * positives).sum(dim=1)
             values.append(batch.mean(sums - logits / number[batch.rows].clamp(min=1), query, key))
         return values
 
@@ -53,11 +53,12 @@ class SupCon:
         sums = sums_over_views(batch, false_negatives=True, keep_bytes=self.keep_bytes)
         values = []
         for m in batch.modalities:
-            found = [_positives(batch, m, other) for other in batch.modalities]
+            found = {other: _positives(batch, m, other) for other in batch.modalities}
+            scales = {other: batch.scale_of(m, other) for other in batch.modalities}
             # The row itself is in the sum over its own modality.
-            positives = torch.stack([rows for rows, _ in found]).sum(dim=0) - batch.local[m]
-            number = torch.stack([count for _, count in found]).sum(dim=0) - 1
-            logits = batch.logit_scale * (batch.local[m] * positives).sum(dim=1)
+            positives = torch.stack([scales[other] * rows for other, (rows, _) in found.items()]).sum(dim=0)
+            number = torch.stack([count for _, count in found.values()]).sum(dim=0) - 1
+            logits = (batch.local[m] * (positives - scales[m] * batch.local[m])).sum(dim=1)
             rows = sums[m] - logits / number[batch.rows].clamp(min=1)
             values.append(batch.mean_over(number > 0, rows))
         return values

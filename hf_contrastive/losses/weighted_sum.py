@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
-from hf_contrastive.losses.registry import ContrastiveLoss, read_loss, register_loss
+from hf_contrastive.losses.registry import ContrastiveLoss, read_loss, register_loss, uses_bias
 from hf_contrastive.losses.schedule import Schedule, as_schedule
 
 
@@ -53,6 +53,12 @@ class WeightedSum:
             for part in built
             for name, value in part.loss(batch).items()
         }
+
+    @property
+    def uses_bias(self) -> bool:
+        """Whether any of the parts reads the model's bias."""
+        built: tuple[_Part, ...] = self._built  # type: ignore[attr-defined]
+        return any(uses_bias(part.loss) for part in built)
 
 
 @dataclass(frozen=True)

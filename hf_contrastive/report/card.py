@@ -98,7 +98,7 @@ def write_model_card(
         steps=own.steps,
         batch_size=own.batch_size,
         logit_scale=own.metrics["logit_scale"],
-        learned_scale=args.learn_logit_scale,
+        scale_kind="scheduled" if args.logit_scale_schedule else "learned" if args.learn_logit_scale else "fixed",
         optimizer=str(getattr(args.optim, "value", args.optim)),
         learning_rate=args.learning_rate,
         weight_decay=args.weight_decay,
