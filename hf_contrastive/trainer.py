@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, ha
 from transformers.utils import logging
 
 from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.chunked import encode_in_chunks
 from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total
 from hf_contrastive.measure import describe, measure
+from hf_contrastive.micro_batches import is_cut_short, refuse_sharded, split_micro_batches
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue
 from hf_contrastive.step import build_batch, split_inputs
@@ -83,12 +86,14 @@ class ContrastiveTrainer(Trainer):
             # Refuses a model that no contrastive loss can train, before anything is set up.
             set_logit_scale(model, scale=args.logit_scale, learn=args.learn_logit_scale)
         super().__init__(model, args, **kwargs)
+        refuse_sharded(self.accelerator, args)
         self.loss = loss
         self.add_callback(ClampLogitScale(args.max_logit_scale))
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ContrastiveProgress)
         self.queue = MemoryQueue(args.queue_size) if args.queue_size else None
         self.modalities: list[str] = []
+        self._micro_batches: list[Any] = []
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
         self._latest: ContrastiveBatch | None = None
 
@@ -97,13 +102,19 @@ class ContrastiveTrainer(Trainer):
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, Tensor],
+        inputs: dict[str, Tensor] | list[dict[str, Tensor]],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """This process's share of the loss of the world's batch. `num_items_in_batch` counts labels: there are none."""
-        inputs, present, ids = split_inputs(inputs)
-        output = self.encode(model, inputs)
+        chunks, present, ids = split_micro_batches(inputs, self.args.encode_chunk_size)
+        output = encode_in_chunks(
+            partial(self.encode, model),
+            chunks,
+            model=self.accelerator.unwrap_model(model),
+            keep_bytes=self.args.encode_keep_bytes,
+            no_sync=partial(self.accelerator.no_sync, model),
+        )
         # Outside of training `max_steps` may be unknown, and weights have their last values.
         progress = self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 1.0
         queue = self.queue.rows() if self.queue is not None and progress >= self.args.queue_start else {}
@@ -118,6 +129,20 @@ class ContrastiveTrainer(Trainer):
         self._latest = batch
         loss = total(terms)
         return (loss, output.embeds) if return_outputs else loss
+
+    def get_batch_samples(self, *args: Any) -> tuple[list[Any], Tensor | int | None]:
+        """The micro-batches of an update."""
+        self._micro_batches, count = super().get_batch_samples(*args)
+        return self._micro_batches, count
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any) -> Tensor:
+        """Gradients of one micro-batch, or of all of an update in place of its last one."""
+        if not self.args.accumulate_negatives:
+            return super().training_step(model, inputs, *args)
+        if inputs is not self._micro_batches[-1] or is_cut_short(self.accelerator, self._micro_batches):
+            return torch.zeros((), device=self.args.device)
+        with _replaced(self, current_gradient_accumulation_steps=1):
+            return super().training_step(model, self._micro_batches, *args)
 
     def encode(self, model: nn.Module, inputs: dict[str, Tensor]) -> EncoderOutput:
         """Embed this process's examples. `model` may be wrapped for distributed training."""
@@ -249,16 +274,16 @@ class ContrastiveTrainer(Trainer):
 
 
 @contextmanager
-def _replaced(args: ContrastiveTrainingArguments, **values: Any) -> Iterator[None]:
-    """Give arguments other values for a while: set for good, they would be saved and reach other methods."""
-    kept = {name: getattr(args, name) for name in values}
+def _replaced(holder: object, **values: Any) -> Iterator[None]:
+    """Give attributes other values for a while: set for good, they would be saved and reach other methods."""
+    kept = {name: getattr(holder, name) for name in values}
     for name, value in values.items():
-        setattr(args, name, value)
+        setattr(holder, name, value)
     try:
         yield
     finally:
         for name, value in kept.items():
-            setattr(args, name, value)
+            setattr(holder, name, value)
 
 
 def _refuse_data_parallel(args: ContrastiveTrainingArguments) -> None:
