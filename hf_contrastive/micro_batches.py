@@ -70,10 +70,9 @@ def split_rows(inputs: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
     ]
 
 
-def refuse_sharded(accelerator: Accelerator, args: ContrastiveTrainingArguments) -> None:
+def refuse_sharded(kind: DistributedType, args: ContrastiveTrainingArguments) -> None:
     """Raise a ValueError if several forward passes per backward pass are asked of a backend that cannot do them."""
     asked = [name for name in ("encode_chunk_size", "accumulate_negatives") if getattr(args, name)]
-    kind = accelerator.distributed_type
     # MULTI_GPU and its like are DDP. FSDP, DeepSpeed and others expect one forward pass per backward pass.
     if asked and kind != DistributedType.NO and not kind.value.startswith("MULTI_"):
         raise ValueError(

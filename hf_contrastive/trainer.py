@@ -86,7 +86,7 @@ class ContrastiveTrainer(Trainer):
             # Refuses a model that no contrastive loss can train, before anything is set up.
             set_logit_scale(model, scale=args.logit_scale, learn=args.learn_logit_scale)
         super().__init__(model, args, **kwargs)
-        refuse_sharded(self.accelerator, args)
+        refuse_sharded(self.accelerator.distributed_type, args)
         self.loss = loss
         self.add_callback(ClampLogitScale(args.max_logit_scale))
         if self.pop_callback(ProgressCallback) is not None:
