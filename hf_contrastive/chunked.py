@@ -97,7 +97,13 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[None, None, None]:
-        ctx.run.backward(grads)
+        # Whoever keeps the embeddings, for a log or a queue, should not keep the inputs.
+        run, ctx.run = ctx.run, None
+        if run is None:
+            raise RuntimeError(
+                "Embeddings of `encode_in_chunks` can go backward once: what they were made of is freed."
+            )
+        run.backward(grads)
         return None, None, None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -43,7 +44,7 @@ class FrozenTowers:
 
             def forward(*args: Any, **kwargs: Any) -> Any:
                 output = native(*args, **kwargs)
-                calls.append(Call(tower, output, RandomState.now(self._devices)))
+                calls.append(Call(tower, _copied(output), RandomState.now(self._devices)))
                 return output
 
             return forward
@@ -62,7 +63,7 @@ class FrozenTowers:
             call = next(remaining)
             # What comes after draws the numbers that it drew then.
             call.after.restore()
-            return call.output
+            return _copied(call.output)
 
         with ExitStack() as stack:
             for tower in self._towers:
@@ -96,6 +97,11 @@ def _children(model: nn.Module) -> Iterator[nn.Module]:
 def _is_frozen(module: nn.Module) -> bool:
     parameters = list(module.parameters())
     return bool(parameters) and not any(p.requires_grad for p in parameters)
+
+
+def _copied(value: Any) -> Any:
+    # Models of transformers write projections into the outputs of their towers.
+    return copy(value) if isinstance(value, (Mapping, list)) else value
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

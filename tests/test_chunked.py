@@ -1,5 +1,7 @@
 """A batch embedded in chunks against one embedded at once, in double precision."""
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -244,6 +246,11 @@ def test_other_dropout_in_the_second_pass_is_noticed(monkeypatch: pytest.MonkeyP
 # ---- Frozen towers ----
 
 
+def double_inputs() -> dict[str, Tensor]:
+    inputs = make_inputs(ROWS)
+    return inputs | {"pixel_values": inputs["pixel_values"].double()}
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_a_frozen_tower_runs_once(dropout: float):
     model, inputs = Towers(*THREE, dropout=dropout), inputs_of(*THREE)
@@ -266,6 +273,16 @@ def test_a_frozen_tower_whose_outputs_do_not_fit_runs_again():
     with counted(model.towers["image"][0]) as counts:
         assert_same(gradients(model, chunked(model, inputs, keep_bytes=0)), expected)
     assert counts == [5]
+
+
+def test_a_frozen_tower_below_a_trained_projection_runs_once(clip: CLIPModel):
+    clip.double().vision_model.requires_grad_(False)
+    expected = gradients(clip, encoder(clip)(double_inputs()))
+    # 3 images, 5 tokens and 1 pooled one of width 16, twice; graphs are larger.
+    with counted(clip.vision_model.encoder, clip.text_model.encoder) as counts:
+        assert_same(gradients(clip, chunked(clip, double_inputs(), keep_bytes=2 * 3 * 6 * 16 * 8)), expected)
+    assert counts == [3, 5]
+    assert expected["visual_projection.weight"].abs().max() > 1e-3
 
 
 class Stack(Towers):
@@ -309,11 +326,6 @@ def test_a_fixed_temperature_gets_no_gradient():
 
 
 # ---- Models of transformers and peft ----
-
-
-def double_inputs() -> dict[str, Tensor]:
-    inputs = make_inputs(ROWS)
-    return inputs | {"pixel_values": inputs["pixel_values"].double()}
 
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")  # in the pass without a graph
@@ -405,6 +417,25 @@ def test_a_layer_that_mixes_rows_is_refused_in_training():
     model.eval()
     expected = gradients(model, encoder(model)(inputs))
     assert_same(gradients(model, chunked(model, inputs)), expected)
+
+
+def test_a_second_backward_pass_is_refused():
+    model = Towers(*THREE)
+    loss = chunked(model, inputs_of(*THREE)).embeds["text"].sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="can go backward once"):
+        loss.backward()
+
+
+def test_kept_embeddings_keep_no_inputs():
+    model, chunks = Towers(*THREE), split_rows({m: x.clone() for m, x in inputs_of(*THREE).items()}, CHUNK)
+    output = encode_in_chunks(encoder(model), chunks, model=model, keep_bytes=0)
+    inputs = [weakref.ref(chunk["text"]) for chunk in chunks]
+    loss_of(output).backward()
+    chunks.clear()
+    gc.collect()
+    assert [x() for x in inputs] == [None] * 3
+    assert output.embeds["text"].grad_fn is not None
 
 
 class Counting(Towers):
