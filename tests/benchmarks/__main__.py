@@ -3,6 +3,7 @@
 import importlib.util
 
 from tests.benchmarks import (
+    chunked,
     evaluate_modules,
     losses,
     losses_accuracy,
@@ -14,6 +15,7 @@ from tests.benchmarks import (
 
 evaluate_modules.main()
 trainer.main()
+chunked.main([])
 losses.main([])
 losses_accuracy.main([])
 losses_memory.main([])
