@@ -121,11 +121,10 @@ class _Run:
     def __init__(
         self, encode: Encode, chunks: Sequence[Mapping[str, Any]], model: nn.Module, no_sync: Context
     ) -> None:
-        self.chunks, self.model, self.no_sync = chunks, model, no_sync
+        self.encode, self.chunks, self.model, self.no_sync = encode, chunks, model, no_sync
         self.devices = {p.device for p in model.parameters()}
         self.towers = FrozenTowers(model, self.devices)
         self.autocast = _autocast({"cpu"} | {device.type for device in self.devices})
-        self._encode = encode
         self.embeds: list[tuple[Tensor, ...]] = []
         self.trained: tuple[bool, ...] = ()
         self.kept: list[EncoderOutput] = []
@@ -136,7 +135,7 @@ class _Run:
         last = len(self.chunks) - 1
         saved = SavedBytes(self.model, self.chunks[0])
         with self.no_sync(), saved, self.towers.recorded() as calls:
-            first = self.encode(0)
+            first = self.encode(self.chunks[0])
         self.trained = tuple(x is not None and x.requires_grad for x in _all(first))
         of_frozen = last * self.towers.keep_those_without_graph(calls)
         if of_frozen > keep_bytes:
@@ -152,11 +151,11 @@ class _Run:
             if place < num_kept:
                 # Kept graphs go backward in one pass, whose gradients are synchronized if the last forward's are.
                 with nullcontext() if place == last else self.no_sync():
-                    self._remember(self.encode(place), kept=True)
+                    self._remember(self.encode(self.chunks[place]), kept=True)
             else:
                 state = RandomState.now(self.devices)
                 with torch.no_grad(), self.no_sync(), self.towers.recorded() as calls:
-                    self._remember(self.encode(place), kept=False)
+                    self._remember(self.encode(self.chunks[place]), kept=False)
                 self.again.append(_Again(place, state, calls))
         with torch.no_grad():
             joined = [torch.cat(parts) for parts in zip(*self.embeds, strict=True)]
@@ -182,7 +181,7 @@ class _Run:
             place, state, calls = self.again.pop(0)
             with nullcontext() if place == final else self.no_sync():
                 with torch.enable_grad(), self.autocast(), state.again(), self.towers.replayed(calls):
-                    output = self.encode(place)
+                    output = self.encode(self.chunks[place])
                 differences.append(_largest_difference(_embeds(output), self.embeds[place]))
                 _send([(output, grads_of[place])])
         if differences and (largest := torch.stack(differences).max().item()) > TOLERANCE:
@@ -191,12 +190,6 @@ class _Run:
                 f"{largest:.2g}), so the gradient is wrong. Something in it counts its calls or draws random numbers "
                 "from a generator of its own. Leave out `encode_chunk_size` and `accumulate_negatives`."
             )
-
-    def encode(self, place: int) -> EncoderOutput:
-        output = self._encode(self.chunks[place])
-        # Weights cast without a graph must not reach a chunk with one.
-        torch.clear_autocast_cache()
-        return output
 
     def _remember(self, output: EncoderOutput, *, kept: bool) -> None:
         self.embeds.append(tuple(x.detach() for x in _embeds(output)))

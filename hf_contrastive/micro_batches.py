@@ -8,6 +8,7 @@ from accelerate import Accelerator, DistributedType
 from torch import Tensor
 from transformers.utils import logging
 
+from hf_contrastive.data.collator import IDS
 from hf_contrastive.step import split_inputs
 from hf_contrastive.training_args import ContrastiveTrainingArguments
 
@@ -32,7 +33,7 @@ def split_micro_batches(
     """
     batches = [inputs] if isinstance(inputs, Mapping) else inputs
     parts = [split_inputs(batch) for batch in batches]
-    marks = [set(present) | ({"example_ids"} if ids is not None else set()) for _, present, ids in parts]
+    marks = [set(present) | ({IDS} if ids is not None else set()) for _, present, ids in parts]
     if any(names != marks[0] for names in marks):
         raise ValueError(
             "The collator must mark missing modalities and ids in all micro-batches of an update or in none, but "

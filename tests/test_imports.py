@@ -72,7 +72,7 @@ def units_imported_by(name: str) -> set[str]:
         ("saved_tensors", set()),
         ("frozen", {"encoder", "random_state"}),
         ("chunked", {"encoder", "frozen", "random_state", "saved_tensors"}),
-        ("micro_batches", {"step", "training_args"}),
+        ("micro_batches", {"data", "step", "training_args"}),
         ("losses", {"functional", "batch"}),
         ("distributed", {"functional", "batch", "encoder"}),
         ("testing", {"functional", "batch", "distributed", "encoder", "losses"}),
