@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_contrastive.encoder import EncoderOutput
-from hf_contrastive.frozen import Call, FrozenTowers
+from hf_contrastive.frozen_outputs import Call, FrozenTowers
 from hf_contrastive.random_state import RandomState
 from hf_contrastive.saved_tensors import SavedBytes
 
