@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Int
@@ -56,13 +56,13 @@ class NegativesAudit:
         self._first: dict[str, float] = {}
 
     @torch.no_grad()
-    def see(self, inputs: Mapping[str, Tensor], batch: ContrastiveBatch, value: Tensor) -> None:
-        """Look at a batch, if it is one of the first: inputs of this process, the world's batch, and its loss here."""
+    def see(self, chunks: Sequence[Mapping[str, Tensor]], batch: ContrastiveBatch, value: Tensor) -> None:
+        """Look at a batch, if it is one of the first: this process's inputs in chunks, the world's batch, its loss here."""
         if self.done:
             return
         if not self._masked:
             self._first = _measure_first(batch, value, bias=uses_bias(self.loss))
-        masked, unmasked = count_duplicates(batch, text_hashes(inputs))
+        masked, unmasked = count_duplicates(batch, text_hashes(chunks))
         self._masked.append(masked)
         if unmasked is not None:
             self._unmasked.append(unmasked)
@@ -211,8 +211,14 @@ def _expected_matches(batch: ContrastiveBatch) -> float:
 # ---- Duplicates ----
 
 
-def text_hashes(inputs: Mapping[str, Tensor]) -> Int[Tensor, "b"] | None:
+def text_hashes(chunks: Sequence[Mapping[str, Tensor]]) -> Int[Tensor, "b"] | None:
     """A number for the tokens of each row, padding aside, or None where there are no `input_ids`."""
+    parts = [_text_hashes(inputs) for inputs in chunks]
+    found = [part for part in parts if part is not None]
+    return torch.cat(found) if len(found) == len(parts) else None
+
+
+def _text_hashes(inputs: Mapping[str, Tensor]) -> Int[Tensor, "b"] | None:
     tokens = inputs.get("input_ids")
     if tokens is None or tokens.dim() != 2:
         return None

@@ -1,6 +1,6 @@
 """See any Hugging Face dual encoder as: inputs in, one unit embedding per modality and a logit scale out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -54,8 +54,6 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
             f"{type(model).__name__} has no `logit_scale`, the log inverse temperature that contrastive losses use. "
             "Add it to the model as an `nn.Parameter` of shape (1,), or with one entry per pair of modalities."
         )
-    # A forward that somebody has put on the instance already, or None where it is the class's.
-    own = vars(model).get("forward")
     native_forward = model.forward
 
     def forward(**inputs: Any) -> EncoderOutput:
@@ -68,14 +66,23 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
             _tied(embeds, [z for z in (scale, bias) if z is not None and z.requires_grad]), scale, bias
         )
 
-    model.forward = forward
+    with replaced_forward(model, forward):
+        yield
+
+
+@contextmanager
+def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Inside this context, calling `module` calls `forward`; outside, nothing has changed."""
+    # A forward that somebody has put on the instance already, or None where it is the class's.
+    own = vars(module).get("forward")
+    module.forward = forward
     try:
         yield
     finally:
         if own is None:
-            del model.forward
+            del module.forward
         else:
-            model.forward = own
+            module.forward = own
 
 
 def _scalar(model: nn.Module, name: str) -> Any:

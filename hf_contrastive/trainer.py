@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ from transformers.utils import logging
 
 from hf_contrastive.audit import NegativesAudit, global_batch_size
 from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.chunked import encode_in_chunks
 from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
 from hf_contrastive.evaluation import EvaluationMixin, replaced
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total, uses_bias
 from hf_contrastive.losses.schedule import as_schedule
 from hf_contrastive.measure import describe
+from hf_contrastive.micro_batches import is_cut_short, refuse_sharded, split_micro_batches
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue, QueueRows
-from hf_contrastive.step import build_batch, refuse_unread, split_inputs
+from hf_contrastive.step import build_batch, refuse_unread
 from hf_contrastive.temperature import ClampLogitScale, ScheduleLogitScale, set_logit_bias, set_logit_scale
 from hf_contrastive.tower_trainer import TowerTrainer
 from hf_contrastive.training_args import ContrastiveTrainingArguments
@@ -90,6 +93,7 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
             set_logit_scale(model, scale=args.logit_scale, learn=args.learn_logit_scale)
             set_logit_bias(model, args.logit_bias, batch_size=global_batch_size(args), used=uses_bias(loss))
         super().__init__(model, args, **kwargs)
+        refuse_sharded(self.accelerator.distributed_type, args)
         self.loss = loss
         self.add_callback(ClampLogitScale(args.max_logit_scale))
         if args.logit_scale_schedule is not None:
@@ -101,6 +105,7 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
         self.queue = MemoryQueue(args.queue_size) if args.queue_size else None
         self.data = TrainingData(None, self.data_collator, args)
         self.add_callback(CountPasses(self))
+        self._micro_batches: list[Any] = []
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
         self._latest: ContrastiveBatch | None = None
         self._unwrapped: tuple[nn.Module, nn.Module] = (model, model)
@@ -110,13 +115,19 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, Tensor],
+        inputs: dict[str, Tensor] | list[dict[str, Tensor]],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """This process's share of the loss of the world's batch. `num_items_in_batch` counts labels: there are none."""
-        inputs, present, ids = split_inputs(inputs)
-        output = self.encode(model, inputs)
+        chunks, present, ids = split_micro_batches(inputs, self.args.encode_chunk_size)
+        output = encode_in_chunks(
+            partial(self.encode, model),
+            chunks,
+            model=self._unwrap(model),
+            keep_bytes=self.args.encode_keep_bytes,
+            no_sync=partial(self.accelerator.no_sync, model),
+        )
         # Outside of training `max_steps` may be unknown, and weights have their last values.
         progress = self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 1.0
         queue = self.queue.rows() if self.queue is not None and progress >= self.args.queue_start else QueueRows()
@@ -137,8 +148,17 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
         self._latest = batch
         loss = total(terms)
         if self.audit is not None:
-            self.audit.see(inputs, batch, loss)
+            self.audit.see(chunks, batch, loss)
         return (loss, output.embeds) if return_outputs else loss
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any) -> Tensor:
+        """Gradients of one micro-batch, or of all of an update in place of its last one."""
+        if not self.args.accumulate_negatives:
+            return super().training_step(model, inputs, *args)
+        if inputs is not self._micro_batches[-1] or is_cut_short(self.accelerator, self._micro_batches):
+            return torch.zeros((), device=self.args.device)
+        with replaced(self, current_gradient_accumulation_steps=1):
+            return super().training_step(model, self._micro_batches, *args)
 
     def encode(self, model: nn.Module, inputs: dict[str, Tensor]) -> EncoderOutput:
         """Embed this process's examples. `model` may be wrapped for distributed training."""
@@ -171,6 +191,7 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
         """The batches of one optimizer step, which are counted as trained on: what loaders read ahead is not."""
         batches, number = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.data.take(self, batches, num_batches)
+        self._micro_batches = batches
         return batches, number
 
     def _run_epoch(self, **kwargs: Any) -> None:

@@ -50,6 +50,18 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
         no_duplicates (`str`, *optional*):
             Column of the training data that no two rows of a global batch share, such as the collator's `id_column` or
             the captions: duplicates would be false negatives. Map datasets only.
+        encode_chunk_size (`int`, *optional*):
+            Rows to embed at once. The gradient is that of the whole batch (GradCache), the memory that of a chunk. By
+            default the whole batch is embedded at once.
+        mini_batch_size (`int`, *optional*):
+            Another name of `encode_chunk_size`.
+        encode_keep_bytes (`int`, *optional*, defaults to 1 GiB):
+            Activations that chunks may keep beside those of one chunk, in bytes per process. What is kept need not be
+            computed twice: the more, the faster. With 0, memory does not depend on the batch, but for inputs and
+            embeddings, and a step takes up to a third longer.
+        accumulate_negatives (`bool`, *optional*, defaults to `False`):
+            Whether the `gradient_accumulation_steps` micro-batches of an update are each other's negatives: loss and
+            gradient are those of one batch of all of them.
         log_geometry (`bool`, *optional*, defaults to `True`):
             Whether to log geometry and retrieval of the latest global batch with the training loss.
         negatives_audit (`bool`, *optional*, defaults to `True`):
@@ -93,6 +105,16 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
     no_duplicates: str | None = field(
         default=None, metadata={"help": "Column that no two rows of a global batch share."}
     )
+    encode_chunk_size: int | None = field(
+        default=None, metadata={"help": "Rows to embed at once; the gradient is that of the whole batch."}
+    )
+    mini_batch_size: int | None = field(default=None, metadata={"help": "Another name of `encode_chunk_size`."})
+    encode_keep_bytes: int = field(
+        default=2**30, metadata={"help": "Activations that chunks may keep beside those of one chunk, in bytes."}
+    )
+    accumulate_negatives: bool = field(
+        default=False, metadata={"help": "Whether the micro-batches of an update are each other's negatives."}
+    )
     log_geometry: bool = field(
         default=True, metadata={"help": "Whether to log geometry and retrieval of the latest batch."}
     )
@@ -129,6 +151,7 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
             raise ValueError(f"queue_size must not be negative, but got {self.queue_size}.")
         if not 0 <= self.queue_start < 1:
             raise ValueError(f"queue_start is a fraction of training, from 0 to below 1, but got {self.queue_start}.")
+        self._check_chunks()
         if self.device.type == "cpu":
             # Pinned memory is for copies to an accelerator; PyTorch warns of it at every start without one.
             self.dataloader_pin_memory = False
@@ -142,6 +165,19 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
         self.logit_scale_schedule = _options(given, "logit_scale_schedule", {"start": 10, "end": 50})
         if self.logit_scale_schedule is not None:
             self.learn_logit_scale = False
+
+    def _check_chunks(self) -> None:
+        sizes = {size for size in (self.encode_chunk_size, self.mini_batch_size) if size is not None}
+        if len(sizes) > 1:
+            raise ValueError(
+                "mini_batch_size is another name of encode_chunk_size, but they are "
+                f"{self.mini_batch_size} and {self.encode_chunk_size}: give one of them."
+            )
+        self.encode_chunk_size = self.mini_batch_size = next(iter(sizes), None)
+        if self.encode_chunk_size is not None and self.encode_chunk_size < 1:
+            raise ValueError(f"encode_chunk_size must be at least 1 row, but got {self.encode_chunk_size}.")
+        if self.encode_keep_bytes < 0:
+            raise ValueError(f"encode_keep_bytes must not be negative, but got {self.encode_keep_bytes}.")
 
     def _check_schedule(self) -> None:
         schedule = as_schedule(self.logit_scale_schedule, "logit_scale_schedule")  # type: ignore[arg-type]  # parsed

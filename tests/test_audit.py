@@ -37,7 +37,7 @@ def seen(args: ContrastiveTrainingArguments, loss: ContrastiveLoss, **batch: Any
 
 
 def see(audit: NegativesAudit, batch: ContrastiveBatch, inputs: dict[str, Tensor] | None = None) -> None:
-    audit.see(inputs or {}, batch, total(audit.loss(batch)))
+    audit.see([inputs or {}], batch, total(audit.loss(batch)))
 
 
 @pytest.fixture
@@ -116,15 +116,15 @@ def test_blank_texts_of_rows_that_lack_one_are_no_duplicates():
 
 def test_texts_are_the_same_however_they_are_padded():
     left = text_hashes(
-        {
-            "input_ids": torch.tensor([[0, 5, 6], [5, 6, 7]]),
-            "attention_mask": torch.tensor([[0, 1, 1], [1, 1, 1]]),
-        }
+        [
+            {"input_ids": torch.tensor([[0, 5, 6]]), "attention_mask": torch.tensor([[0, 1, 1]])},
+            {"input_ids": torch.tensor([[5, 6, 7]]), "attention_mask": torch.tensor([[1, 1, 1]])},
+        ]
     )
-    right = text_hashes({"input_ids": torch.tensor([[5, 6, 0, 0]]), "attention_mask": torch.tensor([[1, 1, 0, 0]])})
+    right = text_hashes([{"input_ids": torch.tensor([[5, 6, 0, 0]]), "attention_mask": torch.tensor([[1, 1, 0, 0]])}])
     assert left[0] == right[0]
     assert left[1] != right[0]
-    assert text_hashes({"pixel_values": torch.ones(2, 3)}) is None
+    assert text_hashes([{"pixel_values": torch.ones(2, 3)}]) is None
 
 
 # ---- What is printed ----

@@ -3,6 +3,7 @@
 import importlib.util
 
 from tests.benchmarks import (
+    chunked,
     evaluate_modules,
     evaluation,
     loader,
@@ -22,6 +23,7 @@ trainer.main()
 towers.main()
 loader.main([])
 training_data.main([])
+chunked.main([])
 losses.main([])
 losses_accuracy.main([])
 losses_memory.main([])
