@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from hf_contrastive.sharding import clamp_max, full_value, whole
+
 
 SCALE, BIAS = "logit_scale", "logit_bias"
 
@@ -15,15 +17,18 @@ def set_logit_scale(model: nn.Module, *, scale: float | None, learn: bool) -> No
     """Start the model's inverse temperature at `scale` (where it is, if None) and train it or not."""
     parameter = getattr(model, SCALE)
     if scale is not None:
-        with torch.no_grad():
+        with torch.no_grad(), whole(parameter, write=True):
             parameter.fill_(math.log(scale))
     parameter.requires_grad_(learn)
 
 
 def scale_and_bias(model: nn.Module) -> tuple[Tensor, Tensor | None]:
-    """The model's inverse temperature and bias (None where it has none), on the CPU and without a graph."""
+    """The model's inverse temperature and bias (None where it has none), on the CPU and without a graph.
+
+    Every process must call it: they may be sharded.
+    """
     scale, bias = getattr(model, SCALE), getattr(model, BIAS, None)
-    return scale.detach().exp().squeeze().cpu(), None if bias is None else bias.detach().squeeze().cpu()
+    return full_value(scale).exp().squeeze().cpu(), None if bias is None else full_value(bias).squeeze().cpu()
 
 
 def is_scale_or_bias(name: str) -> bool:
@@ -48,7 +53,6 @@ class ClampLogitScale(TrainerCallback):
         self._clamp(model)
 
     def _clamp(self, model: nn.Module) -> None:
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name.rpartition(".")[2] == SCALE:
-                    parameter.clamp_(max=self.bound)
+        for name, parameter in model.named_parameters():
+            if name.rpartition(".")[2] == SCALE:
+                clamp_max(parameter, self.bound)

@@ -20,6 +20,7 @@ from hf_contrastive.losses import ContrastiveLoss, get_loss, total
 from hf_contrastive.measure import describe, measure
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue
+from hf_contrastive.sharding import refuse_unsharded, scalars_to_vectors, vectors_to_scalars
 from hf_contrastive.step import build_batch, split_inputs
 from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, scale_and_bias, set_logit_scale
 from hf_contrastive.training_args import ContrastiveTrainingArguments
@@ -83,6 +84,7 @@ class ContrastiveTrainer(Trainer):
             # Refuses a model that no contrastive loss can train, before anything is set up.
             set_logit_scale(model, scale=args.logit_scale, learn=args.learn_logit_scale)
         super().__init__(model, args, **kwargs)
+        self._vectors = self._prepare_for_sharding()
         self.loss = loss
         self.add_callback(ClampLogitScale(args.max_logit_scale))
         if self.pop_callback(ProgressCallback) is not None:
@@ -91,6 +93,12 @@ class ContrastiveTrainer(Trainer):
         self.modalities: list[str] = []
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
         self._latest: ContrastiveBatch | None = None
+
+    def _prepare_for_sharding(self) -> list[str]:
+        """Refuse what Accelerate would leave out, and give scalars a dimension where they are sharded."""
+        version = self.accelerator.state.fsdp_plugin.fsdp_version if self.is_fsdp_enabled else None
+        refuse_unsharded(fsdp=self.is_fsdp_enabled, deepspeed=self.is_deepspeed_enabled, fsdp_version=version)
+        return scalars_to_vectors(self.model) if self.is_fsdp_enabled or self.is_deepspeed_enabled else []
 
     # ---- Training ----
 
@@ -149,6 +157,9 @@ class ContrastiveTrainer(Trainer):
         return optimizer
 
     # ---- Checkpoints ----
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict and vectors_to_scalars(state_dict, self._vectors))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)

@@ -1,0 +1,100 @@
+"""Parameters that FSDP2 or DeepSpeed have cut into parts: shapes that can be cut, reading and bounding them whole."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+
+def scalars_to_vectors(model: nn.Module) -> list[str]:
+    """
+    Give every parameter of shape () the shape (1,), and name those that had it.
+
+    Neither `fully_shard` nor DeepSpeed takes a parameter without a dimension, and CLIP's `logit_scale` has none. In the
+    model's arithmetic the two shapes are alike. [`vectors_to_scalars`] undoes it in what is saved.
+    """
+    vectors: dict[nn.Parameter, nn.Parameter] = {}
+    names = []
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.dim() == 0:
+                if parameter not in vectors:
+                    vector = nn.Parameter(parameter.detach().reshape(1), requires_grad=parameter.requires_grad)
+                    vectors[parameter] = vector
+                setattr(module, name, vectors[parameter])
+                names.append(f"{path}.{name}" if path else name)
+    return names
+
+
+def vectors_to_scalars(state_dict: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    """The weights with those of `names` in shape (), as the model's class has them."""
+    return {name: x.reshape(()) if name in names else x for name, x in state_dict.items()}
+
+
+@contextmanager
+def whole(*parameters: nn.Parameter, write: bool = False) -> Iterator[None]:
+    """Inside this context a parameter that ZeRO-3 has partitioned is whole, on all processes.
+
+    Every process must enter. What is written to it lasts only with `write`.
+    """
+    parts = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    if not parts:
+        yield
+        return
+    from deepspeed import zero
+
+    with zero.GatheredParameters(parts, modifier_rank=0 if write else None):
+        yield
+
+
+def full_value(parameter: nn.Parameter) -> Tensor:
+    """A copy of the parameter, whole and without a graph. Every process must ask for it."""
+    with whole(parameter):
+        value = parameter.detach()
+        return value.full_tensor() if isinstance(value, DTensor) else value.clone()
+
+
+@torch.no_grad()
+def clamp_max(parameter: nn.Parameter, bound: float) -> None:
+    """Keep a parameter at or below `bound`, in the optimizer's copy too. Every process must call it."""
+    if hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping"):
+        from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param
+
+        # The optimizer steps from a copy of its own, which would go on beyond the bound. Trained parameters have one.
+        exact = safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
+        if exact is not None and bool((exact > bound).any()):
+            safe_set_full_fp32_param(parameter, exact.clamp(max=bound))
+    with whole(parameter, write=True):
+        parameter.clamp_(max=bound)
+
+
+def refuse_unsharded(*, fsdp: bool, deepspeed: bool, fsdp_version: int | None) -> None:
+    """
+    Raise unless what the launcher asked for is what Accelerate does.
+
+    Args:
+        fsdp (`bool`): Whether Accelerate shards with FSDP.
+        deepspeed (`bool`): Whether Accelerate hands over to DeepSpeed.
+        fsdp_version (`int`, *optional*): Version of FSDP, where it is on.
+
+    Raises:
+        ValueError: Accelerate leaves out the sharding, as it does on CPU, or would take FSDP 1.
+    """
+    for name, variable, done in (
+        ("FSDP", "ACCELERATE_USE_FSDP", fsdp),
+        ("DeepSpeed", "ACCELERATE_USE_DEEPSPEED", deepspeed),
+    ):
+        if os.environ.get(variable, "false").lower() == "true" and not done:
+            raise ValueError(
+                f"The launcher asks for {name} ({variable}=true), but Accelerate would train without it on this device. "
+                "On CPU take recipes/accelerate/cpu_two_processes.yaml, on one GPU `--num_processes 1`."
+            )
+    if fsdp and fsdp_version != 2:
+        raise ValueError(
+            f"FSDP version {fsdp_version} flattens parameters, so the temperature cannot be bounded or read. Set "
+            "`fsdp_version: 2`, as recipes/accelerate/fsdp2.yaml does."
+        )
