@@ -30,6 +30,18 @@ def scalars_to_vectors(model: nn.Module) -> list[str]:
     return names
 
 
+def without_one_embedding(model: nn.Module) -> None:
+    """Let a model that has no single input embedding say so: Accelerate asks for it under FSDP2, and CLIP raises."""
+    try:
+        model.get_input_embeddings()
+    except NotImplementedError:
+        model.get_input_embeddings = _none
+
+
+def _none() -> None:
+    return None
+
+
 def vectors_to_scalars(state_dict: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     """The weights with those of `names` in shape (), as the model's class has them."""
     return {name: x.reshape(()) if name in names else x for name, x in state_dict.items()}
@@ -62,12 +74,15 @@ def full_value(parameter: nn.Parameter) -> Tensor:
 def clamp_max(parameter: nn.Parameter, bound: float) -> None:
     """Keep a parameter at or below `bound`, in the optimizer's copy too. Every process must call it."""
     if hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping"):
-        from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param
+        from deepspeed import utils
 
-        # The optimizer steps from a copy of its own, which would go on beyond the bound. Trained parameters have one.
-        exact = safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
-        if exact is not None and bool((exact > bound).any()):
-            safe_set_full_fp32_param(parameter, exact.clamp(max=bound))
+        # The optimizer steps from a copy of its own, which would go on beyond the bound. DeepSpeed 0.19 cannot set the
+        # whole copy of a parameter with fewer elements than processes under ZeRO-3, but each process its part.
+        kind = "local" if hasattr(parameter, "ds_id") else "full"
+        get, put = (getattr(utils, f"safe_{verb}_{kind}_fp32_param") for verb in ("get", "set"))
+        exact = get(parameter) if parameter.requires_grad else None
+        if exact is not None:
+            put(parameter, exact.clamp(max=bound))
     with whole(parameter, write=True):
         parameter.clamp_(max=bound)
 
