@@ -87,28 +87,31 @@ def clamp_max(parameter: nn.Parameter, bound: float) -> None:
         parameter.clamp_(max=bound)
 
 
-def refuse_unsharded(*, fsdp: bool, deepspeed: bool, fsdp_version: int | None) -> None:
+def refuse_another_launch(*, num_processes: int, fsdp_version: int | None, deepspeed: bool) -> None:
     """
-    Raise unless what the launcher asked for is what Accelerate does.
+    Raise unless Accelerate does what the launcher asked for.
 
     Args:
-        fsdp (`bool`): Whether Accelerate shards with FSDP.
-        deepspeed (`bool`): Whether Accelerate hands over to DeepSpeed.
+        num_processes (`int`): Processes that train together.
         fsdp_version (`int`, *optional*): Version of FSDP, where it is on.
+        deepspeed (`bool`): Whether DeepSpeed is on.
 
     Raises:
-        ValueError: Accelerate leaves out the sharding, as it does on CPU, or would take FSDP 1.
+        ValueError: The processes train apart, Accelerate leaves sharding out, as it does on CPU, or takes FSDP 1.
     """
-    for name, variable, done in (
-        ("FSDP", "ACCELERATE_USE_FSDP", fsdp),
-        ("DeepSpeed", "ACCELERATE_USE_DEEPSPEED", deepspeed),
-    ):
-        if os.environ.get(variable, "false").lower() == "true" and not done:
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > num_processes:
+        raise ValueError(
+            f"The launcher started {started} processes, but each would train alone (it sees {num_processes}). On CPU, "
+            "train with `use_cpu=True`; else look whether PyTorch sees your accelerators."
+        )
+    for name, on in (("FSDP", fsdp_version is not None), ("DEEPSPEED", deepspeed)):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true" and not on:
             raise ValueError(
-                f"The launcher asks for {name} ({variable}=true), but Accelerate would train without it on this device. "
-                "On CPU take recipes/accelerate/cpu_two_processes.yaml, on one GPU `--num_processes 1`."
+                f"The launcher asks for sharding (ACCELERATE_USE_{name}=true), but Accelerate would train without it on "
+                "this device. On CPU take recipes/accelerate/cpu_two_processes.yaml."
             )
-    if fsdp and fsdp_version != 2:
+    if fsdp_version not in (None, 2):
         raise ValueError(
             f"FSDP version {fsdp_version} flattens parameters, so the temperature cannot be bounded or read. Set "
             "`fsdp_version: 2`, as recipes/accelerate/fsdp2.yaml does."

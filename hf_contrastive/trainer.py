@@ -20,7 +20,7 @@ from hf_contrastive.losses import ContrastiveLoss, get_loss, total
 from hf_contrastive.measure import describe, measure
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue
-from hf_contrastive.sharding import refuse_unsharded, scalars_to_vectors, vectors_to_scalars, without_one_embedding
+from hf_contrastive.sharding import refuse_another_launch, scalars_to_vectors, vectors_to_scalars, without_one_embedding
 from hf_contrastive.step import build_batch, split_inputs
 from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, scale_and_bias, set_logit_scale
 from hf_contrastive.training_args import ContrastiveTrainingArguments
@@ -97,7 +97,9 @@ class ContrastiveTrainer(Trainer):
     def _prepare_for_sharding(self) -> list[str]:
         """Refuse what Accelerate would leave out, and give scalars a dimension where they are sharded."""
         version = self.accelerator.state.fsdp_plugin.fsdp_version if self.is_fsdp_enabled else None
-        refuse_unsharded(fsdp=self.is_fsdp_enabled, deepspeed=self.is_deepspeed_enabled, fsdp_version=version)
+        refuse_another_launch(
+            num_processes=self.args.world_size, fsdp_version=version, deepspeed=self.is_deepspeed_enabled
+        )
         if self.is_fsdp_enabled:
             without_one_embedding(self.model)
         return scalars_to_vectors(self.model) if self.is_fsdp_enabled or self.is_deepspeed_enabled else []

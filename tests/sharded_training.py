@@ -28,7 +28,7 @@ class FSDP2OnCPU(ContrastiveTrainer):
         plugin = FullyShardedDataParallelPlugin(
             fsdp_version=2,
             auto_wrap_policy="transformer_based_wrap",
-            transformer_cls_names_to_wrap=["CLIPEncoderLayer"],
+            reshard_after_forward=True,
             state_dict_type="FULL_STATE_DICT",
         )
         for state in (PartialState, AcceleratorState):

@@ -16,7 +16,7 @@ from hf_contrastive.losses import CLIP, total
 from hf_contrastive.sharding import (
     clamp_max,
     full_value,
-    refuse_unsharded,
+    refuse_another_launch,
     scalars_to_vectors,
     vectors_to_scalars,
     without_one_embedding,
@@ -62,14 +62,21 @@ def test_a_model_without_scalars_is_left_alone():
 @pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
 def test_sharding_that_accelerate_leaves_out_is_refused(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
-    with pytest.raises(ValueError, match=rf"ACCELERATE_USE_{name}=true.* Accelerate would train without it"):
-        refuse_unsharded(fsdp=False, deepspeed=False, fsdp_version=None)
-    refuse_unsharded(fsdp=name == "FSDP", deepspeed=name == "DEEPSPEED", fsdp_version=2)
+    with pytest.raises(ValueError, match=rf"ACCELERATE_USE_{name}=true\), but Accelerate would train without it"):
+        refuse_another_launch(num_processes=1, fsdp_version=None, deepspeed=False)
+    refuse_another_launch(num_processes=1, fsdp_version=2 if name == "FSDP" else None, deepspeed=name == "DEEPSPEED")
 
 
 def test_the_first_fsdp_is_refused():
     with pytest.raises(ValueError, match="FSDP version 1 flattens parameters.* Set `fsdp_version: 2`"):
-        refuse_unsharded(fsdp=True, deepspeed=False, fsdp_version=1)
+        refuse_another_launch(num_processes=2, fsdp_version=1, deepspeed=False)
+
+
+def test_processes_that_would_train_alone_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"started 2 processes, but each would train alone .*`use_cpu=True`"):
+        refuse_another_launch(num_processes=1, fsdp_version=None, deepspeed=False)
+    refuse_another_launch(num_processes=2, fsdp_version=None, deepspeed=False)
 
 
 # ---- Bare FSDP2 ----
