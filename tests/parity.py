@@ -59,15 +59,20 @@ def make_model(setting: Setting) -> PreTrainedModel:
 
 
 def make_parity_trainer(
-    setting: Setting, folder: str, trainer: type[ContrastiveTrainer] = ContrastiveTrainer, **options: Any
+    setting: Setting,
+    folder: str,
+    trainer: type[ContrastiveTrainer] = ContrastiveTrainer,
+    start: Callable[[], PreTrainedModel] | None = None,
+    **options: Any,
 ) -> ContrastiveTrainer:
-    """A trainer that reads the rows in order, `BATCH` of them on all processes together."""
+    """A trainer that reads the rows in order, `BATCH` of them on all processes together; `start` makes its model."""
     defaults: dict[str, Any] = {"use_cpu": True, "disable_tqdm": True, "report_to": "none", "save_strategy": "no"}
     defaults |= {"max_steps": STEPS, "logging_steps": 1, "log_geometry": False, "loss": setting.loss}
     defaults |= {"lr_scheduler_type": "constant", "per_device_train_batch_size": BATCH // world_size()}
     args = ContrastiveTrainingArguments(folder, **(defaults | OPTIMIZERS[setting.optimizer] | options))
     data = rows(setting.dtype)
-    made = trainer(make_model(setting), args, train_dataset=data, eval_dataset=data[:13])
+    model = make_model(setting) if start is None else start()
+    made = trainer(model, args, train_dataset=data, eval_dataset=data[:13])
     made._get_train_sampler = lambda *_: SequentialSampler(data)
     return made
 

@@ -1,6 +1,7 @@
 """Trainings sharded on two CPU processes: DeepSpeed as the launcher would set it, FSDP2 past Accelerate's refusal of CPUs."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import Tensor
+from transformers import CLIPModel
 
 from hf_contrastive import ContrastiveBatch, ContrastiveTrainer
 from hf_contrastive.distributed import rank
@@ -38,16 +40,19 @@ class FSDP2OnCPU(ContrastiveTrainer):
 
 
 def make_sharded_trainer(kind: str, setting: Setting, folder: str, **options: Any) -> ContrastiveTrainer:
-    """A trainer on plain processes (`ddp`), on FSDP2 (`fsdp2`) or on DeepSpeed (`zero1` to `zero3`)."""
+    """A trainer on plain processes (`ddp`), on FSDP2 (`fsdp2`) or on DeepSpeed (`zero1` to `zero3`).
+
+    Its model is the one in `folder`/start: with ZeRO-3, loading is sharded and random initialization differs.
+    """
     options = OPTIONS | options
     if kind.startswith("zero"):
         os.environ |= {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": kind[-1]}
         os.environ |= {"ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL": "true", "DS_ACCELERATOR": "cpu"}
         # `use_cpu` would make Accelerate leave DeepSpeed out.
         options |= {"use_cpu": False, "ddp_backend": "gloo"}
-    return make_parity_trainer(
-        setting, folder, FSDP2OnCPU if kind == "fsdp2" else ContrastiveTrainer, **options
-    )
+    trainer = FSDP2OnCPU if kind == "fsdp2" else ContrastiveTrainer
+    start = partial(CLIPModel.from_pretrained, f"{folder}/start", dtype=setting.dtype)
+    return make_parity_trainer(setting, folder, trainer, start, **options)
 
 
 def ever_warmer(batch: ContrastiveBatch) -> dict[str, Tensor]:

@@ -75,6 +75,11 @@ def units_imported_by(name: str) -> set[str]:
         ("models", {"encoder", "temperature"}),
         ("data", set()),
         ("step", {"batch", "data", "distributed", "encoder"}),
+        ("sharding", set()),
+        ("temperature", {"sharding"}),
+        ("training_args", set()),
+        ("feeding", {"distributed"}),
+        ("stream_loader", {"distributed", "feeding", "training_args"}),
         ("measure", {"batch", "encoder", "losses", "metrics"}),
     ],
 )

@@ -24,7 +24,7 @@ from hf_contrastive.sharding import (
 from hf_contrastive.testing import batch_of, run_distributed
 
 from .conftest import make_inputs, tiny_clip, tiny_siglip
-from .parity import Setting
+from .parity import Setting, make_model
 from .sharded_training import STEPS, losses, make_sharded_trainer, train_sharded
 
 
@@ -133,7 +133,9 @@ def test_bare_fsdp2_has_the_gradients_of_one_process():
 def test_a_sharded_training_is_that_of_one_process(kind: str, dtype: torch.dtype, tolerance: float, tmp_path: Path):
     if kind.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
         pytest.skip("deepspeed is not installed.")
-    one = make_sharded_trainer("ddp", Setting("clip", "adamw", dtype), str(tmp_path / "one"))
+    setting = Setting("clip", "adamw", dtype)
+    make_model(setting).save_pretrained(tmp_path / "start")
+    one = make_sharded_trainer("ddp", setting, str(tmp_path))
     one.train()
     eval_loss = one.evaluate()["eval_loss"]
 
