@@ -159,7 +159,7 @@ class EvaluationFeed:
         most = int(counts.max())
         padded = x.new_zeros(most, *x.shape[1:])
         padded[: len(x)] = x[:most]
-        rows = self.collect(padded).unflatten(0, (len(counts), most))
+        rows = self.collect(padded).view(len(counts), most, *x.shape[1:])
         counted = torch.arange(most, device=x.device) < counts.unsqueeze(1)
         return rows.transpose(0, 1)[counted.T] if self.by_example else rows[counted]
 

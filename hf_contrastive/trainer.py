@@ -21,7 +21,12 @@ from hf_contrastive.losses import ContrastiveLoss, get_loss, total
 from hf_contrastive.measure import describe, measure
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue
-from hf_contrastive.sharding import refuse_another_launch, scalars_to_vectors, vectors_to_scalars, without_one_embedding
+from hf_contrastive.sharding import (
+    refuse_another_launch,
+    scalars_to_vectors,
+    vectors_to_scalars,
+    without_one_embedding,
+)
 from hf_contrastive.step import build_batch, split_inputs
 from hf_contrastive.stream_loader import evaluation_feed, stream_loader
 from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, scale_and_bias, set_logit_scale

@@ -8,7 +8,7 @@ from .stream_checks import Messages, PlainStream, check_streams, make_stream_tra
 
 
 @pytest.mark.distributed
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_uneven_streams_neither_hang_nor_lose_rows_on_two_processes():
     run_distributed(check_streams, num_processes=2)
 

@@ -68,7 +68,7 @@ def test_sharding_that_accelerate_leaves_out_is_refused(name: str, monkeypatch: 
 
 
 def test_the_first_fsdp_is_refused():
-    with pytest.raises(ValueError, match="FSDP version 1 flattens parameters.* Set `fsdp_version: 2`"):
+    with pytest.raises(ValueError, match=r"FSDP version 1 flattens parameters.* Set `fsdp_version: 2`"):
         refuse_another_launch(num_processes=2, fsdp_version=1, deepspeed=False)
 
 
@@ -150,7 +150,8 @@ def test_a_sharded_training_is_that_of_one_process(kind: str, dtype: torch.dtype
     saved = CLIPModel.from_pretrained(tmp_path / "saved", dtype=dtype)
     assert saved.logit_scale.shape == ()
     for name, x in one.model.state_dict().items():
-        torch.testing.assert_close(saved.state_dict()[name], x, rtol=0, atol=tolerance, msg=lambda m: f"{name}: {m}")
+        difference = float((saved.state_dict()[name] - x).abs().max())
+        assert difference <= tolerance, f"{name}: {difference:.3g}"
     assert found["eval_scale"].item() == pytest.approx(saved.logit_scale.exp().item(), rel=1e-6)
 
     torch.testing.assert_close(found["resumed"], found["losses"], rtol=0, atol=1e-6)
