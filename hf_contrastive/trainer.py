@@ -8,27 +8,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
-from transformers import EvalPrediction, PreTrainedModel, ProgressCallback, Trainer
+from torch.utils.data import DataLoader
+from transformers import EvalPrediction, PreTrainedModel, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, has_length
 from transformers.utils import logging
 
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
-from hf_contrastive.feeding import Agreement, TrainingFeed
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total
 from hf_contrastive.measure import describe, measure
+from hf_contrastive.processes import ManyProcessesTrainer
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue
-from hf_contrastive.sharding import (
-    refuse_another_launch,
-    scalars_to_vectors,
-    vectors_to_scalars,
-    without_one_embedding,
-)
 from hf_contrastive.step import build_batch, split_inputs
-from hf_contrastive.stream_loader import evaluation_feed, stream_loader
 from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, scale_and_bias, set_logit_scale
 from hf_contrastive.training_args import ContrastiveTrainingArguments
 
@@ -38,7 +31,7 @@ logger = logging.get_logger(__name__)
 QUEUE_FILE = "memory_queue.safetensors"
 
 
-class ContrastiveTrainer(Trainer):
+class ContrastiveTrainer(ManyProcessesTrainer):
     """
     Trainer for models that embed two or more modalities in one space.
 
@@ -91,9 +84,6 @@ class ContrastiveTrainer(Trainer):
             # Refuses a model that no contrastive loss can train, before anything is set up.
             set_logit_scale(model, scale=args.logit_scale, learn=args.learn_logit_scale)
         super().__init__(model, args, **kwargs)
-        self._vectors = self._prepare_for_sharding()
-        self.agreement = Agreement(args.ddp_timeout)
-        self.feed = TrainingFeed(args.per_device_train_batch_size, self.agreement)
         self.loss = loss
         self.add_callback(ClampLogitScale(args.max_logit_scale))
         if self.pop_callback(ProgressCallback) is not None:
@@ -102,16 +92,6 @@ class ContrastiveTrainer(Trainer):
         self.modalities: list[str] = []
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
         self._latest: ContrastiveBatch | None = None
-
-    def _prepare_for_sharding(self) -> list[str]:
-        """Refuse what Accelerate would leave out, and give scalars a dimension where they are sharded."""
-        version = self.accelerator.state.fsdp_plugin.fsdp_version if self.is_fsdp_enabled else None
-        refuse_another_launch(
-            num_processes=self.args.world_size, fsdp_version=version, deepspeed=self.is_deepspeed_enabled
-        )
-        if self.is_fsdp_enabled:
-            without_one_embedding(self.model)
-        return scalars_to_vectors(self.model) if self.is_fsdp_enabled or self.is_deepspeed_enabled else []
 
     # ---- Training ----
 
@@ -151,21 +131,6 @@ class ContrastiveTrainer(Trainer):
         with _replaced(self.args, dataloader_drop_last=True):
             return super().get_train_dataloader()
 
-    def _get_dataloader(self, dataset: Any, description: str, batch_size: int, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(dataset, IterableDataset) or world_size() == 1:
-            return super()._get_dataloader(dataset, description, batch_size, *args, **kwargs)
-        collator = self._get_collator_with_removed_columns(self.data_collator, description=description)
-        return stream_loader(
-            dataset, collator, batch_size, self.args, self.accelerator, training=kwargs.get("is_training", False)
-        )
-
-    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
-        """The batches of one update. Of a stream all are full, on all processes, or the pass ends for all."""
-        if isinstance(self.train_dataset, IterableDataset):
-            batches = self.feed.take(epoch_iterator, num_batches, first=self.state.global_step == 0)
-            epoch_iterator, num_batches = iter(batches), len(batches)
-        return super().get_batch_samples(epoch_iterator, num_batches, device)
-
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Parameters that decay: those of [`~transformers.Trainer`] but temperature and bias."""
         return [name for name in super().get_decay_parameter_names(model) if not is_scale_or_bias(name)]
@@ -185,9 +150,6 @@ class ContrastiveTrainer(Trainer):
         return optimizer
 
     # ---- Checkpoints ----
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        super()._save(output_dir, state_dict and vectors_to_scalars(state_dict, self._vectors))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -268,7 +230,7 @@ class ContrastiveTrainer(Trainer):
         # Lists on the CPU, joined once: the default copies everything again at each step, on the accelerator.
         with (
             _replaced(self.args, eval_do_concat_batches=False, eval_accumulation_steps=1),
-            self._in_step(dataloader) as dataloader,
+            self.in_step(dataloader) as dataloader,
         ):
             output = super().evaluation_loop(dataloader, description, False, ignore_keys, metric_key_prefix)
         if not output.predictions:
@@ -289,20 +251,10 @@ class ContrastiveTrainer(Trainer):
             num_samples=len(next(iter(embeds.values()))),
         )
 
-    @contextmanager
-    def _in_step(self, dataloader: Any) -> Iterator[Any]:
-        """Batches of an evaluation for equally many steps on all processes, gathered without repeated rows."""
-        feed = evaluation_feed(dataloader, self.accelerator, self.agreement)
-        if feed is None:
-            yield dataloader
-        else:
-            with _replaced(self, gather_function=feed.gather):
-                yield feed
-
 
 @contextmanager
-def _replaced(args: Any, **values: Any) -> Iterator[None]:
-    """Give attributes other values for a while: set for good, they would be saved and reach other methods."""
+def _replaced(args: ContrastiveTrainingArguments, **values: Any) -> Iterator[None]:
+    """Give arguments other values for a while: set for good, they would be saved and reach other methods."""
     kept = {name: getattr(args, name) for name in values}
     for name, value in values.items():
         setattr(args, name, value)

@@ -80,6 +80,7 @@ def units_imported_by(name: str) -> set[str]:
         ("training_args", set()),
         ("feeding", {"distributed"}),
         ("stream_loader", {"distributed", "feeding", "training_args"}),
+        ("processes", {"distributed", "feeding", "sharding", "stream_loader", "training_args"}),
         ("measure", {"batch", "encoder", "losses", "metrics"}),
     ],
 )

@@ -1,0 +1,78 @@
+"""A Trainer whose processes stay together: sharded parameters, streams of unequal parts, evaluation of every row once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import IterableDataset
+from transformers import Trainer
+
+from hf_contrastive.distributed import world_size
+from hf_contrastive.feeding import Agreement, TrainingFeed
+from hf_contrastive.sharding import (
+    refuse_another_launch,
+    scalars_to_vectors,
+    vectors_to_scalars,
+    without_one_embedding,
+)
+from hf_contrastive.stream_loader import evaluation_feed, stream_loader
+from hf_contrastive.training_args import ContrastiveTrainingArguments
+
+
+class ManyProcessesTrainer(Trainer):
+    """
+    A [`~transformers.Trainer`] that is right on several processes, or says why it cannot be.
+
+    Raises:
+        ValueError: The launcher asks for something that Accelerate would leave out.
+    """
+
+    args: ContrastiveTrainingArguments
+    gather_function: Any
+
+    def __init__(self, model: nn.Module, args: ContrastiveTrainingArguments, **kwargs: Any) -> None:
+        super().__init__(model, args, **kwargs)
+        refuse_another_launch(
+            num_processes=args.world_size,
+            fsdp_version=self.accelerator.state.fsdp_plugin.fsdp_version if self.is_fsdp_enabled else None,
+            deepspeed=self.is_deepspeed_enabled,
+        )
+        if self.is_fsdp_enabled:
+            without_one_embedding(model)
+        # Parameters that had no dimension, which is what they are saved with.
+        self._vectors = scalars_to_vectors(model) if self.is_fsdp_enabled or self.is_deepspeed_enabled else []
+        self.agreement = Agreement(args.ddp_timeout)
+        self.feed = TrainingFeed(args.per_device_train_batch_size, self.agreement)
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        """The batches of one update. Of a stream all are full, on all processes, or the pass ends for all."""
+        if isinstance(self.train_dataset, IterableDataset):
+            batches = self.feed.take(epoch_iterator, num_batches, first=self.state.global_step == 0)
+            epoch_iterator, num_batches = iter(batches), len(batches)
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+    def _get_dataloader(self, dataset: Any, description: str, batch_size: int, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(dataset, IterableDataset) or world_size() == 1:
+            return super()._get_dataloader(dataset, description, batch_size, *args, **kwargs)
+        collator = self._get_collator_with_removed_columns(self.data_collator, description=description)
+        training = kwargs.get("is_training", False)
+        return stream_loader(dataset, collator, batch_size, self.args, self.accelerator, training=training)
+
+    @contextmanager
+    def in_step(self, dataloader: Any) -> Iterator[Any]:
+        """Batches of an evaluation for equally many steps on all processes, gathered without repeated rows."""
+        feed = evaluation_feed(dataloader, self.accelerator, self.agreement)
+        if feed is None:
+            yield dataloader
+            return
+        gather = self.gather_function
+        self.gather_function = feed.gather
+        try:
+            yield feed
+        finally:
+            self.gather_function = gather
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict and vectors_to_scalars(state_dict, self._vectors))
