@@ -22,18 +22,21 @@ from tests.sharded_training import losses, make_sharded_trainer, train_sharded
 
 def main() -> None:
     torch.set_num_threads(1)
-    lines = ["| what | loss, optimizer | precision | largest difference of a weight |", "| :-- | :-- | :-- | --: |"]
+    print(
+        "| what | loss, optimizer | precision | largest difference of a weight |\n| :-- | :-- | :-- | --: |",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as folder:
         one = weights_by_processes(1, SETTINGS, Path(folder))
         for num_processes in (2, 4):
             found = weights_by_processes(num_processes, SETTINGS, Path(folder))
             for setting in SETTINGS:
                 difference = largest_difference(found[setting.key], one[setting.key])
-                lines.append(f"| {num_processes} processes | {setting.key} | float64 | {difference:.1e} |")
+                print(f"| {num_processes} processes | {setting.key} | float64 | {difference:.1e} |", flush=True)
     for kind in ("fsdp2", "zero1", "zero2", "zero3"):
         if kind == "fsdp2" or importlib.util.find_spec("deepspeed"):
-            lines.append(sharded(kind))
-    print("\n".join([*lines, "", machine()]), flush=True)
+            print(sharded(kind), flush=True)
+    print(f"\n{machine()}", flush=True)
 
 
 def sharded(kind: str) -> str:
