@@ -62,18 +62,19 @@ class TrainingFeed:
     error of one process while it reads is raised on all.
     """
 
-    def __init__(self, batch_size: int, agreement: Agreement) -> None:
-        self.batch_size, self.agreement = batch_size, agreement
+    def __init__(self, agreement: Agreement) -> None:
+        self.agreement = agreement
         self._ended: Iterator[Any] | None = None
         self._used = 0
 
-    def take(self, iterator: Iterator[Any], num_batches: int, *, first: bool) -> list[Any]:
+    def take(self, iterator: Iterator[Any], num_batches: int, batch_size: int, *, first: bool) -> list[Any]:
         """
         The batches of one update, or none at the end of a pass.
 
         Args:
             iterator (`Iterator`): Batches of this process.
             num_batches (`int`): How many an update accumulates.
+            batch_size (`int`): Rows of a full batch.
             first (`bool`): Whether this is the first update of all, so that there must be one.
         """
         if iterator is self._ended:
@@ -84,7 +85,7 @@ class TrainingFeed:
         except Exception as raised:  # whatever it is, the others must hear of it before it is raised
             error = raised
         sizes = [find_batch_size(batch) or 0 for batch in batches]
-        full = sizes == [self.batch_size] * num_batches
+        full = sizes == [batch_size] * num_batches
         if self.agreement.least(FAILED if error else int(full)) == 1:
             self._used += sum(sizes)
             return batches
@@ -98,8 +99,8 @@ class TrainingFeed:
         used = sum(state[2] for state in states)
         if first and used == 0:
             raise ValueError(
-                f"The stream has no full batch of {self.batch_size} rows for each of {len(states)} processes: they read "
-                f"{', '.join(unused)}. Lower `per_device_train_batch_size` or `gradient_accumulation_steps`, split by "
+                f"The stream has no update of full batches for each of {len(states)} processes: they read "
+                f"{', '.join(unused)} rows. Lower `per_device_train_batch_size` or `gradient_accumulation_steps`, split by "
                 "examples, or add data."
             )
         if rank() == 0 and any(state[0] for state in states):

@@ -44,12 +44,14 @@ class ManyProcessesTrainer(Trainer):
         # Parameters that had no dimension, which is what they are saved with.
         self._vectors = scalars_to_vectors(model) if self.is_fsdp_enabled or self.is_deepspeed_enabled else []
         self.agreement = Agreement(args.ddp_timeout)
-        self.feed = TrainingFeed(args.per_device_train_batch_size, self.agreement)
+        self.feed = TrainingFeed(self.agreement)
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         """The batches of one update. Of a stream all are full, on all processes, or the pass ends for all."""
         if isinstance(self.train_dataset, IterableDataset):
-            batches = self.feed.take(epoch_iterator, num_batches, first=self.state.global_step == 0)
+            first = self.state.global_step == 0
+            # Asked for each time: `auto_find_batch_size` lowers it.
+            batches = self.feed.take(epoch_iterator, num_batches, self._train_batch_size, first=first)
             epoch_iterator, num_batches = iter(batches), len(batches)
         return super().get_batch_samples(epoch_iterator, num_batches, device)
 

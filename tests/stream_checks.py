@@ -112,7 +112,9 @@ def check_an_update_has_all_its_batches_or_none() -> None:
 
 
 def check_a_stream_below_one_batch_is_refused() -> None:
-    with pytest.raises(ValueError, match="no full batch of 4 rows for each of 2 processes: they read at least 4, 3"):
+    with pytest.raises(
+        ValueError, match="no update of full batches for each of 2 processes: they read at least 4, 3 rows"
+    ):
         make_stream_trainer(PlainStream(7)).train()
 
 

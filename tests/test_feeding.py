@@ -23,7 +23,7 @@ def test_one_process_trains_on_full_batches_and_says_what_is_left():
 
 
 def test_a_stream_below_one_batch_is_refused():
-    with pytest.raises(ValueError, match="no full batch of 4 rows for each of 1 processes: they read 3"):
+    with pytest.raises(ValueError, match="no update of full batches for each of 1 processes: they read 3 rows"):
         make_stream_trainer(PlainStream(3)).train()
 
 

@@ -8,6 +8,7 @@ from tests.benchmarks import (
     losses_accuracy,
     losses_distributed,
     losses_memory,
+    parity,
     trainer,
 )
 
@@ -17,5 +18,6 @@ trainer.main()
 losses.main([])
 losses_accuracy.main([])
 losses_memory.main([])
+parity.main()
 if importlib.util.find_spec("open_clip"):
     losses_distributed.main([])
