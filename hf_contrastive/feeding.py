@@ -64,7 +64,8 @@ class TrainingFeed:
 
     def __init__(self, agreement: Agreement) -> None:
         self.agreement = agreement
-        self._ended: Iterator[Any] | None = None
+        self._pass: Iterator[Any] | None = None
+        self._ended = False
         self._used = 0
 
     def take(self, iterator: Iterator[Any], num_batches: int, batch_size: int, *, first: bool) -> list[Any]:
@@ -77,7 +78,9 @@ class TrainingFeed:
             batch_size (`int`): Rows of a full batch.
             first (`bool`): Whether this is the first update of all, so that there must be one.
         """
-        if iterator is self._ended:
+        if iterator is not self._pass:
+            self._pass, self._ended, self._used = iterator, False, 0
+        if self._ended:
             return []
         batches, error = [], None
         try:
@@ -89,10 +92,11 @@ class TrainingFeed:
         if self.agreement.least(FAILED if error else int(full)) == 1:
             self._used += sum(sizes)
             return batches
-        self._end(iterator, sum(sizes), full, error, first)
+        self._ended = True
+        self._report(sum(sizes), full, error, first)
         return []
 
-    def _end(self, iterator: Iterator[Any], rows: int, full: bool, error: Exception | None, first: bool) -> None:
+    def _report(self, rows: int, full: bool, error: Exception | None, first: bool) -> None:
         states = self.agreement.gather(FAILED if error else rows, int(full), self._used)
         _raise_together(error, [state[0] for state in states], "training")
         unused = [f"at least {rows}" if full else str(rows) for rows, full, _ in states]
@@ -108,7 +112,6 @@ class TrainingFeed:
                 f"A pass over the training stream ended after {used} rows. Rows that each process left unused: "
                 f"{', '.join(unused)}."
             )
-        self._ended, self._used = iterator, 0
 
 
 class EvaluationFeed:
