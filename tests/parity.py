@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import SequentialSampler
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel, PrinterCallback, set_seed
 
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments
 from hf_contrastive.distributed import world_size
@@ -74,6 +74,7 @@ def make_parity_trainer(
     model = make_model(setting) if start is None else start()
     made = trainer(model, args, train_dataset=data, eval_dataset=data[:13])
     made._get_train_sampler = lambda *_: SequentialSampler(data)
+    made.remove_callback(PrinterCallback)
     return made
 
 
