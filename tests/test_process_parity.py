@@ -8,7 +8,7 @@ import torch
 from .parity import OPTIMIZERS, SETTINGS, Setting, largest_difference, make_model, weights_by_processes
 
 
-TOLERANCE = 1e-9  # absolute, on weights in double precision
+TOLERANCE = 1e-11  # absolute, on weights in double precision
 
 
 @pytest.fixture(scope="module")
