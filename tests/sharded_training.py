@@ -1,7 +1,6 @@
 """Trainings sharded on two CPU processes: DeepSpeed as the launcher would set it, FSDP2 past Accelerate's refusal of CPUs."""
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +38,17 @@ class FSDP2OnCPU(ContrastiveTrainer):
         self.is_fsdp_enabled = True
 
 
-def make_sharded_trainer(kind: str, setting: Setting, folder: str, **options: Any) -> ContrastiveTrainer:
+def load(setting: Setting, folder: str) -> CLIPModel:
+    return CLIPModel.from_pretrained(f"{folder}/start", dtype=setting.dtype)
+
+
+def make_sharded_trainer(
+    kind: str, setting: Setting, folder: str, model: CLIPModel | None = None, **options: Any
+) -> ContrastiveTrainer:
     """A trainer on plain processes (`ddp`), on FSDP2 (`fsdp2`) or on DeepSpeed (`zero1` to `zero3`).
 
-    Its model is the one in `folder`/start: with ZeRO-3, loading is sharded and random initialization differs.
+    Its model is that in `folder`/start, or `model`. Under ZeRO-3 it must be loaded before any arguments are made:
+    DeepSpeed cuts what is loaded later into parts at once, and fails at CLIP's scalar.
     """
     options = OPTIONS | options
     if kind.startswith("zero"):
@@ -51,8 +57,8 @@ def make_sharded_trainer(kind: str, setting: Setting, folder: str, **options: An
         # `use_cpu` would make Accelerate leave DeepSpeed out.
         options |= {"use_cpu": False, "ddp_backend": "gloo"}
     trainer = FSDP2OnCPU if kind == "fsdp2" else ContrastiveTrainer
-    start = partial(CLIPModel.from_pretrained, f"{folder}/start", dtype=setting.dtype)
-    return make_parity_trainer(setting, folder, trainer, start, **options)
+    model = load(setting, folder) if model is None else model
+    return make_parity_trainer(setting, folder, trainer, lambda: model, **options)
 
 
 def ever_warmer(batch: ContrastiveBatch) -> dict[str, Tensor]:
@@ -67,15 +73,16 @@ def losses(trainer: ContrastiveTrainer) -> list[float]:
 def train_sharded(kind: str, dtype: torch.dtype, folder: str) -> None:
     """Train, save, resume, and train against the bound of the temperature; leave in `folder` what came out."""
     setting = Setting("clip", "adamw", dtype)
-    whole = make_sharded_trainer(kind, setting, folder, save_strategy="steps", save_steps=2)
+    first, second, third = (load(setting, folder) for _ in range(3))
+    whole = make_sharded_trainer(kind, setting, folder, first, save_strategy="steps", save_steps=2)
     whole.train()
     metrics = whole.evaluate()
     whole.save_model(f"{folder}/saved")
 
-    resumed = make_sharded_trainer(kind, setting, folder)
+    resumed = make_sharded_trainer(kind, setting, folder, second)
     resumed.train(resume_from_checkpoint=f"{folder}/checkpoint-2")
 
-    bounded = make_sharded_trainer(kind, setting, folder, max_logit_scale=15.0, logit_scale_learning_rate=0.5)
+    bounded = make_sharded_trainer(kind, setting, folder, third, max_logit_scale=15.0, logit_scale_learning_rate=0.5)
     bounded.loss = ever_warmer
     bounded.train()
     found = {
