@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import EvalPrediction, Trainer
+from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
 from hf_contrastive.data.numbering import ROWS, NumberedCollator, NumberedRows, NumberedStream
@@ -18,11 +18,12 @@ from hf_contrastive.evaluators import Encoder, Evaluator, ModelEncoder, evaluate
 from hf_contrastive.hard_negatives import without_hard_negatives
 from hf_contrastive.losses import ContrastiveLoss
 from hf_contrastive.measure import measure
+from hf_contrastive.processes import ManyProcessesTrainer
 from hf_contrastive.step import split_inputs
 from hf_contrastive.temperature import scale_and_bias
 
 
-class EvaluationMixin(Trainer):
+class EvaluationMixin(ManyProcessesTrainer):
     """
     Evaluation and prediction of the [`ContrastiveTrainer`].
 
@@ -188,7 +189,8 @@ class EvaluationMixin(Trainer):
                 dataloader_num_workers=workers,
                 dataloader_drop_last=False,
             ),
-            replaced(self.accelerator.dataloader_config, dispatch_batches=False),
+            # Equally many batches on all processes, which models with sharded parameters need.
+            replaced(self.accelerator.dataloader_config, dispatch_batches=False, even_batches=True),
         ):
             return super()._get_dataloader(
                 NumberedRows(dataset) if sized else NumberedStream(dataset),

@@ -3,13 +3,13 @@
 import math
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerState
 from transformers.utils import logging
 
 from hf_contrastive.distributed import rank
 from hf_contrastive.losses.schedule import Schedule
+from hf_contrastive.sharding import clamp_max, fill, full_value
 
 
 logger = logging.get_logger(__name__)
@@ -21,8 +21,7 @@ def set_logit_scale(model: nn.Module, *, scale: float | None, learn: bool) -> No
     """Start the model's inverse temperature at `scale` (where it is, if None) and train it or not."""
     parameter = getattr(model, SCALE)
     if scale is not None:
-        with torch.no_grad():
-            parameter.fill_(math.log(scale))
+        fill(parameter, math.log(scale))
     parameter.requires_grad_(learn)
 
 
@@ -43,7 +42,7 @@ def set_logit_bias(model: nn.Module, bias: float | str | None, *, batch_size: in
         ValueError: A number is given for a model without bias.
     """
     parameter = getattr(model, BIAS, None)
-    if bias is None or (bias == "auto" and (parameter is None or not used or parameter.detach().any())):
+    if bias is None or (bias == "auto" and (parameter is None or not used or full_value(parameter).any())):
         return
     if parameter is None:
         raise ValueError(f"`logit_bias` is {bias}, but {type(model).__name__} has no `logit_bias`.")
@@ -54,14 +53,16 @@ def set_logit_bias(model: nn.Module, bias: float | str | None, *, batch_size: in
                 f"`logit_bias` was 0, untrained, and starts at {bias:.2f} = -log({batch_size}): one of the "
                 f"{batch_size} candidates of the global batch matches."
             )
-    with torch.no_grad():
-        parameter.fill_(float(bias))
+    fill(parameter, float(bias))
 
 
 def scale_and_bias(model: nn.Module) -> tuple[Tensor, Tensor | None]:
-    """The model's inverse temperature and bias (None where it has none), on the CPU and without a graph."""
+    """The model's inverse temperature and bias (None where it has none), on the CPU and without a graph.
+
+    Every process must call it: they may be sharded.
+    """
     scale, bias = getattr(model, SCALE), getattr(model, BIAS, None)
-    return scale.detach().exp().squeeze().cpu(), None if bias is None else bias.detach().squeeze().cpu()
+    return full_value(scale).exp().squeeze().cpu(), None if bias is None else full_value(bias).squeeze().cpu()
 
 
 def is_scale_or_bias(name: str) -> bool:
@@ -86,9 +87,8 @@ class ClampLogitScale(TrainerCallback):
         self._clamp(model)
 
     def _clamp(self, model: nn.Module) -> None:
-        with torch.no_grad():
-            for parameter in _scales_of(model):
-                parameter.clamp_(max=self.bound)
+        for parameter in _scales_of(model):
+            clamp_max(parameter, self.bound)
 
 
 class ScheduleLogitScale(TrainerCallback):
@@ -109,9 +109,8 @@ class ScheduleLogitScale(TrainerCallback):
 
     def _set(self, model: nn.Module, state: TrainerState) -> None:
         scale = self.schedule.at(state.global_step / state.max_steps)
-        with torch.no_grad():
-            for parameter in _scales_of(model):
-                parameter.fill_(math.log(scale))
+        for parameter in _scales_of(model):
+            fill(parameter, math.log(scale))
 
 
 def _scales_of(model: nn.Module) -> list[nn.Parameter]:

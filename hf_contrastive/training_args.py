@@ -9,6 +9,9 @@ from hf_contrastive.losses.schedule import Schedule, as_schedule
 from hf_contrastive.tower_args import TowerTrainingArguments
 
 
+SPLITS = ("auto", "shards", "examples", "none")
+
+
 # No __repr__ of its own: that of TrainingArguments hides the Hub token.
 @dataclass(repr=False)
 class ContrastiveTrainingArguments(TowerTrainingArguments):
@@ -70,6 +73,11 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
         eval_pool_size (`int`, *optional*, defaults to `1000`):
             Rows among which `eval_loss` compares each one. The loss depends on this number, and thanks to it not on the
             evaluation batch size or the number of processes.
+        stream_split (`str`, *optional*, defaults to `"auto"`):
+            How processes share a training stream. `shards`: each reads its own shards, which is fastest, and a pass ends
+            with the shortest. `examples`: each reads all and keeps its part, so less than a batch is left. `auto`: shards
+            where all get equally many, else examples. `none`: the stream is split already. Evaluation always goes by
+            examples unless this is `none`.
 
     > [!NOTE]
     > Two defaults differ from [`~transformers.TrainingArguments`]: `remove_unused_columns` is `False`, because the
@@ -122,6 +130,7 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
         default=True, metadata={"help": "Whether to print and log the number and worth of negatives at the start."}
     )
     eval_pool_size: int = field(default=1000, metadata={"help": "Rows among which eval_loss compares each one."})
+    stream_split: str = field(default="auto", metadata={"help": f"How processes share a stream: {', '.join(SPLITS)}."})
 
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Remove columns that the model's forward does not name."}
@@ -152,6 +161,8 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
         if not 0 <= self.queue_start < 1:
             raise ValueError(f"queue_start is a fraction of training, from 0 to below 1, but got {self.queue_start}.")
         self._check_chunks()
+        if self.stream_split not in SPLITS:
+            raise ValueError(f"stream_split must be one of {', '.join(SPLITS)}, but got {self.stream_split!r}.")
         if self.device.type == "cpu":
             # Pinned memory is for copies to an accelerator; PyTorch warns of it at every start without one.
             self.dataloader_pin_memory = False

@@ -57,8 +57,10 @@ class TrainingData:
                     f"`no_duplicates` is {args.no_duplicates!r}, but a stream cannot be ordered by what its rows show. Mask "
                     "duplicates with the collator's `id_column`, or use a map dataset."
                 )
-            # Accelerate reads the rows of all processes on each and keeps those of one: a batch here is the world's.
-            batches = StreamBatches(as_resumable(dataset), global_batch)
+            part = _own_shards(dataset, args)
+            # Where each process reads the rows of all and keeps its own, a batch is the world's.
+            rows = global_batch if part is None else batch_size
+            batches = StreamBatches(as_resumable(dataset if part is None else part), rows, is_split=part is not None)
             self.dataset, self.collator = batches, PositionCollator(_WithNames(collator), batches)
             self.stream = StreamState(
                 batches,
@@ -131,6 +133,24 @@ class TrainingData:
             return None
         seed = args.seed if args.data_seed is None else args.data_seed
         return NoDuplicatesSampler(column_values(dataset, args.no_duplicates), rows, seed=seed)
+
+
+def _own_shards(stream: Stream, args: ContrastiveTrainingArguments) -> Stream | None:
+    """The shards of this process, where it is to read those alone and not the rows of all, or has been given them."""
+    processes, split = args.world_size, args.stream_split
+    if processes == 1:
+        return None
+    # By `split_dataset_by_node`, which has no public trace.
+    if split == "none" or getattr(stream, "_distributed", None) is not None:
+        return stream
+    if split == "shards" and stream.num_shards < processes:
+        raise ValueError(
+            f"`stream_split` is 'shards', but {stream.num_shards} shards do not reach for {processes} processes. Take "
+            "'examples', or write the data in more shards."
+        )
+    if split == "shards" or (split == "auto" and stream.num_shards % processes == 0):
+        return stream.shard(processes, args.process_index, contiguous=False)
+    return None
 
 
 class CountPasses(TrainerCallback):

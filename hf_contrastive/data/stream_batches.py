@@ -29,10 +29,12 @@ class StreamBatches(IterableDataset[dict[str, Any]]):
             The stream.
         batch_size (`int`):
             Rows of a batch.
+        is_split (`bool`, *optional*, defaults to `False`):
+            Whether the stream is this process's part, not that of all.
     """
 
-    def __init__(self, stream: Stream, batch_size: int) -> None:
-        self.stream, self.batch_size = stream, batch_size
+    def __init__(self, stream: Stream, batch_size: int, *, is_split: bool = False) -> None:
+        self.stream, self.batch_size, self.is_split = stream, batch_size, is_split
         # Shared with workers that outlive a pass.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         self._resumed: State | None = None
@@ -62,7 +64,7 @@ class StreamBatches(IterableDataset[dict[str, Any]]):
         for columns in stream.iter(self.batch_size):
             rows = to_rows(columns)
             if len(rows) < self.batch_size:
-                logger.info(
+                logger.warning_once(
                     f"{len(rows)} rows at the end of the stream fill no batch of {self.batch_size} and are left out."
                 )
                 return

@@ -11,6 +11,7 @@ from tests.benchmarks import (
     losses_accuracy,
     losses_distributed,
     losses_memory,
+    parity,
     towers,
     trainer,
     training_data,
@@ -27,5 +28,6 @@ chunked.main([])
 losses.main([])
 losses_accuracy.main([])
 losses_memory.main([])
+parity.main()
 if importlib.util.find_spec("open_clip"):
     losses_distributed.main([])

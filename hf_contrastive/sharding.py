@@ -1,0 +1,125 @@
+"""Parameters that FSDP2 or DeepSpeed have cut into parts: shapes that can be cut, reading and bounding them whole."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+
+def scalars_to_vectors(model: nn.Module) -> list[str]:
+    """
+    Give every parameter of shape () the shape (1,), and name those that had it.
+
+    Neither `fully_shard` nor DeepSpeed takes a parameter without a dimension, and CLIP's `logit_scale` has none. In the
+    model's arithmetic the two shapes are alike. [`vectors_to_scalars`] undoes it in what is saved.
+    """
+    vectors: dict[nn.Parameter, nn.Parameter] = {}
+    names = []
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.dim() == 0:
+                if parameter not in vectors:
+                    vector = nn.Parameter(parameter.detach().reshape(1), requires_grad=parameter.requires_grad)
+                    vectors[parameter] = vector
+                setattr(module, name, vectors[parameter])
+                names.append(f"{path}.{name}" if path else name)
+    return names
+
+
+def without_one_embedding(model: Any) -> None:
+    """Let a model that has no single input embedding say so: Accelerate asks for it under FSDP2, and CLIP raises."""
+    try:
+        model.get_input_embeddings()
+    except NotImplementedError:
+        model.get_input_embeddings = _none
+
+
+def _none() -> None:
+    return None
+
+
+def vectors_to_scalars(state_dict: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    """The weights with those of `names` in shape (), as the model's class has them."""
+    return {name: x.reshape(()) if name in names else x for name, x in state_dict.items()}
+
+
+@contextmanager
+def whole(*parameters: nn.Parameter, write: bool = False) -> Iterator[None]:
+    """Inside this context a parameter that ZeRO-3 has partitioned is whole, on all processes.
+
+    Every process must enter. What is written to it lasts only with `write`.
+    """
+    parts = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    if not parts:
+        yield
+        return
+    from deepspeed import zero
+
+    with zero.GatheredParameters(parts, modifier_rank=0 if write else None):
+        yield
+
+
+def full_value(parameter: nn.Parameter) -> Tensor:
+    """A copy of the parameter, whole and without a graph. Every process must ask for it."""
+    with whole(parameter):
+        value = parameter.detach()
+        return value.full_tensor() if isinstance(value, DTensor) else value.clone()
+
+
+@torch.no_grad()
+def clamp_max(parameter: nn.Parameter, bound: float) -> None:
+    """Keep a parameter at or below `bound`, in the optimizer's copy too. Every process must call it."""
+    if hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping"):
+        from deepspeed import utils
+
+        # The optimizer steps from a copy of its own, which would go on beyond the bound. DeepSpeed 0.19 cannot set the
+        # whole copy of a parameter with fewer elements than processes under ZeRO-3, but each process its part.
+        kind = "local" if hasattr(parameter, "ds_id") else "full"
+        get, put = (getattr(utils, f"safe_{verb}_{kind}_fp32_param") for verb in ("get", "set"))
+        exact = get(parameter) if parameter.requires_grad else None
+        if exact is not None:
+            put(parameter, exact.clamp(max=bound))
+    with whole(parameter, write=True):
+        parameter.clamp_(max=bound)
+
+
+@torch.no_grad()
+def fill(parameter: nn.Parameter, value: float) -> None:
+    """Give a parameter that no optimizer steps, or has not stepped yet, a value. Every process must call it."""
+    with whole(parameter, write=True):
+        parameter.fill_(value)
+
+
+def refuse_another_launch(*, num_processes: int, fsdp_version: int | None, deepspeed: bool) -> None:
+    """
+    Raise unless Accelerate does what the launcher asked for.
+
+    Args:
+        num_processes (`int`): Processes that train together.
+        fsdp_version (`int`, *optional*): Version of FSDP, where it is on.
+        deepspeed (`bool`): Whether DeepSpeed is on.
+
+    Raises:
+        ValueError: The processes train apart, Accelerate leaves sharding out, as it does on CPU, or takes FSDP 1.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > num_processes:
+        raise ValueError(
+            f"The launcher started {started} processes, but each would train alone (it sees {num_processes}). On CPU, "
+            "train with `use_cpu=True`; else look whether PyTorch sees your accelerators."
+        )
+    for name, on in (("FSDP", fsdp_version is not None), ("DEEPSPEED", deepspeed)):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true" and not on:
+            raise ValueError(
+                f"The launcher asks for sharding (ACCELERATE_USE_{name}=true), but Accelerate would train without it on "
+                "this device. On CPU take recipes/accelerate/cpu_two_processes.yaml."
+            )
+    if fsdp_version not in (None, 2):
+        raise ValueError(
+            f"FSDP version {fsdp_version} flattens parameters, so the temperature cannot be bounded or read. Set "
+            "`fsdp_version: 2`, as recipes/accelerate/fsdp2.yaml does."
+        )
