@@ -1,6 +1,5 @@
 """Train any Hugging Face dual encoder with any contrastive loss."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedModel, ProgressCallback, Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, has_length
-from transformers.utils import logging
+from transformers.trainer_jit_checkpoint import JITCheckpointCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, has_length
 
 from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.checkpoints import Checkpoints, Part, resolve_checkpoint
+from hf_contrastive.data.replay import ROWS, CollatorWithRows, DataGenerators, replayable
 from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
+from hf_contrastive.functional.checks import NonFiniteError
+from hf_contrastive.loss_log import LossLog
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total
 from hf_contrastive.measure import describe, measure
+from hf_contrastive.nonfinite import StepGuard
+from hf_contrastive.preemption import SaveWhenTerminated
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue, QueueRows
 from hf_contrastive.step import build_batch, split_inputs
@@ -25,9 +30,7 @@ from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, scale_
 from hf_contrastive.training_args import ContrastiveTrainingArguments
 
 
-logger = logging.get_logger(__name__)
-
-QUEUE_FILE = "memory_queue.safetensors"
+QUEUE_FILE, LOG_FILE = "memory_queue.safetensors", "loss_log.safetensors"
 
 
 class ContrastiveTrainer(Trainer):
@@ -87,12 +90,25 @@ class ContrastiveTrainer(Trainer):
         self.add_callback(ClampLogitScale(args.max_logit_scale))
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ContrastiveProgress)
+        heard = self.pop_callback(JITCheckpointCallback)
+        self.preemption = None if heard is None else SaveWhenTerminated(heard)
+        if self.preemption is not None:
+            self.add_callback(self.preemption)
         self.queue = MemoryQueue(args.queue_size) if args.queue_size else None
         self.modalities: list[str] = []
-        self._terms: dict[str, list[Tensor]] = defaultdict(list)
+        self.losses = LossLog()
+        self.steps = StepGuard(args.max_nonfinite_steps, args.output_dir)
+        self.data = DataGenerators(_data_seed(args), args.process_index)
+        self.checkpoints = Checkpoints()
+        self._add_parts()
         self._latest: ContrastiveBatch | None = None
 
     # ---- Training ----
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """[`~transformers.Trainer.train`], from a complete checkpoint or none, see [`resolve_checkpoint`]."""
+        self.data = DataGenerators(_data_seed(self.args), self.args.process_index)
+        return super().train(resolve_checkpoint(resume_from_checkpoint, self.args.output_dir), *args, **kwargs)
 
     def compute_loss(
         self,
@@ -107,9 +123,15 @@ class ContrastiveTrainer(Trainer):
         # Outside of training `max_steps` may be unknown, and weights have their last values.
         progress = self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 1.0
         queue = self.queue.rows() if self.queue is not None and progress >= self.args.queue_start else QueueRows()
-        batch = build_batch(
-            output, present, ids, progress=progress, margin=self.args.false_negative_margin, queue=queue
-        )
+        fields = {"progress": progress, "margin": self.args.false_negative_margin, "queue": queue}
+        try:
+            batch = build_batch(output, present, ids, **fields)
+        except NonFiniteError as error:
+            if not self.is_in_train:
+                raise
+            extra = [x for x in (output.logit_scale, output.logit_bias) if x is not None]
+            loss = self.steps.saw_fault(str(error).rstrip("."), output.embeds, extra, ids)
+            return (loss, output.embeds) if return_outputs else loss
         terms = self.loss(batch)
         if self.queue is not None:
             if not queue.asked:
@@ -118,10 +140,10 @@ class ContrastiveTrainer(Trainer):
                     "0, or take a loss with a softmax over the other modality, such as `clip`."
                 )
             self.queue.push(batch)
-        for name, value in terms.items():
-            self._terms[f"loss/{name}"].append(value.detach())
+        self.losses.add(terms)
         self._latest = batch
         loss = total(terms)
+        self.steps.saw(loss, terms, ids)
         return (loss, output.embeds) if return_outputs else loss
 
     def encode(self, model: nn.Module, inputs: dict[str, Tensor]) -> EncoderOutput:
@@ -133,7 +155,46 @@ class ContrastiveTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The training batches, all of them full. Evaluation keeps its last, shorter one."""
         with _replaced(self.args, dataloader_drop_last=True):
-            return super().get_train_dataloader()
+            if not self.is_in_train:
+                return super().get_train_dataloader()
+            data = replayable(self.train_dataset, _data_seed(self.args))
+            with _replaced(self, train_dataset=data, data_collator=CollatorWithRows(self.data_collator)):
+                return super().get_train_dataloader()
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
+        """The batches of one optimizer step, read with the data's random state and not the model's."""
+        first_pass = int(self.state.epoch or 0) if has_length(self.train_dataset) else 0
+        with self.data.reading(epoch_iterator, first_pass):
+            batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.steps.begin([batch.pop(ROWS, None) if isinstance(batch, dict) else None for batch in batches])
+        if (summed := self.losses.pop_summed()) is not None:
+            # Of steps before this call, so it is no part of its `train_loss`.
+            self._tr_loss += summed.to(self._tr_loss.device)
+            self._total_loss_scalar -= self._tr_loss.item()
+            self._globalstep_last_logged -= self.losses.accepted + self.losses.skipped
+        self._before = self._tr_loss.clone(), self.queue.rows() if self.queue is not None else QueueRows()
+        return batches, num_items
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
+        # The last place before the optimizer steps. Without gradients it leaves weights, momenta and decay alone.
+        norm: Tensor | float | None = super()._get_grad_norm(model, grad_norm)
+        scaler, preemption = self.accelerator.scaler, self.preemption
+        stop = preemption is not None and preemption.asked
+        skip, stop = self.steps.must_skip(norm, scaled=scaler is not None and scaler.is_enabled(), stop=stop)
+        if preemption is not None:
+            preemption.agreed = stop
+        if not skip:
+            self.losses.accept()
+            return norm
+        model.zero_grad(set_to_none=True)
+        self.losses.skip()
+        self._tr_loss, queued = self._before
+        if self.queue is not None:
+            self.queue.restore(queued)
+        self.steps.tell(self.state.global_step + 1, self.losses.nonfinite_steps, norm)
+        return norm
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Parameters that decay: those of [`~transformers.Trainer`] but temperature and bias."""
@@ -155,38 +216,50 @@ class ContrastiveTrainer(Trainer):
 
     # ---- Checkpoints ----
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        if self.queue is not None and self.is_world_process_zero():
-            folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            # A rotation of checkpoints may have taken this one already.
-            if folder.is_dir():
-                self.queue.save(folder / QUEUE_FILE)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.queue is None:
-            return
-        file = Path(resume_from_checkpoint) / QUEUE_FILE
-        found = int(self._over_processes(torch.tensor(float(file.exists()), device=self.args.device)).sum())
-        if found == world_size():
-            self.queue.load(file, self.args.device)
-        elif found:
-            # Different queues would mean different collectives, and processes that wait for each other for ever.
-            raise ValueError(
-                f"{file} is there on {found} of {world_size()} processes. Resume from a folder that all see."
+    def _add_parts(self) -> None:
+        """What a checkpoint holds beside the files of [`~transformers.Trainer`]."""
+        self.checkpoints.add(
+            Part(
+                file=LOG_FILE,
+                save=lambda file: self.losses.save(file, self._tr_loss),
+                load=self.losses.load,
+                missing="the next log leaves out the steps before it",
+                per_process=True,
             )
-        else:
-            logger.warning(f"The checkpoint has no {QUEUE_FILE}: the queue of past embeddings starts empty.")
+        )
+        if (queue := self.queue) is not None:
+            self.checkpoints.add(
+                Part(
+                    file=QUEUE_FILE,
+                    save=queue.save,
+                    load=lambda file: queue.load(file, self.args.device),
+                    missing="the queue of past embeddings starts empty",
+                )
+            )
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        self.checkpoints.begin(folder, self.args)
+        # Older checkpoints are deleted, and this one is pushed, when it is complete.
+        with _replaced(self.args, save_total_limit=None, push_to_hub=False):
+            super()._save_checkpoint(model, trial)
+        self.checkpoints.finish(folder, self.args, best=self.state.best_model_checkpoint)
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(folder))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        # Not `_load_from_checkpoint`, which DeepSpeed goes around.
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.checkpoints.load(Path(checkpoint))
 
     # ---- Logs ----
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add loss terms, temperature, geometry and retrieval of the latest global batch to a training log."""
+        if "loss" in logs:
+            self.losses.take(logs, lambda value: self._over_processes(value).mean().item())
         if "loss" in logs and self._latest is not None:
-            for name, values in self._terms.items():
-                logs[name] = self._over_processes(torch.stack(values).mean()).mean().item()
-            self._terms.clear()
             logs |= describe(self._latest, geometry=self.args.log_geometry)
             if self._latest.ids is not None or self._latest.margin is not None:
                 count = sum(self._latest.count_false_negatives(*pair) for pair in self._latest.pairs())
@@ -254,16 +327,20 @@ class ContrastiveTrainer(Trainer):
 
 
 @contextmanager
-def _replaced(args: ContrastiveTrainingArguments, **values: Any) -> Iterator[None]:
-    """Give arguments other values for a while: set for good, they would be saved and reach other methods."""
-    kept = {name: getattr(args, name) for name in values}
+def _replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """Give attributes other values for a while: set for good, they would be saved and reach other methods."""
+    kept = {name: getattr(owner, name) for name in values}
     for name, value in values.items():
-        setattr(args, name, value)
+        setattr(owner, name, value)
     try:
         yield
     finally:
         for name, value in kept.items():
-            setattr(args, name, value)
+            setattr(owner, name, value)
+
+
+def _data_seed(args: ContrastiveTrainingArguments) -> int:
+    return args.seed if args.data_seed is None else args.data_seed
 
 
 def _refuse_data_parallel(args: ContrastiveTrainingArguments) -> None:

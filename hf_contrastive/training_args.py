@@ -37,6 +37,10 @@ class ContrastiveTrainingArguments(TrainingArguments):
             `matryoshka` and `weighted_sum` of these); with others a queue is refused.
         queue_start (`float`, *optional*, defaults to 0.1):
             Fraction of training after which they are used: an encoder that still changes fast makes poor old negatives.
+        max_nonfinite_steps (`int`, *optional*, defaults to 0):
+            Steps that may be skipped in the whole run because loss, embeddings or gradient are not finite. A skipped step
+            changes neither weights nor queue; the next one stops the run. The rows of the batch are written to
+            `nonfinite_batch.json` in `output_dir`. Overflows that the scaler of fp16 handles do not count.
         log_geometry (`bool`, *optional*, defaults to `True`):
             Whether to log geometry and retrieval of the latest global batch with the training loss.
         eval_pool_size (`int`, *optional*, defaults to `1000`):
@@ -64,6 +68,9 @@ class ContrastiveTrainingArguments(TrainingArguments):
     )
     queue_size: int = field(default=0, metadata={"help": "Embeddings of past steps to keep as negatives."})
     queue_start: float = field(default=0.1, metadata={"help": "Fraction of training after which they are used."})
+    max_nonfinite_steps: int = field(
+        default=0, metadata={"help": "Steps that may be skipped because they are not finite, before the run stops."}
+    )
     log_geometry: bool = field(
         default=True, metadata={"help": "Whether to log geometry and retrieval of the latest batch."}
     )
@@ -91,6 +98,8 @@ class ContrastiveTrainingArguments(TrainingArguments):
             )
         if self.queue_size < 0:
             raise ValueError(f"queue_size must not be negative, but got {self.queue_size}.")
+        if self.max_nonfinite_steps < 0:
+            raise ValueError(f"max_nonfinite_steps must not be negative, but got {self.max_nonfinite_steps}.")
         if not 0 <= self.queue_start < 1:
             raise ValueError(f"queue_start is a fraction of training, from 0 to below 1, but got {self.queue_start}.")
         if self.device.type == "cpu":
