@@ -1,8 +1,5 @@
 """Checkpoints that hold all of the training state, and say whether they are complete."""
 
-import hashlib
-import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -17,13 +14,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 from transformers.utils import logging
 
 from hf_contrastive.distributed import from_all, rank, world_size
+from hf_contrastive.manifest import MANIFEST, faults_of, write_manifest
 
 
 logger = logging.get_logger(__name__)
-
-MANIFEST = "checkpoint_complete.json"
-# Files up to this size are hashed whole, of larger ones blocks that are spread evenly over them.
-WHOLE, BLOCK, NUM_BLOCKS = 1 << 20, 1 << 16, 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +36,11 @@ class Part:
             What happens when a checkpoint has none, for the warning: `"the queue starts empty"`.
         per_process (`bool`, *optional*, defaults to `False`):
             Whether each process has one of its own, whose file is then named by rank. If not, the main one writes it.
+        snapshot (`Callable[[], Any]`, *optional*):
+            What to remember at the start of each step; cheap, so references. Only for state that changes before the
+            optimizer steps.
+        restore (`Callable[[Any], None]`, *optional*):
+            Goes back to it, when a step is not finite.
     """
 
     file: str
@@ -49,6 +48,8 @@ class Part:
     load: Callable[[Path], None]
     missing: str
     per_process: bool = False
+    snapshot: Callable[[], Any] = lambda: None
+    restore: Callable[[Any], None] = lambda _: None
 
     def path(self, folder: Path) -> Path:
         """Where it lies in the folder of a checkpoint."""
@@ -70,6 +71,15 @@ class Checkpoints:
         if part.file in {known.file for known in self.parts}:
             raise ValueError(f"A part of checkpoints is already called {part.file!r}.")
         self.parts.append(part)
+
+    def snapshot(self) -> list[Any]:
+        """The parts as they are, to [`restore`] when a step is not taken."""
+        return [part.snapshot() for part in self.parts]
+
+    def restore(self, snapshots: list[Any]) -> None:
+        """Have the parts be as they were."""
+        for part, snapshot in zip(self.parts, snapshots, strict=True):
+            part.restore(snapshot)
 
     def begin(self, folder: Path, args: Any) -> None:
         """Declare a folder incomplete, for it may hold an older checkpoint of the same step."""
@@ -119,40 +129,6 @@ class Checkpoints:
 # ---- Complete or not ----
 
 
-def write_manifest(folder: str | Path) -> None:
-    """Declare a checkpoint complete: names, sizes and hashes of its files, in one step.
-
-    Call it by hand for a checkpoint of another Trainer that is known to be whole.
-    """
-    folder = Path(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    entries = {str(path.relative_to(folder)): {"bytes": path.stat().st_size, "hash": _digest(path)} for path in files}
-    unfinished = folder / f"{MANIFEST}.tmp"
-    unfinished.write_text(json.dumps({"files": entries}, indent=1), encoding="utf-8")
-    unfinished.replace(folder / MANIFEST)
-
-
-def faults_of(folder: str | Path) -> list[str]:
-    """What is wrong with a checkpoint, one entry per file; empty if it is complete."""
-    folder = Path(folder)
-    if not (folder / MANIFEST).is_file():
-        return [f"{MANIFEST} is missing, so its save was interrupted"]
-    try:
-        entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        return [f"{MANIFEST} is no manifest ({error!r})"]
-    found = []
-    for name, entry in entries.items():
-        path = folder / name
-        if not path.is_file():
-            found.append(f"{name} is missing")
-        elif path.stat().st_size != entry["bytes"]:
-            found.append(f"{name} has {path.stat().st_size} of {entry['bytes']} bytes")
-        elif _digest(path) != entry["hash"]:
-            found.append(f"{name} has other contents than were written")
-    return found
-
-
 def last_complete_checkpoint(output_dir: str | Path) -> str | None:
     """The complete checkpoint of the highest step in a folder, or None; later ones that are not are warned of."""
     for folder in _by_step(output_dir):
@@ -189,6 +165,11 @@ def asks_for_the_last(resume_from_checkpoint: str | bool | None) -> bool:
     return resume_from_checkpoint is True or str(resume_from_checkpoint).lower() == "true"
 
 
+def has_checkpoints(output_dir: str | Path) -> bool:
+    """Whether a folder holds checkpoints, complete or not."""
+    return bool(_by_step(output_dir))
+
+
 def rotate(newest: Path, limit: int | None, *, best: str | None = None) -> None:
     """Delete checkpoints beside a complete one until `limit` are left: incomplete ones first, then the oldest.
 
@@ -221,7 +202,7 @@ def _resolve(resume: str | bool | None, output_dir: str | Path) -> tuple[str | N
     remedy = f"The last complete one beside it is {last!r}." if last else "There is no complete one beside it."
     return None, (
         f"The checkpoint {str(folder)!r} is not complete: {'; '.join(faults)}. {remedy} If you know that it is whole, "
-        "for example because another Trainer wrote it, say so with `hf_contrastive.checkpoints.write_manifest(folder)`."
+        "for example because another Trainer wrote it, say so with `hf_contrastive.manifest.write_manifest(folder)`."
     )
 
 
@@ -233,20 +214,6 @@ def _by_step(output_dir: str | Path) -> list[Path]:
     """Folders of checkpoints, the latest first."""
     steps = {path: re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", path.name) for path in Path(output_dir).glob("*-*")}
     return sorted((p for p, m in steps.items() if m and p.is_dir()), key=lambda p: int(p.name.split("-")[1]))[::-1]
-
-
-def _digest(path: Path) -> str:
-    """A hash of a whole small file, or of blocks of a large one: torn writes and lost pages, not tampering."""
-    size = path.stat().st_size
-    state = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        if size <= WHOLE:
-            state.update(file.read())
-        else:
-            for block in range(NUM_BLOCKS):
-                file.seek(block * (size - BLOCK) // (NUM_BLOCKS - 1), os.SEEK_SET)
-                state.update(file.read(BLOCK))
-    return state.hexdigest()
 
 
 # ---- Processes ----

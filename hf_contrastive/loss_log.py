@@ -24,6 +24,10 @@ class LossLog:
         self._of_step: dict[str, list[Tensor]] = defaultdict(list)
         self._summed: Tensor | None = None
 
+    def begin(self) -> None:
+        """A step begins."""
+        self._of_step.clear()
+
     def add(self, terms: Mapping[str, Tensor]) -> None:
         """Note the terms of one batch of the present step."""
         for name, value in terms.items():
@@ -33,12 +37,10 @@ class LossLog:
         """The present step counts."""
         for name, values in self._of_step.items():
             self._terms[name] += values
-        self._of_step.clear()
         self.accepted += 1
 
     def skip(self) -> None:
         """The present step does not count."""
-        self._of_step.clear()
         self.skipped += 1
         self.nonfinite_steps += 1
 

@@ -63,7 +63,9 @@ class StepGuard:
         self._seen.append(_Seen(loss=loss.detach(), terms={}, ids=ids, fault=fault))
         return loss
 
-    def must_skip(self, grad_norm: Tensor | float | None, *, scaled: bool, stop: bool) -> tuple[bool, bool]:
+    def must_skip(
+        self, grad_norm: Tensor | float | None, *, scaled: bool, stop: bool, device: torch.device
+    ) -> tuple[bool, bool]:
         """Whether the step must not be taken, and whether any process asks to stop; the same on every process.
 
         Args:
@@ -71,11 +73,13 @@ class StepGuard:
             scaled: Whether a scaler of half precision is in use. It has its own way with gradients that overflow: it
                 skips the step and lowers the scale.
             stop: Whether this process asks.
+            device: Where processes exchange.
         """
-        device = self._seen[0].loss.device
-        norm = torch.as_tensor(0.0 if grad_norm is None or scaled else grad_norm, device=device).float().reshape(())
-        losses = torch.stack([seen.loss.float().reshape(()) for seen in self._seen])
-        flags = torch.stack([~losses.isfinite().all(), ~norm.isfinite(), torch.tensor(stop, device=device)])
+        norm = torch.as_tensor(0.0 if grad_norm is None or scaled else grad_norm, device=device).float().reshape(1)
+        losses = torch.stack([*(seen.loss.float().reshape(()) for seen in self._seen), torch.zeros((), device=device)])
+        flags = torch.cat(
+            [~losses.isfinite().all(0, keepdim=True), ~norm.isfinite(), norm.new_full((1,), stop).bool()]
+        )
         bad_loss, bad_norm, stop = any_process(flags).tolist()
         self.skipped = bad_loss or bad_norm
         return self.skipped, stop

@@ -1,45 +1,39 @@
 """Train any Hugging Face dual encoder with any contrastive loss."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, PreTrainedModel, ProgressCallback, Trainer
-from transformers.trainer_jit_checkpoint import JITCheckpointCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, has_length
+from transformers import EvalPrediction, PreTrainedModel, ProgressCallback
+from transformers.trainer_utils import EvalLoopOutput, has_length
 
 from hf_contrastive.batch import ContrastiveBatch
-from hf_contrastive.checkpoints import Checkpoints, Part, resolve_checkpoint
-from hf_contrastive.data.replay import ROWS, CollatorWithRows, DataGenerators, replayable
+from hf_contrastive.checkpoints import Part
 from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
 from hf_contrastive.functional.checks import NonFiniteError
-from hf_contrastive.loss_log import LossLog
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total
 from hf_contrastive.measure import describe, measure
-from hf_contrastive.nonfinite import StepGuard
-from hf_contrastive.preemption import SaveWhenTerminated
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue, QueueRows
+from hf_contrastive.resumable import ResumableTrainer, replaced
 from hf_contrastive.step import build_batch, split_inputs
 from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, scale_and_bias, set_logit_scale
 from hf_contrastive.training_args import ContrastiveTrainingArguments
 
 
-QUEUE_FILE, LOG_FILE = "memory_queue.safetensors", "loss_log.safetensors"
+QUEUE_FILE = "memory_queue.safetensors"
 
 
-class ContrastiveTrainer(Trainer):
+class ContrastiveTrainer(ResumableTrainer):
     """
     Trainer for models that embed two or more modalities in one space.
 
     It gathers the embeddings of all processes, with gradients, so that each example's negatives are the whole world's
     batch; keeps the temperature bounded and free of weight decay; logs loss terms, geometry and retrieval; and
-    evaluates from embeddings alone. In all else it is a [`~transformers.Trainer`].
+    evaluates from embeddings alone. Runs are resumed exactly, see [`ResumableTrainer`]. In all else it is a
+    [`~transformers.Trainer`].
 
     Example:
     ```python
@@ -90,25 +84,22 @@ class ContrastiveTrainer(Trainer):
         self.add_callback(ClampLogitScale(args.max_logit_scale))
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ContrastiveProgress)
-        heard = self.pop_callback(JITCheckpointCallback)
-        self.preemption = None if heard is None else SaveWhenTerminated(heard)
-        if self.preemption is not None:
-            self.add_callback(self.preemption)
         self.queue = MemoryQueue(args.queue_size) if args.queue_size else None
         self.modalities: list[str] = []
-        self.losses = LossLog()
-        self.steps = StepGuard(args.max_nonfinite_steps, args.output_dir)
-        self.data = DataGenerators(_data_seed(args), args.process_index)
-        self.checkpoints = Checkpoints()
-        self._add_parts()
+        if (queue := self.queue) is not None:
+            self.checkpoints.add(
+                Part(
+                    file=QUEUE_FILE,
+                    save=queue.save,
+                    load=lambda file: queue.load(file, self.args.device),
+                    missing="the queue of past embeddings starts empty",
+                    snapshot=queue.rows,
+                    restore=queue.restore,
+                )
+            )
         self._latest: ContrastiveBatch | None = None
 
     # ---- Training ----
-
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """[`~transformers.Trainer.train`], from a complete checkpoint or none, see [`resolve_checkpoint`]."""
-        self.data = DataGenerators(_data_seed(self.args), self.args.process_index)
-        return super().train(resolve_checkpoint(resume_from_checkpoint, self.args.output_dir), *args, **kwargs)
 
     def compute_loss(
         self,
@@ -154,47 +145,8 @@ class ContrastiveTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The training batches, all of them full. Evaluation keeps its last, shorter one."""
-        with _replaced(self.args, dataloader_drop_last=True):
-            if not self.is_in_train:
-                return super().get_train_dataloader()
-            data = replayable(self.train_dataset, _data_seed(self.args))
-            with _replaced(self, train_dataset=data, data_collator=CollatorWithRows(self.data_collator)):
-                return super().get_train_dataloader()
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], Tensor | int | None]:
-        """The batches of one optimizer step, read with the data's random state and not the model's."""
-        first_pass = int(self.state.epoch or 0) if has_length(self.train_dataset) else 0
-        with self.data.reading(epoch_iterator, first_pass):
-            batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.steps.begin([batch.pop(ROWS, None) if isinstance(batch, dict) else None for batch in batches])
-        if (summed := self.losses.pop_summed()) is not None:
-            # Of steps before this call, so it is no part of its `train_loss`.
-            self._tr_loss += summed.to(self._tr_loss.device)
-            self._total_loss_scalar -= self._tr_loss.item()
-            self._globalstep_last_logged -= self.losses.accepted + self.losses.skipped
-        self._before = self._tr_loss.clone(), self.queue.rows() if self.queue is not None else QueueRows()
-        return batches, num_items
-
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
-        # The last place before the optimizer steps. Without gradients it leaves weights, momenta and decay alone.
-        norm: Tensor | float | None = super()._get_grad_norm(model, grad_norm)
-        scaler, preemption = self.accelerator.scaler, self.preemption
-        stop = preemption is not None and preemption.asked
-        skip, stop = self.steps.must_skip(norm, scaled=scaler is not None and scaler.is_enabled(), stop=stop)
-        if preemption is not None:
-            preemption.agreed = stop
-        if not skip:
-            self.losses.accept()
-            return norm
-        model.zero_grad(set_to_none=True)
-        self.losses.skip()
-        self._tr_loss, queued = self._before
-        if self.queue is not None:
-            self.queue.restore(queued)
-        self.steps.tell(self.state.global_step + 1, self.losses.nonfinite_steps, norm)
-        return norm
+        with replaced(self.args, dataloader_drop_last=True):
+            return super().get_train_dataloader()
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Parameters that decay: those of [`~transformers.Trainer`] but temperature and bias."""
@@ -214,51 +166,10 @@ class ContrastiveTrainer(Trainer):
                 optimizer.add_param_group({**group, "params": apart, "lr": rate})
         return optimizer
 
-    # ---- Checkpoints ----
-
-    def _add_parts(self) -> None:
-        """What a checkpoint holds beside the files of [`~transformers.Trainer`]."""
-        self.checkpoints.add(
-            Part(
-                file=LOG_FILE,
-                save=lambda file: self.losses.save(file, self._tr_loss),
-                load=self.losses.load,
-                missing="the next log leaves out the steps before it",
-                per_process=True,
-            )
-        )
-        if (queue := self.queue) is not None:
-            self.checkpoints.add(
-                Part(
-                    file=QUEUE_FILE,
-                    save=queue.save,
-                    load=lambda file: queue.load(file, self.args.device),
-                    missing="the queue of past embeddings starts empty",
-                )
-            )
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        self.checkpoints.begin(folder, self.args)
-        # Older checkpoints are deleted, and this one is pushed, when it is complete.
-        with _replaced(self.args, save_total_limit=None, push_to_hub=False):
-            super()._save_checkpoint(model, trial)
-        self.checkpoints.finish(folder, self.args, best=self.state.best_model_checkpoint)
-        if self.args.push_to_hub:
-            self._push_from_checkpoint(str(folder))
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        # Not `_load_from_checkpoint`, which DeepSpeed goes around.
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self.checkpoints.load(Path(checkpoint))
-
     # ---- Logs ----
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add loss terms, temperature, geometry and retrieval of the latest global batch to a training log."""
-        if "loss" in logs:
-            self.losses.take(logs, lambda value: self._over_processes(value).mean().item())
         if "loss" in logs and self._latest is not None:
             logs |= describe(self._latest, geometry=self.args.log_geometry)
             if self._latest.ids is not None or self._latest.margin is not None:
@@ -305,7 +216,7 @@ class ContrastiveTrainer(Trainer):
         `predictions` of the result are the embeddings, in the alphabetical order of their modalities.
         """
         # Lists on the CPU, joined once: the default copies everything again at each step, on the accelerator.
-        with _replaced(self.args, eval_do_concat_batches=False, eval_accumulation_steps=1):
+        with replaced(self.args, eval_do_concat_batches=False, eval_accumulation_steps=1):
             output = super().evaluation_loop(dataloader, description, False, ignore_keys, metric_key_prefix)
         if not output.predictions:
             raise ValueError(f"{description} has no examples: the dataset is empty.")
@@ -324,23 +235,6 @@ class ContrastiveTrainer(Trainer):
             metrics=known | {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
             num_samples=output.num_samples,
         )
-
-
-@contextmanager
-def _replaced(owner: Any, **values: Any) -> Iterator[None]:
-    """Give attributes other values for a while: set for good, they would be saved and reach other methods."""
-    kept = {name: getattr(owner, name) for name in values}
-    for name, value in values.items():
-        setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(owner, name, value)
-
-
-def _data_seed(args: ContrastiveTrainingArguments) -> int:
-    return args.seed if args.data_seed is None else args.data_seed
 
 
 def _refuse_data_parallel(args: ContrastiveTrainingArguments) -> None:

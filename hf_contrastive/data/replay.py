@@ -6,12 +6,14 @@ before it, on the number of workers, and on how far the loader reads ahead: a re
 
 import hashlib
 import random
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset
 
@@ -28,7 +30,7 @@ class ReplayableReads(TorchDataset[Any]):
     def __init__(self, dataset: Any, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
         # Shared: workers that live on from epoch to epoch have copies of all else.
-        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
+        self._epoch: Tensor = torch.zeros((), dtype=torch.long).share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -114,9 +116,10 @@ class DataGenerators:
             first_pass: Number of the pass that the first iterator is, 0 unless earlier ones are skipped.
         """
         model = _state()
-        if loader is not self._pass:
+        if self._pass is None or self._pass() is not loader:
             self._passes = first_pass if self._pass is None else self._passes + 1
-            self._pass = loader
+            # Weak: the workers of a loader end with its iterator.
+            self._pass = weakref.ref(loader)
             seed_data(self.seed, self._passes, f"rank {self.rank}".encode())
         else:
             _restore(self._state)
