@@ -76,6 +76,7 @@ class ResumableTrainer(Trainer):
         if not self.is_in_train:
             return super().get_train_dataloader()
         data, collator = replayable(self.train_dataset, self._data_seed), CollatorWithRows(self.data_collator)
+        self._data.dataset = data
         with replaced(self, train_dataset=data, data_collator=collator):
             return super().get_train_dataloader()
 

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import TrainerCallback, set_seed
+from transformers import PrinterCallback, TrainerCallback, set_seed
+from huggingface_hub.utils import disable_progress_bars
 from transformers.utils import logging
 
 from hf_contrastive import ContrastiveCollator, ContrastiveTrainer, ContrastiveTrainingArguments, PairDataset
@@ -149,6 +150,7 @@ def in_process(act: Callable[[], None]) -> int:
 
 def train(kind: str, folder: Path, out: Path | None, *, resume: bool = False, prepare: Any = None, **options: Any) -> None:
     trainer = build(kind, folder, **options)
+    trainer.remove_callback(PrinterCallback)
     if prepare is not None:
         prepare(trainer)
     trainer.train(resume_from_checkpoint=resume)
@@ -189,6 +191,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 def play(folder: Path, runs: list[str], scenarios: list[str]) -> list[dict[str, Any]]:
     """Kill and resume each run in each way; one row for each with what is equal to the run that was left alone."""
     logging.set_verbosity_error()
+    disable_progress_bars()
     torch.set_num_threads(1)
     rows = []
     for run in runs:

@@ -49,7 +49,7 @@ class ReplayableReads(TorchDataset[Any]):
         return Examples(read(rows) if read is not None else [self.dataset[row] for row in rows], rows)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw anew: loaders call it at the start of each epoch."""
+        """Draw anew."""
         self._epoch.fill_(epoch)
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(epoch)
@@ -99,10 +99,14 @@ class DataGenerators:
     Args:
         seed: Seed of the run's data.
         rank: Index of this process.
+
+    Attributes:
+        dataset: The data that the loader reads, to be told each pass.
     """
 
     def __init__(self, seed: int, rank: int) -> None:
         self.seed, self.rank = seed, rank
+        self.dataset: Any = None
         self._pass: Any = None
         self._passes = 0
         self._state: Any = None
@@ -120,6 +124,9 @@ class DataGenerators:
             self._passes = first_pass if self._pass is None else self._passes + 1
             # Weak: the workers of a loader end with its iterator.
             self._pass = weakref.ref(loader)
+            if isinstance(self.dataset, ReplayableReads):
+                # Loaders of accelerate (1.15) tell either the sampler or the dataset, which depends on how they resume.
+                self.dataset.set_epoch(self._passes)
             seed_data(self.seed, self._passes, f"rank {self.rank}".encode())
         else:
             _restore(self._state)
