@@ -107,8 +107,8 @@ class StepGuard:
         if count > self.limit:
             raise NonFiniteError(
                 f"Step {step} is not finite: {reason}. It is number {count} of such steps, and `max_nonfinite_steps` "
-                f"allows {self.limit}. {_first_rows(faulty or batches)} The whole batch is in {str(self.file)!r}. The "
-                "weights are those before this step."
+                f"allows {self.limit}. {_first_rows(faulty or batches)} The whole batch is in {str(self.file)!r}. No "
+                "checkpoint holds this step."
             )
 
     def _batches(self) -> list[dict[str, Any]]:

@@ -42,6 +42,11 @@ class ResumableTrainer(Trainer):
 
     def __init__(self, model: nn.Module, args: ContrastiveTrainingArguments, **kwargs: Any) -> None:
         super().__init__(model, args, **kwargs)
+        if self.is_deepspeed_enabled and args.max_nonfinite_steps:
+            raise ValueError(
+                f"max_nonfinite_steps is {args.max_nonfinite_steps}, but DeepSpeed updates the weights within the backward "
+                "pass, where a step cannot be left out. Set it to 0: the first such step then ends the run."
+            )
         heard = self.pop_callback(JITCheckpointCallback)
         self.preemption = None if heard is None else SaveWhenTerminated(heard)
         if self.preemption is not None:
@@ -111,7 +116,8 @@ class ResumableTrainer(Trainer):
         norm: Tensor | float | None = super()._get_grad_norm(model, grad_norm)
         scaler, preemption = self.accelerator.scaler, self.preemption
         asked = preemption is not None and preemption.asked
-        scaled = scaler is not None and scaler.is_enabled()
+        # DeepSpeed has a scaler of its own.
+        scaled = self.is_deepspeed_enabled or (scaler is not None and scaler.is_enabled())
         skip, stop = self.steps.must_skip(norm, scaled=scaled, stop=asked, device=self.args.device)
         if preemption is not None:
             preemption.agreed = stop

@@ -189,15 +189,8 @@ def test_the_count_goes_on_after_a_resumption(clip: CLIPModel, dataset: Dataset,
     options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "max_nonfinite_steps": 1}
     make_trainer(clip, dataset, tmp_path, loss_object=BadAt({0}), **options).train()
     again = make_trainer(clip, dataset, tmp_path, loss_object=BadAt({1}), **options)
-    with pytest.raises(NonFiniteError, match="Step 4 is not finite: .* It is number 2 of such steps"):
+    with pytest.raises(NonFiniteError, match=r"Step 4 is not finite: .* It is number 2 of such steps"):
         again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-
-
-class OverflowOnce:
-    """What a scaler of half precision does, on the CPU: gradients that overflow are its own business."""
-
-    def __init__(self) -> None:
-        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**4)
 
 
 def test_an_overflow_that_the_scaler_handles_is_not_counted(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
@@ -242,17 +235,13 @@ def test_a_negative_limit_is_refused(tmp_path: Path, value: int):
 # ---- Several processes ----
 
 
-class BadOnOneRank(BadAt):
-    def __call__(self, batch: ContrastiveBatch) -> dict[str, Tensor]:
-        terms = super().__call__(batch)
-        return CLIP()(batch) if dist.get_rank() == 0 else terms
-
-
 def skip_and_stop_together(folder: str) -> None:
     set_seed(0)
     model = tiny_clip()
     options = {"max_steps": 4, "per_device_train_batch_size": 4, "max_nonfinite_steps": 1, "log_geometry": False}
-    trainer = make_trainer(model, make_dataset(32), Path(folder), loss_object=BadOnOneRank({1, 3}), **options)
+    trainer = make_trainer(
+        model, make_dataset(32), Path(folder), loss_object=BadAt({1, 3} if dist.get_rank() == 1 else set()), **options
+    )
     trainer.add_callback(watch := Watch(trainer))
     # Both ranks end with the error: one that went on would wait for the other for ever.
     with pytest.raises(NonFiniteError, match="Step 4 is not finite: the loss is nan"):
