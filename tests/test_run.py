@@ -6,21 +6,19 @@ from typing import Any
 
 import pytest
 
-from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments, PairDataset, parse_recipe, small_clip
+from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments, PairDataset, small_clip
 from hf_contrastive.data import PairSplits
 from hf_contrastive.run import Run, train_and_test, with_other_loss
 from tests.conftest import TINY, make_pairs
 
 
-def start(folder: Path, *more: str) -> Run:
-    options = ["--max_steps=2", "--save_steps=1", "--per_device_train_batch_size=8", "--loss=clip", "--use_cpu=true"]
-    (args,) = parse_recipe(
-        ContrastiveTrainingArguments,
-        argv=[f"--output_dir={folder}", "--report_to=none", "--disable_tqdm=true", *options, *more],
-    )
+def start(folder: Path, **options: Any) -> Run:
+    common: dict[str, Any] = {"max_steps": 2, "save_steps": 1, "per_device_train_batch_size": 8, "loss": "clip"}
+    common |= {"use_cpu": True, "report_to": "none", "disable_tqdm": True}
+    args = ContrastiveTrainingArguments(str(folder), **(common | options))
     data = PairDataset(make_pairs(16))
     model, processor = small_clip(data.captions, TINY)
-    return train_and_test(model, processor, args, PairSplits(train=data, validation=None, test=data), name="run")
+    return train_and_test(model, processor, args, PairSplits(train=data, validation=data, test=data), name="run")
 
 
 def test_true_starts_at_the_beginning_and_later_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -31,9 +29,9 @@ def test_true_starts_at_the_beginning_and_later_goes_on(tmp_path: Path, monkeypa
         "_load_optimizer_and_scheduler",
         lambda self, checkpoint: (started.append(checkpoint), load(self, checkpoint)),
     )
-    first = start(tmp_path, "--resume_from_checkpoint=true")
+    first = start(tmp_path, resume_from_checkpoint="true")
     assert started == []
-    second = start(tmp_path, "--resume_from_checkpoint", "true", "--max_steps=3")
+    second = start(tmp_path, resume_from_checkpoint="true", max_steps=3)
     assert started == [str(tmp_path / "checkpoint-2")]
     assert (first.result.steps, second.result.steps) == (2, 3)
 

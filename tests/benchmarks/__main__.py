@@ -8,6 +8,7 @@ from tests.benchmarks import (
     losses_accuracy,
     losses_distributed,
     losses_memory,
+    resume,
     trainer,
 )
 
@@ -17,5 +18,6 @@ trainer.main()
 losses.main([])
 losses_accuracy.main([])
 losses_memory.main([])
+resume.main()
 if importlib.util.find_spec("open_clip"):
     losses_distributed.main([])
