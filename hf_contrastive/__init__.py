@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hf_contrastive.batch import ContrastiveBatch as ContrastiveBatch
+    from hf_contrastive.checkpoints import last_complete_checkpoint as last_complete_checkpoint
     from hf_contrastive.data import ContrastiveCollator as ContrastiveCollator
     from hf_contrastive.data import PairDataset as PairDataset
     from hf_contrastive.data import load_pairs as load_pairs
@@ -48,6 +49,7 @@ _MODULES = {
     "contrastive_forward": "encoder",
     "geometry_report": "metrics",
     "get_loss": "losses",
+    "last_complete_checkpoint": "checkpoints",
     "list_losses": "losses",
     "list_metrics": "metrics",
     "load_dual_encoder": "models",

@@ -1,6 +1,6 @@
 """A Trainer that loses nothing: exact resumption, complete checkpoints, steps that are finite or not taken."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,9 @@ class ResumableTrainer(Trainer):
 
     Attributes:
         checkpoints ([`Checkpoints`]): Further state to save: `checkpoints.add(Part(...))`.
-        losses ([`LossLog`]): Loss terms of the batches, for `compute_loss` to add to.
-        steps ([`StepGuard`]): What each batch's loss was, for `compute_loss` to tell. `steps.skipped` says, after the
-            gradient, whether the step is not taken.
+        losses ([`LossLog`]): Loss terms since the last log.
+        steps ([`StepGuard`]): What each batch's loss was. `steps.skipped` says, once the gradient is there, whether the
+            step is not taken.
     """
 
     args: ContrastiveTrainingArguments
@@ -53,12 +53,13 @@ class ResumableTrainer(Trainer):
             self.add_callback(self.preemption)
         self.losses = LossLog()
         self.steps = StepGuard(args.max_nonfinite_steps, args.output_dir)
+        self._data = DataGenerators(self._data_seed, args.process_index)
         self.checkpoints = Checkpoints()
         self.checkpoints.add(
             Part(
                 file=LOG_FILE,
                 save=lambda file: self.losses.save(file, self._tr_loss),
-                load=self.losses.load,
+                load=lambda file: self.losses.load(file),
                 missing="the next log leaves out the steps before it",
                 per_process=True,
             )
@@ -71,7 +72,7 @@ class ResumableTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """[`~transformers.Trainer.train`], from a complete checkpoint or none, see [`resolve_checkpoint`]."""
-        self._data = DataGenerators(self._data_seed, self.args.process_index)
+        self.losses = LossLog()
         return super().train(resolve_checkpoint(resume_from_checkpoint, self.args.output_dir), *args, **kwargs)
 
     # ---- Data ----
@@ -81,7 +82,7 @@ class ResumableTrainer(Trainer):
         if not self.is_in_train:
             return super().get_train_dataloader()
         data, collator = replayable(self.train_dataset, self._data_seed), CollatorWithRows(self.data_collator)
-        self._data.dataset = data
+        self._data = DataGenerators(self._data_seed, self.args.process_index, data)
         with replaced(self, train_dataset=data, data_collator=collator):
             return super().get_train_dataloader()
 
@@ -100,6 +101,12 @@ class ResumableTrainer(Trainer):
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     # ---- Steps ----
+
+    def note_batch(self, loss: Tensor, terms: Mapping[str, Tensor], ids: Tensor | None) -> None:
+        """For `compute_loss` to tell the loss of a batch, its terms, and the ids of this process's examples."""
+        if self.is_in_train:
+            self.losses.add(terms)
+            self.steps.saw(loss, terms, ids)
 
     def _begin_step(self, rows: list[Tensor | None]) -> None:
         if (summed := self.losses.pop_summed()) is not None:

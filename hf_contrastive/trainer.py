@@ -131,10 +131,9 @@ class ContrastiveTrainer(ResumableTrainer):
                     "0, or take a loss with a softmax over the other modality, such as `clip`."
                 )
             self.queue.push(batch)
-        self.losses.add(terms)
         self._latest = batch
         loss = total(terms)
-        self.steps.saw(loss, terms, ids)
+        self.note_batch(loss, terms, ids)
         return (loss, output.embeds) if return_outputs else loss
 
     def encode(self, model: nn.Module, inputs: dict[str, Tensor]) -> EncoderOutput:

@@ -11,13 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from datasets import Dataset
-from transformers import CLIPModel
+from transformers import CLIPModel, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
+from hf_contrastive import ContrastiveTrainer
 from hf_contrastive.checkpoints import Checkpoints, Part, last_complete_checkpoint, resolve_checkpoint, rotate
 from hf_contrastive.manifest import BLOCK, MANIFEST, NUM_BLOCKS, WHOLE, faults_of, write_manifest
+from hf_contrastive.testing import run_distributed
+from tests.conftest import make_dataset, tiny_clip
 from tests.test_trainer import make_trainer
 
 
@@ -253,6 +257,53 @@ def test_a_save_of_the_same_step_is_incomplete_until_it_ends(tmp_path: Path):
     folder = checkpoint(tmp_path, 1)
     Checkpoints().begin(folder, SimpleNamespace(should_save=True))
     assert faults_of(folder) == [f"{MANIFEST} is missing, so its save was interrupted"]
+
+
+# ---- Several processes ----
+
+
+def end_together_and_go_on(folder: str) -> None:
+    options = {"per_device_train_batch_size": 4, "max_steps": 4, "enable_jit_checkpoint": True, "log_geometry": False}
+
+    def trainer_in(name: str) -> ContrastiveTrainer:
+        set_seed(0)
+        return make_trainer(tiny_clip(), make_dataset(32), Path(folder) / name, **options)
+
+    whole = trainer_in("whole")
+    whole.train()
+    ended = trainer_in("ended")
+    if dist.get_rank() == 1:
+        # One process alone has heard of the signal.
+        ended.preemption.jit_manager.is_checkpoint_requested = True
+    ended.train()
+    assert (ended.terminated, ended.state.global_step) == (True, 1)
+    dist.barrier()
+    saved = {path.name for path in (Path(folder) / "ended" / "checkpoint-1").iterdir()}
+    assert {
+        MANIFEST,
+        "loss_log_0.safetensors",
+        "loss_log_1.safetensors",
+        "rng_state_0.pth",
+        "rng_state_1.pth",
+    } <= saved
+    resumed = trainer_in("ended")
+    resumed.train(resume_from_checkpoint=True)
+    for x, y in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert x.equal(y)
+    losses = [[log["loss"] for log in t.state.log_history if "loss" in log] for t in (whole, resumed)]
+    assert losses[0] == losses[1]
+    (Path(folder) / "ended" / "checkpoint-1" / MANIFEST).unlink(missing_ok=True)
+    dist.barrier()
+    # All raise, so none is left waiting.
+    with pytest.raises(ValueError, match="There is no complete checkpoint"):
+        trainer_in("ended").train(resume_from_checkpoint=True)
+    dist.barrier()
+
+
+@pytest.mark.distributed
+@pytest.mark.timeout(120)
+def test_processes_end_together_and_go_on(tmp_path: Path):
+    run_distributed(end_together_and_go_on, str(tmp_path), num_processes=2)
 
 
 class _Collect(Handler):

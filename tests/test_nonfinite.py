@@ -258,6 +258,6 @@ def skip_and_stop_together(folder: str) -> None:
 
 
 @pytest.mark.distributed
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_processes_skip_and_stop_together(tmp_path: Path):
     run_distributed(skip_and_stop_together, str(tmp_path), num_processes=2)

@@ -99,14 +99,11 @@ class DataGenerators:
     Args:
         seed: Seed of the run's data.
         rank: Index of this process.
-
-    Attributes:
-        dataset: The data that the loader reads, to be told each pass.
+        dataset: What the loader reads, to be told each pass.
     """
 
-    def __init__(self, seed: int, rank: int) -> None:
-        self.seed, self.rank = seed, rank
-        self.dataset: Any = None
+    def __init__(self, seed: int, rank: int, dataset: Any = None) -> None:
+        self.seed, self.rank, self.dataset = seed, rank, dataset
         self._pass: Any = None
         self._passes = 0
         self._state: Any = None
