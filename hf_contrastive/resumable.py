@@ -90,6 +90,9 @@ class ResumableTrainer(Trainer):
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
         """The batches of one optimizer step, read with the data's random state and not the model's."""
+        if self.state.global_step >= self.state.max_steps:
+            # A finished run that is resumed in the middle of an epoch, where the Trainer would take one more step.
+            return [], None
         first_pass = int(self.state.epoch or 0) if has_length(self.train_dataset) else 0
         with self._data.reading(epoch_iterator, first_pass):
             batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)

@@ -70,6 +70,16 @@ def test_the_last_whole_checkpoint_is_there_until_the_next_one_is(killed: dict[t
     assert (row["left"], row["from"]) == (["checkpoint-8"], "checkpoint-8")
 
 
+def test_a_finished_run_takes_no_further_step(clip: CLIPModel, tmp_path: Path):
+    options = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, "lr_scheduler_type": "constant"}
+    make_trainer(clip, make_dataset(24), tmp_path, **options).train()
+    weights = [p.detach().clone() for p in clip.parameters()]
+    again = make_trainer(clip, make_dataset(24), tmp_path, **options)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 2
+    assert all(p.equal(x) for p, x in zip(clip.parameters(), weights, strict=True))
+
+
 # ---- Complete or not ----
 
 
