@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hf_contrastive.adapters import load_adapter as load_adapter
     from hf_contrastive.batch import ContrastiveBatch as ContrastiveBatch
+    from hf_contrastive.checkpoints import last_complete_checkpoint as last_complete_checkpoint
     from hf_contrastive.data import ContrastiveCollator as ContrastiveCollator
     from hf_contrastive.data import ExampleDataset as ExampleDataset
     from hf_contrastive.data import Modality as Modality
@@ -71,6 +72,7 @@ _MODULES = {
     "find_towers": "towers",
     "geometry_report": "metrics",
     "get_loss": "losses",
+    "last_complete_checkpoint": "checkpoints",
     "list_losses": "losses",
     "list_metrics": "metrics",
     "load_adapter": "adapters",

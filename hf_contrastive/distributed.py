@@ -24,6 +24,23 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def any_process(flags: Bool[Tensor, "n"]) -> Bool[Tensor, "n"]:
+    """Which flags any process has set."""
+    if world_size() == 1:
+        return flags
+    counts = flags.to(torch.int32)
+    dist.all_reduce(counts, op=dist.ReduceOp.MAX)
+    return counts.bool()
+
+
+def from_all(value: Any) -> list[Any]:
+    """A value of every process, in rank order. All must call it."""
+    values = [value] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
 def all_gather_rows(x: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "B *rest"]:
     """Stack the rows of every process in rank order.
 

@@ -1,6 +1,6 @@
 """An exponential moving average of what is trained: kept, saved, evaluated and handed out as the model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,21 @@ class EMA(TrainerCallback):
     Average `decay * average + (1 - decay) * value` of trainable parameters and buffers after each optimizer step.
 
     Averages start at the values that training starts from and are in single precision, whatever the model is in. Buffers
-    that are not of floating point are copied. Steps that a gradient scaler skips do not count.
+    that are not of floating point are copied. Steps that are not taken do not count.
 
     Args:
         decay (`float`):
             Share of the old average that is kept at each step, from 0 to below 1.
         replace_model (`bool`, *optional*, defaults to `False`):
             Whether the averages become the model's weights when training ends.
+        is_skipped (`Callable[[], bool]`, *optional*):
+            Whether the present step was not taken. By default all are.
     """
 
-    def __init__(self, decay: float, *, replace_model: bool = False) -> None:
-        self.decay, self.replace_model = decay, replace_model
+    def __init__(
+        self, decay: float, *, replace_model: bool = False, is_skipped: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.decay, self.replace_model, self.is_skipped = decay, replace_model, is_skipped
         self.averages: dict[str, Tensor] = {}
         self._update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self._resumed = self._swapped = False
@@ -51,7 +55,7 @@ class EMA(TrainerCallback):
     @torch.no_grad()
     def on_step_end(self, *_: Any, model: nn.Module, optimizer: Any = None, **__: Any) -> None:
         """Update the averages: after callbacks that change parameters in `on_optimizer_step`, before any evaluation."""
-        if getattr(optimizer, "step_was_skipped", False):
+        if getattr(optimizer, "step_was_skipped", False) or self.is_skipped():
             return
         values = averaged_tensors(model)
         floating = [name for name, value in values.items() if value.is_floating_point()]

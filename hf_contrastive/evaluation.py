@@ -1,7 +1,5 @@
 """How the trainer evaluates: embeddings of all rows, each once and in order, then every measure from them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +17,7 @@ from hf_contrastive.hard_negatives import without_hard_negatives
 from hf_contrastive.losses import ContrastiveLoss
 from hf_contrastive.measure import measure
 from hf_contrastive.processes import ManyProcessesTrainer
+from hf_contrastive.replacing import replaced
 from hf_contrastive.step import split_inputs
 from hf_contrastive.temperature import scale_and_bias
 
@@ -199,16 +198,3 @@ class EvaluationMixin(ManyProcessesTrainer):
                 None if sampler_fn is None else lambda _: sampler_fn(dataset),
                 **kwargs,
             )
-
-
-@contextmanager
-def replaced(owner: Any, **values: Any) -> Iterator[None]:
-    """Give attributes other values for a while: set for good, arguments would be saved and reach other methods."""
-    kept = {name: getattr(owner, name) for name in values}
-    for name, value in values.items():
-        setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(owner, name, value)

@@ -60,6 +60,11 @@ class MemoryQueue:
         """What a batch sees of it, see [`ContrastiveBatch`]."""
         return QueueRows({m: QueuedRows(x, self._ids.get(m)) for m, x in self._embeds.items()})
 
+    def restore(self, rows: QueueRows) -> None:
+        """Be again as [`rows`] said."""
+        self._embeds = {m: row.embeds for m, row in rows.items()}
+        self._ids = {m: row.ids for m, row in rows.items() if row.ids is not None}
+
     def save(self, file: Path) -> None:
         """Write it as safetensors."""
         tensors = {f"embeds.{m}": x for m, x in self._embeds.items()} | {f"ids.{m}": x for m, x in self._ids.items()}

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
+from transformers.utils import logging
 
+from hf_contrastive.checkpoints import asks_for_the_last, has_checkpoints
 from hf_contrastive.data.collator import ContrastiveCollator
 from hf_contrastive.data.loading import PairSplits
 from hf_contrastive.distributed import world_size
@@ -19,6 +22,9 @@ from hf_contrastive.report.plots import plot_geometry
 from hf_contrastive.report.result import RunResult, write_results
 from hf_contrastive.trainer import ContrastiveTrainer
 from hf_contrastive.training_args import ContrastiveTrainingArguments
+
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +58,9 @@ def train_and_test(
             The data.
         name (`str`):
             What tables and plots call the run.
+
+    Raises:
+        SystemExit: The process was told to end (SIGTERM, with `enable_jit_checkpoint`). A checkpoint is there.
     """
     trainer = ContrastiveTrainer(
         model,
@@ -64,7 +73,16 @@ def train_and_test(
         processing_class=processor,
     )
     start = time.perf_counter()
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    resume = args.resume_from_checkpoint
+    if asks_for_the_last(resume) and not has_checkpoints(args.output_dir):
+        # A job that is started again and again says `true` the first time too.
+        logger.warning(f"There is no checkpoint in {str(args.output_dir)!r} yet: training starts at the beginning.")
+        resume = None
+    trainer.train(resume_from_checkpoint=resume)
+    if trainer.terminated:
+        # What follows would measure and save half a training as if it were whole.
+        logger.warning("The process was told to end. Go on with `--resume_from_checkpoint true`.")
+        raise SystemExit(128 + signal.SIGTERM)
     seconds = time.perf_counter() - start
     prediction = trainer.predict(pairs.test)
     measured = {key.removeprefix("test_"): value for key, value in prediction.metrics.items()}
@@ -87,6 +105,8 @@ def with_other_loss(args: ContrastiveTrainingArguments, loss: str) -> Contrastiv
     other = copy.copy(args)
     other.loss, other.loss_kwargs, other.push_to_hub = loss, None, False
     other.output_dir = str(Path(str(args.output_dir)) / f"compare_{loss}")
+    # Another loss does not go on from this one's checkpoint.
+    other.resume_from_checkpoint = "true" if asks_for_the_last(args.resume_from_checkpoint) else None
     return other
 
 

@@ -7,29 +7,30 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, PredictionOutput
+from transformers.trainer_utils import PredictionOutput
 from transformers.utils import logging
 
 from hf_contrastive.adapters import SCALARS_FILE, add_adapter, is_adapted, load_scalars, save_scalars, scalars
+from hf_contrastive.checkpoints import Part
 from hf_contrastive.ema import EMA, EMA_FILE
 from hf_contrastive.frozen import freeze_towers
 from hf_contrastive.optimizer import describe_groups, set_learning_rates
+from hf_contrastive.resumable import ResumableTrainer
 from hf_contrastive.temperature import BIAS, is_scale_or_bias
-from hf_contrastive.tower_args import TowerTrainingArguments
+from hf_contrastive.training_args import ContrastiveTrainingArguments
 
 
 logger = logging.get_logger(__name__)
 
 
-class TowerTrainer(Trainer):
+class TowerTrainer(ResumableTrainer):
     """
     Trainer of models with towers: some frozen, some faster than others, adapted by `peft`, averaged over steps.
 
     Args:
         model ([`~transformers.PreTrainedModel`] or `peft.PeftModel`):
             Model with towers, see [`find_towers`].
-        args ([`TowerTrainingArguments`]):
+        args ([`ContrastiveTrainingArguments`]):
             Arguments of the training run.
         peft_config (`peft.PeftConfig`, *optional*):
             Adapter to train instead of the model's weights. The adapter alone is saved, with temperature and bias
@@ -38,10 +39,8 @@ class TowerTrainer(Trainer):
             Further arguments of [`~transformers.Trainer`].
     """
 
-    args: TowerTrainingArguments
-
     def __init__(
-        self, model: nn.Module, args: TowerTrainingArguments, *, peft_config: Any = None, **kwargs: Any
+        self, model: nn.Module, args: ContrastiveTrainingArguments, *, peft_config: Any = None, **kwargs: Any
     ) -> None:
         if getattr(model, "_hf_peft_config_loaded", False):
             raise ValueError(
@@ -77,8 +76,16 @@ class TowerTrainer(Trainer):
                 raise ValueError(
                     "`ema_decay` needs whole parameters on every process, which FSDP and DeepSpeed have not. Use DDP."
                 )
-            self.ema = EMA(args.ema_decay, replace_model=args.save_ema)
-            self.add_callback(self.ema)
+            self.ema = ema = EMA(args.ema_decay, replace_model=args.save_ema, is_skipped=lambda: self.steps.skipped)
+            self.add_callback(ema)
+            self.checkpoints.add(
+                Part(
+                    file=EMA_FILE,
+                    save=ema.save,
+                    load=lambda file: ema.load(file, self.model),
+                    missing="the moving average starts at the weights of the checkpoint",
+                )
+            )
 
     # ---- Optimizer ----
 
@@ -94,7 +101,7 @@ class TowerTrainer(Trainer):
             set_learning_rates(
                 optimizer,
                 self.accelerator.unwrap_model(self.model if model is None else model),
-                logit_scale_learning_rate=getattr(self.args, "logit_scale_learning_rate", None),
+                logit_scale_learning_rate=self.args.logit_scale_learning_rate,
                 tower_learning_rates=self.args.tower_learning_rates,  # type: ignore[arg-type]  # JSON is parsed by now
                 layer_decay=self.args.layer_decay,
             )
@@ -125,39 +132,20 @@ class TowerTrainer(Trainer):
         if is_adapted(self.model) and self.args.should_save:
             save_scalars(self.model, Path(output_dir or self.args.output_dir), state_dict)
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        if self.ema is not None and self.is_world_process_zero():
-            folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            # A rotation of checkpoints may have taken this one already.
-            if folder.is_dir():
-                self.ema.save(folder / EMA_FILE)
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self._load_beside(Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
-        self._load_beside(Path(str(self.state.best_model_checkpoint)))
+        best = Path(str(self.state.best_model_checkpoint))
+        self._load_beside(best)
+        if self.ema is not None and (best / EMA_FILE).exists():
+            self.ema.load(best / EMA_FILE, self.model)
 
     def _load_beside(self, folder: Path) -> None:
-        """Read what a checkpoint holds beside the weights that [`~transformers.Trainer`] has read."""
         if is_adapted(self.model):
             load_scalars(self.model, folder / SCALARS_FILE)
-        if self.ema is not None and self._is_everywhere(folder / EMA_FILE):
-            self.ema.load(folder / EMA_FILE, self.model)
-        elif self.ema is not None:
-            logger.warning(f"{folder} has no {EMA_FILE}: the moving average starts at the weights of the checkpoint.")
-
-    def _is_everywhere(self, file: Path) -> bool:
-        here = torch.tensor([float(file.exists())], device=self.args.device)
-        found = self.accelerator.gather(here)
-        if 0 < found.sum() < len(found):
-            raise ValueError(
-                f"{file} is there on {int(found.sum())} of {len(found)} processes. Resume from a folder that all see."
-            )
-        return bool(found.all())
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         file = Path(checkpoint_folder) / SCALARS_FILE

@@ -1,38 +1,38 @@
 """Train any Hugging Face dual encoder with any contrastive loss."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, ProgressCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
-from transformers.utils import logging
+from transformers.trainer_utils import has_length
 
 from hf_contrastive.audit import NegativesAudit, global_batch_size
 from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.checkpoints import Part
 from hf_contrastive.chunked import encode_in_chunks
+from hf_contrastive.data.stream_state import STREAM_FILE
+from hf_contrastive.data.streams import Stream
 from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
-from hf_contrastive.evaluation import EvaluationMixin, replaced
+from hf_contrastive.evaluation import EvaluationMixin
+from hf_contrastive.functional.checks import NonFiniteError
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total, uses_bias
 from hf_contrastive.losses.schedule import as_schedule
 from hf_contrastive.measure import describe
 from hf_contrastive.micro_batches import is_cut_short, refuse_sharded, split_micro_batches
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue, QueueRows
+from hf_contrastive.replacing import replaced
 from hf_contrastive.step import build_batch, refuse_unread
 from hf_contrastive.temperature import ClampLogitScale, ScheduleLogitScale, set_logit_bias, set_logit_scale
 from hf_contrastive.tower_trainer import TowerTrainer
 from hf_contrastive.training_args import ContrastiveTrainingArguments
 from hf_contrastive.training_data import CountPasses, TrainingData
 
-
-logger = logging.get_logger(__name__)
 
 QUEUE_FILE = "memory_queue.safetensors"
 
@@ -103,10 +103,31 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ContrastiveProgress)
         self.queue = MemoryQueue(args.queue_size) if args.queue_size else None
+        if (queue := self.queue) is not None:
+            self.checkpoints.add(
+                Part(
+                    file=QUEUE_FILE,
+                    save=queue.save,
+                    load=lambda file: queue.load(file, self.args.device),
+                    missing="the queue of past embeddings starts empty",
+                    snapshot=queue.rows,
+                    restore=queue.restore,
+                )
+            )
         self.data = TrainingData(None, self.data_collator, args)
         self.add_callback(CountPasses(self))
+        if isinstance(self.train_dataset, Stream):
+            self.checkpoints.add(
+                Part(
+                    file=STREAM_FILE,
+                    save=lambda file: self.data.save(file.parent),
+                    # The pass that goes on reads it.
+                    load=lambda _: None,
+                    missing="the stream is read again from its beginning",
+                    per_process=True,
+                )
+            )
         self._micro_batches: list[Any] = []
-        self._terms: dict[str, list[Tensor]] = defaultdict(list)
         self._latest: ContrastiveBatch | None = None
         self._unwrapped: tuple[nn.Module, nn.Module] = (model, model)
 
@@ -131,9 +152,15 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
         # Outside of training `max_steps` may be unknown, and weights have their last values.
         progress = self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 1.0
         queue = self.queue.rows() if self.queue is not None and progress >= self.args.queue_start else QueueRows()
-        batch = build_batch(
-            output, present, ids, progress=progress, margin=self.args.false_negative_margin, queue=queue
-        )
+        fields = {"progress": progress, "margin": self.args.false_negative_margin, "queue": queue}
+        try:
+            batch = build_batch(output, present, ids, **fields)
+        except NonFiniteError as error:
+            if not self.is_in_train:
+                raise
+            extra = [x for x in (output.logit_scale, output.logit_bias) if x is not None]
+            loss = self.steps.saw_fault(str(error).rstrip("."), output.embeds, extra, ids)
+            return (loss, output.embeds) if return_outputs else loss
         terms = self.loss(batch)
         refuse_unread(batch, self.loss)
         if self.queue is not None:
@@ -143,10 +170,9 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
                     "0, or take a loss with a softmax over the other modality, such as `clip`."
                 )
             self.queue.push(batch)
-        for name, value in terms.items():
-            self._terms[f"loss/{name}"].append(value.detach())
         self._latest = batch
         loss = total(terms)
+        self.note_batch(loss, terms, ids)
         if self.audit is not None:
             self.audit.see(chunks, batch, loss)
         return (loss, output.embeds) if return_outputs else loss
@@ -198,43 +224,11 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
         with self.data.epoch(self, kwargs):
             super()._run_epoch(**kwargs)
 
-    # ---- Checkpoints ----
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        # A rotation of checkpoints may have taken this one already.
-        if folder.is_dir():
-            self.data.save(folder)
-            if self.queue is not None and self.is_world_process_zero():
-                self.queue.save(folder / QUEUE_FILE)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        file = Path(resume_from_checkpoint) / QUEUE_FILE
-        if self.queue is not None and self.everywhere(file, "the queue of past embeddings starts empty"):
-            self.queue.load(file, self.args.device)
-
-    def everywhere(self, file: Path, otherwise: str) -> bool:
-        """Whether all processes find a file, each its own or all the same."""
-        found = int(self._over_processes(torch.tensor(float(file.exists()), device=self.args.device)).sum())
-        if 0 < found < world_size():
-            # Different data or queues would mean different collectives, and processes that wait for each other for ever.
-            raise ValueError(
-                f"{file} is there on {found} of {world_size()} processes. Resume from a folder that all see."
-            )
-        if not found:
-            logger.warning(f"The checkpoint has no {file.name}: {otherwise}.")
-        return found > 0
-
     # ---- Logs ----
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add loss terms, temperature, geometry and retrieval of the latest global batch to a training log."""
         if "loss" in logs and self._latest is not None:
-            for name, values in self._terms.items():
-                logs[name] = self._over_processes(torch.stack(values).mean()).mean().item()
-            self._terms.clear()
             logs |= self.data.shares() | describe(self._latest, geometry=self.args.log_geometry)
             if self._latest.ids is not None or self._latest.margin is not None:
                 count = sum(self._latest.count_false_negatives(*pair) for pair in self._latest.pairs())

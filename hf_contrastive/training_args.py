@@ -65,6 +65,10 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
         accumulate_negatives (`bool`, *optional*, defaults to `False`):
             Whether the `gradient_accumulation_steps` micro-batches of an update are each other's negatives: loss and
             gradient are those of one batch of all of them.
+        max_nonfinite_steps (`int`, *optional*, defaults to 0):
+            Steps that may be skipped in the whole run because loss, embeddings or gradient are not finite. A skipped step
+            changes neither weights nor queue; the next one stops the run. The rows of the batch are written to
+            `nonfinite_batch.json` in `output_dir`. Overflows that the scaler of fp16 handles do not count.
         log_geometry (`bool`, *optional*, defaults to `True`):
             Whether to log geometry and retrieval of the latest global batch with the training loss.
         negatives_audit (`bool`, *optional*, defaults to `True`):
@@ -123,6 +127,9 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
     accumulate_negatives: bool = field(
         default=False, metadata={"help": "Whether the micro-batches of an update are each other's negatives."}
     )
+    max_nonfinite_steps: int = field(
+        default=0, metadata={"help": "Steps that may be skipped because they are not finite, before the run stops."}
+    )
     log_geometry: bool = field(
         default=True, metadata={"help": "Whether to log geometry and retrieval of the latest batch."}
     )
@@ -158,6 +165,8 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
             )
         if self.queue_size < 0:
             raise ValueError(f"queue_size must not be negative, but got {self.queue_size}.")
+        if self.max_nonfinite_steps < 0:
+            raise ValueError(f"max_nonfinite_steps must not be negative, but got {self.max_nonfinite_steps}.")
         if not 0 <= self.queue_start < 1:
             raise ValueError(f"queue_start is a fraction of training, from 0 to below 1, but got {self.queue_start}.")
         self._check_chunks()

@@ -16,6 +16,7 @@ from hf_contrastive.data.shuffling import as_resumable
 from hf_contrastive.data.stream_batches import PositionCollator, StreamBatches
 from hf_contrastive.data.stream_state import StreamState
 from hf_contrastive.data.streams import Stream
+from hf_contrastive.distributed import from_all
 from hf_contrastive.training_args import ContrastiveTrainingArguments
 
 
@@ -83,12 +84,11 @@ class TrainingData:
             yield
             return
         checkpoint, step = settings["resume_from_checkpoint"], trainer.state.global_step
-        if checkpoint is not None and settings["epoch"] == settings["epochs_trained"]:
-            file = self.stream.file(Path(checkpoint))
-            if trainer.everywhere(file, "the stream is read again from its beginning"):
-                self.stream.load(Path(checkpoint))
-                # The stream begins where it was, so there is nothing to skip.
-                settings["steps_trained_in_current_epoch"], self._random_state_of = 0, checkpoint
+        resumes = checkpoint is not None and settings["epoch"] == settings["epochs_trained"]
+        if resumes and all(from_all(self.stream.file(Path(checkpoint)).exists())):
+            self.stream.load(Path(checkpoint))
+            # The stream begins where it was, so there is nothing to skip.
+            settings["steps_trained_in_current_epoch"], self._random_state_of = 0, checkpoint
         yield
         if self.stream.batches_before and trainer.state.global_step == step:
             # The Trainer stops where a pass has no step, but this one had some before it was resumed.

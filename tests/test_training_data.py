@@ -10,6 +10,7 @@ from transformers import set_seed
 
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments, mix_datasets, shuffle_stream
 from hf_contrastive.distributed import rank, world_size
+from hf_contrastive.manifest import write_manifest
 from hf_contrastive.testing import run_distributed
 
 from .conftest import make_inputs, tiny_clip
@@ -115,7 +116,8 @@ def test_a_checkpoint_without_a_position_is_read_again_from_the_beginning(tmp_pa
     whole = make_trainer(stream(), tmp_path / "whole", max_steps=4)
     whole.train()
     checkpoint = tmp_path / "whole" / "checkpoint-2"
-    (checkpoint / "stream_state_rank0.json").unlink()
+    (checkpoint / "stream_state_0.json").unlink()
+    write_manifest(checkpoint)
     cut = make_trainer(stream(), tmp_path / "cut", max_steps=4)
     cut.train(resume_from_checkpoint=str(checkpoint))
     assert cut.rows == whole.rows[2:]
@@ -197,7 +199,7 @@ def train_on_two_processes(folder: str) -> None:
     assert all(len(set(step)) == 8 for step in steps)
     steps = check("stream", lambda: shuffle_stream(stream(), buffer_size=10), 7)
     assert sorted(row for step in steps[:6] for row in step) == list(range(48))
-    assert Path(f"{folder}/stream/checkpoint-7/stream_state_rank{rank()}.json").exists()
+    assert Path(f"{folder}/stream/checkpoint-7/stream_state_{rank()}.json").exists()
 
 
 @pytest.mark.distributed

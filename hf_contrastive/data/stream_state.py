@@ -15,6 +15,10 @@ from hf_contrastive.data.stream_batches import POSITION
 logger = logging.get_logger(__name__)
 
 
+# Each process has one of its own, with its number.
+STREAM_FILE = "stream_state.json"
+
+
 class StreamState:
     """
     What a process has trained on of its stream, to go on from there.
@@ -62,7 +66,7 @@ class StreamState:
 
     def file(self, folder: Path) -> Path:
         """This process's file in a checkpoint."""
-        return folder / f"stream_state_rank{self.rank}.json"
+        return folder / f"{Path(STREAM_FILE).stem}_{self.rank}.json"
 
     def save(self, folder: Path) -> None:
         """Write the position; every process calls it."""

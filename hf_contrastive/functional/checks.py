@@ -5,6 +5,10 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 
+class NonFiniteError(ValueError):
+    """A NaN or an infinity where numbers must be finite."""
+
+
 def as_embeddings(
     x: Shaped[Tensor, "..."], name: str, *, min_rows: int = 1, normalize: bool = True
 ) -> Shaped[Tensor, "n d"]:
@@ -47,13 +51,13 @@ def as_embeddings(
 
 
 def refuse_nonfinite(x: Shaped[Tensor, "n ..."], name: str) -> None:
-    """Raise a ValueError that names the first row of `x` with a NaN or an infinity."""
+    """Raise a [`NonFiniteError`] that names the first row of `x` with a NaN or an infinity."""
     # The sum is finite only if every entry is (or if finite entries overflow, which the exact test then clears).
     if len(x) == 0 or x.detach().sum().isfinite():
         return
     bad = ~x.detach().flatten(start_dim=1).isfinite().all(dim=1)
     if bad.any():
-        raise ValueError(
+        raise NonFiniteError(
             f"`{name}` holds rows that are not finite: row {_first(bad)} is the first of {int(bad.sum())}."
         )
 

@@ -12,6 +12,7 @@ from tests.benchmarks import (
     losses_distributed,
     losses_memory,
     parity,
+    resume,
     towers,
     trainer,
     training_data,
@@ -29,5 +30,6 @@ losses.main([])
 losses_accuracy.main([])
 losses_memory.main([])
 parity.main()
+resume.main()
 if importlib.util.find_spec("open_clip"):
     losses_distributed.main([])

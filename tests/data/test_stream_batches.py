@@ -99,9 +99,9 @@ def test_the_end_of_a_pass_is_the_beginning_of_the_next(tmp_path):
     state = state_of(batches)
     state.take(list(loading), last=True)
     state.save(tmp_path)
-    saved = json.loads((tmp_path / "stream_state_rank0.json").read_text())
+    saved = json.loads((tmp_path / "stream_state_0.json").read_text())
     assert (saved["epoch"], saved["lanes"], saved["num_batches"]) == (1, {}, 0)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["stream_state_rank0.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stream_state_0.json"]
 
 
 @pytest.mark.parametrize(
