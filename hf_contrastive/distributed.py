@@ -109,7 +109,7 @@ def gather_batch(
             # What absent rows hold is never used.
             refuse_nonfinite(x if present is None else x[present[m]], f"{m}_embeds")
         return ContrastiveBatch.whole(
-            without_hard_negatives(output.embeds),
+            dict(sorted(without_hard_negatives(output.embeds).items())),
             output.logit_scale,
             output.logit_bias,
             None if present is None else without_hard_negatives(present),

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -97,9 +98,9 @@ def _tied(embeds: dict[str, Tensor], parameters: Sequence[Tensor]) -> dict[str, 
 
     DDP without a search for unused parameters waits for the gradient of each, a bias that the loss does not use as well.
     """
-    if not parameters:
-        return embeds
     first = next(iter(embeds))
+    if not (parameters and dist.is_initialized() and embeds[first].requires_grad):
+        return embeds
     return embeds | {first: _Tied.apply(embeds[first], *parameters)}  # type: ignore[no-untyped-call]
 
 

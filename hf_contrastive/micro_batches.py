@@ -4,16 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import DistributedType
 from torch import Tensor
-from transformers.utils import logging
 
 from hf_contrastive.data.modalities import IDS
 from hf_contrastive.step import split_inputs
 from hf_contrastive.training_args import ContrastiveTrainingArguments
-
-
-logger = logging.get_logger(__name__)
 
 
 def split_micro_batches(
@@ -81,11 +77,3 @@ def refuse_sharded(kind: DistributedType, args: ContrastiveTrainingArguments) ->
             f"{kind.value} does not support: it gathers, frees and reduces parameters once for "
             f"each. Train with plain data parallelism (DDP), or leave out `{asked[0]}` and use gradient checkpointing."
         )
-
-
-def is_cut_short(accelerator: Accelerator, micro_batches: Sequence[Any]) -> bool:
-    """Whether a stream ended within an update, after which the Trainer makes no step. Its gradient would stay behind."""
-    if accelerator.sync_gradients:
-        return False
-    logger.warning(f"The data ended within an update: its {len(micro_batches)} micro-batches are left out.")
-    return True

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from hf_contrastive.distributed import any_process, from_all, rank
 from hf_contrastive.functional.checks import NonFiniteError
@@ -75,6 +76,9 @@ class StepGuard:
             stop: Whether this process asks.
             device: Where processes exchange.
         """
+        if isinstance(grad_norm, DTensor):
+            # Of sharded parameters.
+            grad_norm = grad_norm.full_tensor()
         norm = torch.as_tensor(0.0 if grad_norm is None or scaled else grad_norm, device=device).float().reshape(1)
         losses = torch.stack([*(seen.loss.float().reshape(()) for seen in self._seen), torch.zeros((), device=device)])
         flags = torch.cat(

@@ -23,7 +23,7 @@ from hf_contrastive.functional.checks import NonFiniteError
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total, uses_bias
 from hf_contrastive.losses.schedule import as_schedule
 from hf_contrastive.measure import describe
-from hf_contrastive.micro_batches import is_cut_short, refuse_sharded, split_micro_batches
+from hf_contrastive.micro_batches import refuse_sharded, split_micro_batches
 from hf_contrastive.progress import ContrastiveProgress
 from hf_contrastive.queue import MemoryQueue, QueueRows
 from hf_contrastive.replacing import replaced
@@ -181,7 +181,7 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
         """Gradients of one micro-batch, or of all of an update in place of its last one."""
         if not self.args.accumulate_negatives:
             return super().training_step(model, inputs, *args)
-        if inputs is not self._micro_batches[-1] or is_cut_short(self.accelerator, self._micro_batches):
+        if inputs is not self._micro_batches[-1]:
             return torch.zeros((), device=self.args.device)
         with replaced(self, current_gradient_accumulation_steps=1):
             return super().training_step(model, self._micro_batches, *args)

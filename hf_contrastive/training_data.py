@@ -61,7 +61,13 @@ class TrainingData:
             part = _own_shards(dataset, args)
             # Where each process reads the rows of all and keeps its own, a batch is the world's.
             rows = global_batch if part is None else batch_size
-            batches = StreamBatches(as_resumable(dataset if part is None else part), rows, is_split=part is not None)
+            batches = StreamBatches(
+                as_resumable(dataset if part is None else part),
+                rows,
+                is_split=part is not None,
+                seed=args.seed if args.data_seed is None else args.data_seed,
+                rank=args.process_index,
+            )
             self.dataset, self.collator = batches, PositionCollator(_WithNames(collator), batches)
             self.stream = StreamState(
                 batches,
@@ -163,7 +169,7 @@ class CountPasses(TrainerCallback):
         stream = self.trainer.data.stream
         if stream is not None and state.epoch is not None:
             steps = args.max_steps * args.gradient_accumulation_steps
-            state.epoch += stream.passes_before + stream.batches_before / steps
+            state.epoch = stream.epoch + stream.num_batches / steps
 
 
 class _WithNames:

@@ -159,7 +159,11 @@ def train(
     if out is not None:
         weights = {name: x.clone() for name, x in trainer.model.state_dict().items()}
         queue = {m: rows.embeds for m, rows in trainer.queue.rows().items()} if trainer.queue else {}
-        log = [{k: v for k, v in entry.items() if not k.endswith(TIMES)} for entry in trainer.state.log_history]
+        # Each start has an audit of its own.
+        log = [
+            {k: v for k, v in entry.items() if not (k.endswith(TIMES) or k.startswith("audit/"))}
+            for entry in trainer.state.log_history
+        ]
         torch.save({"weights": weights, "queue": queue, "log": log}, out)
 
 

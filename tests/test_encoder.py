@@ -66,7 +66,11 @@ def test_gradients_reach_towers_and_scale(model: PreTrainedModel):
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.named_parameters() if "text" in n)
 
 
-def test_scale_and_bias_get_a_zero_gradient_where_a_loss_uses_neither(model: PreTrainedModel):
+def test_scale_and_bias_get_a_zero_gradient_where_a_loss_uses_neither(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+):
+    # As DDP wants it of each process.
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     with contrastive_forward(model):
         output = model(**make_inputs(4))
     sum(x[:, 0].sum() for x in output.embeds.values()).backward()

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 from transformers.utils import logging
 
+from hf_contrastive.data.replay import seed_data
 from hf_contrastive.data.streams import State, Stream, to_rows
 
 
@@ -31,10 +33,16 @@ class StreamBatches(IterableDataset[dict[str, Any]]):
             Rows of a batch.
         is_split (`bool`, *optional*, defaults to `False`):
             Whether the stream is this process's part, not that of all.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of what is drawn while a batch is read and collated, which depends on it and on the batch's place alone.
+        rank (`int`, *optional*, defaults to 0):
+            Number of this process, which draws for itself.
     """
 
-    def __init__(self, stream: Stream, batch_size: int, *, is_split: bool = False) -> None:
-        self.stream, self.batch_size, self.is_split = stream, batch_size, is_split
+    def __init__(
+        self, stream: Stream, batch_size: int, *, is_split: bool = False, seed: int = 0, rank: int = 0
+    ) -> None:
+        self.stream, self.batch_size, self.is_split, self.seed, self.rank = stream, batch_size, is_split, seed, rank
         # Shared with workers that outlive a pass.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         self._resumed: State | None = None
@@ -59,16 +67,24 @@ class StreamBatches(IterableDataset[dict[str, Any]]):
         # A loader asks worker 0 first, so that one takes the lane whose turn it is.
         lane = ((0 if worker is None else worker.id) + (resumed["next_lane"] if resumed else 0)) % lanes
         stream = self.stream if lanes == 1 else self.stream.shard(lanes, lane, contiguous=False)
+        start = (resumed["lanes"].get(str(lane)) if resumed else None) or {"batches": 0, "state": None}
         stream.set_epoch(epoch)
-        stream.load_state_dict(resumed["lanes"].get(str(lane)) if resumed else None)
-        for columns in stream.iter(self.batch_size):
+        stream.load_state_dict(start["state"])
+        batches = stream.iter(self.batch_size)
+        for number in count(start["batches"]):
+            # Not left to the generators of the process, which a resumed run would have to find as they were.
+            seed_data(self.seed, epoch, f"{self.rank}/{lane}/{number}".encode())
+            columns = next(batches, None)
+            if columns is None:
+                return
             rows = to_rows(columns)
             if len(rows) < self.batch_size:
                 logger.warning_once(
                     f"{len(rows)} rows at the end of the stream fill no batch of {self.batch_size} and are left out."
                 )
                 return
-            self.position = json.dumps({"epoch": epoch, "lane": lane, "of": lanes, "state": stream.state_dict()})
+            state = {"batches": number + 1, "state": stream.state_dict()}
+            self.position = json.dumps({"epoch": epoch, "lane": lane, "of": lanes, "state": state})
             yield from rows
 
 

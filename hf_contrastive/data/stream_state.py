@@ -41,8 +41,8 @@ class StreamState:
         self.epoch, self.num_batches, self.next_lane = 0, 0, 0
         self.lanes: dict[str, Any] = {}
         self.ended = False
-        # What a resumed run has behind it: passes, and batches of its first one.
-        self.passes_before, self.batches_before = 0, 0
+        # Batches of its first pass that a resumed run has behind it.
+        self.batches_before = 0
         shuffles = hashlib.blake2b(repr(random_settings(batches.stream)).encode(), digest_size=8).hexdigest()
         # A run that differs in one of these would read other rows.
         self.setup = {
@@ -96,5 +96,5 @@ class StreamState:
             )
         self.epoch, self.num_batches = state["epoch"], state["num_batches"]
         self.next_lane, self.lanes = state["next_lane"], state["lanes"]
-        self.passes_before, self.batches_before = self.epoch, self.num_batches
+        self.batches_before = self.num_batches
         self.batches.resume({name: state[name] for name in ("epoch", "next_lane", "lanes")})

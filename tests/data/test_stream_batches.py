@@ -37,7 +37,8 @@ def test_batches_are_full_and_tell_where_they_end():
     assert rows(found) == [[3 * i, 3 * i + 1, 3 * i + 2] for i in range(7)]
     position = json.loads(found[2][POSITION])
     again = numbers(23, shards=1)
-    again.load_state_dict(position["state"])
+    assert position["state"]["batches"] == 3
+    again.load_state_dict(position["state"]["state"])
     assert next(iter(again.iter(3))) == {"a": [9, 10, 11]}
     assert (position["epoch"], position["lane"], position["of"]) == (0, 0, 1)
 
