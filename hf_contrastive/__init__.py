@@ -5,9 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
-    from hf_contrastive.adapters import load_adapter as load_adapter
     from hf_contrastive.batch import ContrastiveBatch as ContrastiveBatch
-    from hf_contrastive.checkpoints import last_complete_checkpoint as last_complete_checkpoint
     from hf_contrastive.data import ContrastiveCollator as ContrastiveCollator
     from hf_contrastive.data import ExampleDataset as ExampleDataset
     from hf_contrastive.data import Modality as Modality
@@ -39,22 +37,24 @@ if TYPE_CHECKING:
     from hf_contrastive.recipe import parse_recipe as parse_recipe
     from hf_contrastive.report import plot_geometry as plot_geometry
     from hf_contrastive.report import result_table as result_table
-    from hf_contrastive.tower_cache import CachedTowerCollator as CachedTowerCollator
-    from hf_contrastive.tower_cache import cache_tower_embeddings as cache_tower_embeddings
-    from hf_contrastive.towers import find_towers as find_towers
-    from hf_contrastive.trainer import ContrastiveTrainer as ContrastiveTrainer
-    from hf_contrastive.training_args import ContrastiveTrainingArguments as ContrastiveTrainingArguments
+    from hf_contrastive.towers.cache import CachedTowerCollator as CachedTowerCollator
+    from hf_contrastive.towers.cache import cache_tower_embeddings as cache_tower_embeddings
+    from hf_contrastive.towers.find import find_towers as find_towers
+    from hf_contrastive.training.adapters import load_adapter as load_adapter
+    from hf_contrastive.training.checkpoints import last_complete_checkpoint as last_complete_checkpoint
+    from hf_contrastive.training.trainer import ContrastiveTrainer as ContrastiveTrainer
+    from hf_contrastive.training.training_args import ContrastiveTrainingArguments as ContrastiveTrainingArguments
 
 __version__ = "0.1.0"
 
 # Where each name lives. Modules load on first use, so that `hf_contrastive.functional` costs no more than torch.
 _MODULES = {
-    "CachedTowerCollator": "tower_cache",
+    "CachedTowerCollator": "towers.cache",
     "ContrastiveBatch": "batch",
     "ContrastiveCollator": "data",
     "ContrastiveLoss": "losses",
-    "ContrastiveTrainer": "trainer",
-    "ContrastiveTrainingArguments": "training_args",
+    "ContrastiveTrainer": "training.trainer",
+    "ContrastiveTrainingArguments": "training.training_args",
     "EncoderOutput": "encoder",
     "ExampleDataset": "data",
     "LinearProbe": "evaluators",
@@ -67,15 +67,15 @@ _MODULES = {
     "SmallCLIPSize": "models",
     "TextSimilarity": "evaluators",
     "ZeroShot": "evaluators",
-    "cache_tower_embeddings": "tower_cache",
+    "cache_tower_embeddings": "towers.cache",
     "contrastive_forward": "encoder",
-    "find_towers": "towers",
+    "find_towers": "towers.find",
     "geometry_report": "metrics",
     "get_loss": "losses",
-    "last_complete_checkpoint": "checkpoints",
+    "last_complete_checkpoint": "training.checkpoints",
     "list_losses": "losses",
     "list_metrics": "metrics",
-    "load_adapter": "adapters",
+    "load_adapter": "training.adapters",
     "load_dual_encoder": "models",
     "load_metric": "metrics",
     "load_pairs": "data",

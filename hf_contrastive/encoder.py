@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_contrastive.hard_negatives import join_rows, split_rows
-from hf_contrastive.precomputed import precomputed_towers
+from hf_contrastive.towers.precomputed import precomputed_towers
 
 
 # How `transformers` names joint-space embeddings in every dual encoder: CLIP, SigLIP, CLAP, X-CLIP, ...

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 
 if TYPE_CHECKING:
-    from hf_contrastive.training_args import ContrastiveTrainingArguments
+    from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
 
 # What a training run leaves in its folder that is not the model.

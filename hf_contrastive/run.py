@@ -13,15 +13,15 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 from transformers.utils import logging
 
-from hf_contrastive.checkpoints import asks_for_the_last, has_checkpoints
 from hf_contrastive.data.collator import ContrastiveCollator
 from hf_contrastive.data.loading import PairSplits
 from hf_contrastive.distributed import world_size
 from hf_contrastive.report.card import TrainingFacts, write_model_card
 from hf_contrastive.report.plots import plot_geometry
 from hf_contrastive.report.result import RunResult, write_results
-from hf_contrastive.trainer import ContrastiveTrainer
-from hf_contrastive.training_args import ContrastiveTrainingArguments
+from hf_contrastive.training.checkpoints import asks_for_the_last, has_checkpoints
+from hf_contrastive.training.trainer import ContrastiveTrainer
+from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
 
 logger = logging.get_logger(__name__)

@@ -16,8 +16,8 @@ from hf_contrastive.hard_negatives import input_name, without_hard_negatives
 from hf_contrastive.losses import InfoNCE, get_loss, list_losses, total
 from hf_contrastive.losses.matryoshka import cut
 from hf_contrastive.losses.sums import count_negatives
-from hf_contrastive.step import refuse_unread
 from hf_contrastive.testing import random_output, run_distributed
+from hf_contrastive.training.step import refuse_unread
 from tests.conftest import make_inputs
 
 

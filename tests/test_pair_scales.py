@@ -10,9 +10,9 @@ from torch import Tensor
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.encoder import EncoderOutput
 from hf_contrastive.losses import CLIP, ContrastiveLoss, SigLIP, get_loss, list_losses, total
-from hf_contrastive.measure import describe, measure
 from hf_contrastive.pair_scales import scale_and_bias_fields
 from hf_contrastive.testing import batch_of, check_losses, random_output
+from hf_contrastive.training.measure import describe, measure
 
 
 THREE = ("audio", "image", "text")

@@ -22,10 +22,9 @@ from hf_contrastive.sharding import (
     without_one_embedding,
 )
 from hf_contrastive.testing import batch_of, run_distributed
-
-from .conftest import make_inputs, tiny_clip, tiny_siglip
-from .parity import Setting, make_model
-from .sharded_training import STEPS, losses, make_sharded_trainer, train_sharded
+from tests.conftest import make_inputs, tiny_clip, tiny_siglip
+from tests.training.parity import Setting, make_model
+from tests.training.sharded_training import STEPS, losses, make_sharded_trainer, train_sharded
 
 
 def test_scalars_become_vectors_and_come_back_as_they_were(clip: CLIPModel):

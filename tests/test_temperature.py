@@ -15,10 +15,10 @@ from transformers import CLIPModel, HfArgumentParser, PreTrainedModel, SiglipMod
 from hf_contrastive import ContrastiveBatch, ContrastiveTrainer, ContrastiveTrainingArguments, Schedule, parse_recipe
 from hf_contrastive.losses import CLIP, ContrastiveLoss, SigLIP, get_loss, uses_bias
 from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, set_logit_bias, set_logit_scale
+from tests.conftest import tiny_clip, tiny_siglip
+from tests.training.test_trainer import make_trainer
 
-from .conftest import tiny_clip, tiny_siglip
 from .test_recipe import Training
-from .test_trainer import make_trainer
 
 
 @pytest.mark.parametrize("name", ["logit_scale", "logit_bias", "module.logit_scale", "model.clip.logit_bias"])

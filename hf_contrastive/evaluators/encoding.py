@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from hf_contrastive.data import ContrastiveCollator
 from hf_contrastive.data.collator import MODALITIES
 from hf_contrastive.distributed import rank, world_size
-from hf_contrastive.embedding_store import EmbeddingStore, on_every_process
 from hf_contrastive.encoder import SUFFIX
+from hf_contrastive.evaluators.store import EmbeddingStore, on_every_process
 
 
 # What the processors of `transformers` call the input of each modality.

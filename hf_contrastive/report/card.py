@@ -18,7 +18,7 @@ from hf_contrastive.report.table import result_table
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
-    from hf_contrastive.training_args import ContrastiveTrainingArguments
+    from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate")

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, set_seed
 
-from hf_contrastive.chunked import KEEP_BYTES, encode_in_chunks
 from hf_contrastive.distributed import gather_batch
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
 from hf_contrastive.losses import CLIP, total
-from hf_contrastive.micro_batches import split_rows
+from hf_contrastive.training.chunked import KEEP_BYTES, encode_in_chunks
+from hf_contrastive.training.micro_batches import split_rows
 from tests.benchmarks.losses_memory import high_water_mark
 from tests.benchmarks.timing import machine, paired, table
 

@@ -12,7 +12,7 @@ import torch
 from transformers import CLIPConfig, CLIPModel, Trainer, TrainingArguments, set_seed
 
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments
-from hf_contrastive import evaluation as evaluation_module
+from hf_contrastive.training import evaluation as evaluation_module
 from tests.benchmarks.timing import machine
 from tests.conftest import IMAGE, LAYERS, TEXT
 

@@ -15,8 +15,8 @@ from transformers import CLIPModel
 
 from hf_contrastive.testing import run_distributed
 from tests.benchmarks.timing import machine
-from tests.parity import SETTINGS, Setting, largest_difference, make_model, weights_by_processes
-from tests.sharded_training import losses, make_sharded_trainer, train_sharded
+from tests.training.parity import SETTINGS, Setting, largest_difference, make_model, weights_by_processes
+from tests.training.sharded_training import losses, make_sharded_trainer, train_sharded
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from tests.killed_runs import RUNS, SCENARIOS, play
+from tests.training.killed_runs import RUNS, SCENARIOS, play
 
 
 def main() -> None:

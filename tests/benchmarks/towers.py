@@ -15,7 +15,7 @@ from transformers import set_seed
 
 from hf_contrastive import ContrastiveCollator, ContrastiveTrainer, ContrastiveTrainingArguments, SmallCLIPSize
 from hf_contrastive.models import small_clip
-from hf_contrastive.tower_cache import CachedTowerCollator, cache_tower_embeddings
+from hf_contrastive.towers.cache import CachedTowerCollator, cache_tower_embeddings
 from tests.benchmarks.timing import paired, table
 from tests.conftest import make_pairs
 

@@ -1,0 +1,154 @@
+"""What of a model is trained, how fast, and what is kept of it: the floor below the contrastive loss."""
+
+import shutil
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.trainer_utils import PredictionOutput
+from transformers.utils import logging
+
+from hf_contrastive.temperature import BIAS, is_scale_or_bias
+from hf_contrastive.towers.frozen import freeze_towers
+from hf_contrastive.training.adapters import SCALARS_FILE, add_adapter, is_adapted, load_scalars, save_scalars, scalars
+from hf_contrastive.training.checkpoints import Part
+from hf_contrastive.training.ema import EMA, EMA_FILE
+from hf_contrastive.training.optimizer import describe_groups, set_learning_rates
+from hf_contrastive.training.resumable import ResumableTrainer
+from hf_contrastive.training.training_args import ContrastiveTrainingArguments
+
+
+logger = logging.get_logger(__name__)
+
+
+class TowerTrainer(ResumableTrainer):
+    """
+    Trainer of models with towers: some frozen, some faster than others, adapted by `peft`, averaged over steps.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`] or `peft.PeftModel`):
+            Model with towers, see [`find_towers`].
+        args ([`ContrastiveTrainingArguments`]):
+            Arguments of the training run.
+        peft_config (`peft.PeftConfig`, *optional*):
+            Adapter to train instead of the model's weights. The adapter alone is saved, with temperature and bias
+            beside it; [`load_adapter`] reads both.
+        kwargs:
+            Further arguments of [`~transformers.Trainer`].
+    """
+
+    def __init__(
+        self, model: nn.Module, args: ContrastiveTrainingArguments, *, peft_config: Any = None, **kwargs: Any
+    ) -> None:
+        if getattr(model, "_hf_peft_config_loaded", False):
+            raise ValueError(
+                "The model has an adapter from its own `add_adapter`, which is saved without temperature and bias. Give "
+                "`peft_config` instead, or a model wrapped by `peft.get_peft_model`."
+            )
+        if peft_config is not None:
+            model = add_adapter(model, peft_config)
+        elif is_adapted(model) and BIAS in scalars(model):
+            # Frozen by `peft` with the rest of the model.
+            scalars(model)[BIAS].requires_grad_(True)
+        freeze_towers(
+            model,
+            args.freeze_towers or (),
+            unfreeze_last=args.unfreeze_last,  # type: ignore[arg-type]  # JSON is parsed by now
+            projections=args.freeze_projections or (),
+        )
+        kept = getattr(args, "activation_checkpointing_kwargs", None) or args.gradient_checkpointing_kwargs or {}
+        if args.unfreeze_last and kept.get("use_reentrant"):
+            raise ValueError(
+                "`use_reentrant` checkpoints compute no gradient of layers whose inputs need none, such as the first that "
+                "`unfreeze_last` leaves trainable. Set `use_reentrant` to False."
+            )
+        super().__init__(model, args, **kwargs)
+        if self.optimizer is not None and (args.tower_learning_rates or args.layer_decay is not None):
+            raise ValueError(
+                "`tower_learning_rates` and `layer_decay` are for the optimizer that the trainer makes, but `optimizers` "
+                "gives another. Use one of them."
+            )
+        self.ema: EMA | None = None
+        if args.ema_decay is not None:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise ValueError(
+                    "`ema_decay` needs whole parameters on every process, which FSDP and DeepSpeed have not. Use DDP."
+                )
+            self.ema = ema = EMA(args.ema_decay, replace_model=args.save_ema, is_skipped=lambda: self.steps.skipped)
+            self.add_callback(ema)
+            self.checkpoints.add(
+                Part(
+                    file=EMA_FILE,
+                    save=ema.save,
+                    load=lambda file: ema.load(file, self.model),
+                    missing="the moving average starts at the weights of the checkpoint",
+                )
+            )
+
+    # ---- Optimizer ----
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Parameters that decay: those of [`~transformers.Trainer`] but temperature and bias."""
+        return [name for name in super().get_decay_parameter_names(model) if not is_scale_or_bias(name)]
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimizer of [`~transformers.Trainer`], with learning rates by tower, block and temperature."""
+        existed = self.optimizer is not None
+        optimizer = super().create_optimizer(model)
+        if not existed:
+            set_learning_rates(
+                optimizer,
+                self.accelerator.unwrap_model(self.model if model is None else model),
+                logit_scale_learning_rate=self.args.logit_scale_learning_rate,
+                tower_learning_rates=self.args.tower_learning_rates,  # type: ignore[arg-type]  # JSON is parsed by now
+                layer_decay=self.args.layer_decay,
+            )
+            logger.info(describe_groups(optimizer))
+        return optimizer
+
+    # ---- Evaluation ----
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Metrics of [`~transformers.Trainer`], of the moving average if `evaluate_ema`."""
+        with self._evaluated_weights():
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """Predictions of [`~transformers.Trainer`], by the moving average if `evaluate_ema`."""
+        with self._evaluated_weights():
+            return super().predict(*args, **kwargs)
+
+    def _evaluated_weights(self) -> AbstractContextManager[None]:
+        if self.ema is None or not self.args.evaluate_ema:
+            return nullcontext()
+        return self.ema.swapped(self.model)
+
+    # ---- Checkpoints ----
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if is_adapted(self.model) and self.args.should_save:
+            save_scalars(self.model, Path(output_dir or self.args.output_dir), state_dict)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_beside(Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        best = Path(str(self.state.best_model_checkpoint))
+        self._load_beside(best)
+        if self.ema is not None and (best / EMA_FILE).exists():
+            self.ema.load(best / EMA_FILE, self.model)
+
+    def _load_beside(self, folder: Path) -> None:
+        if is_adapted(self.model):
+            load_scalars(self.model, folder / SCALARS_FILE)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        file = Path(checkpoint_folder) / SCALARS_FILE
+        if file.exists() and self.is_world_process_zero():
+            shutil.copy(file, Path(str(self.args.output_dir)) / SCALARS_FILE)
+        super()._push_from_checkpoint(checkpoint_folder)

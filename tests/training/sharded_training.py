@@ -1,0 +1,100 @@
+"""Trainings sharded on two CPU processes: DeepSpeed as the launcher would set it, FSDP2 past Accelerate's refusal of CPUs."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from torch import Tensor
+from transformers import CLIPModel
+
+from hf_contrastive import ContrastiveBatch, ContrastiveTrainer
+from hf_contrastive.distributed import rank
+from tests.training.parity import Setting, make_parity_trainer
+
+
+STEPS = 4
+# Adam divides by the gradient's size, which for a bias without effect is rounding; a larger epsilon forgives it.
+OPTIONS: dict[str, Any] = {"max_steps": STEPS, "adam_epsilon": 1e-4, "logit_scale_learning_rate": 1e-2}
+
+
+class FSDP2OnCPU(ContrastiveTrainer):
+    """Accelerate shards on accelerators alone, though its code and torch's run on CPU: tell it so."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        plugin = FullyShardedDataParallelPlugin(
+            fsdp_version=2,
+            auto_wrap_policy="transformer_based_wrap",
+            reshard_after_forward=True,
+            state_dict_type="FULL_STATE_DICT",
+        )
+        for state in (PartialState, AcceleratorState):
+            state._shared_state |= {"distributed_type": DistributedType.FSDP, "fsdp_plugin": plugin}
+        self.accelerator.state.__dict__.update(AcceleratorState._shared_state)
+        self.is_fsdp_enabled = True
+
+
+def load(setting: Setting, folder: str) -> CLIPModel:
+    return CLIPModel.from_pretrained(f"{folder}/start", dtype=setting.dtype)
+
+
+def make_sharded_trainer(
+    kind: str, setting: Setting, folder: str, model: CLIPModel | None = None, **options: Any
+) -> ContrastiveTrainer:
+    """A trainer on plain processes (`ddp`), on FSDP2 (`fsdp2`) or on DeepSpeed (`zero1` to `zero3`).
+
+    Its model is that in `folder`/start, or `model`. Under ZeRO-3 it must be loaded before any arguments are made:
+    DeepSpeed cuts what is loaded later into parts at once, and fails at CLIP's scalar.
+    """
+    options = OPTIONS | options
+    if kind.startswith("zero"):
+        os.environ |= {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": kind[-1]}
+        os.environ |= {"ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL": "true", "DS_ACCELERATOR": "cpu"}
+        # `use_cpu` would make Accelerate leave DeepSpeed out.
+        options |= {"use_cpu": False, "ddp_backend": "gloo"}
+    trainer = FSDP2OnCPU if kind == "fsdp2" else ContrastiveTrainer
+    model = load(setting, folder) if model is None else model
+    return make_parity_trainer(setting, folder, trainer, lambda: model, **options)
+
+
+def ever_warmer(batch: ContrastiveBatch) -> dict[str, Tensor]:
+    """A loss that only wants a higher scale."""
+    return {"warmer": -batch.logit_scale + sum(x.sum() * 0.0 for x in batch.local.values())}
+
+
+def losses(trainer: ContrastiveTrainer) -> list[float]:
+    return [log["loss"] for log in trainer.state.log_history if "loss" in log]
+
+
+def train_sharded(kind: str, dtype: torch.dtype, folder: str) -> None:
+    """Train, save, resume, and train against the bound of the temperature; leave in `folder` what came out."""
+    setting = Setting("clip", "adamw", dtype)
+    first, second, third = (load(setting, folder) for _ in range(3))
+    whole = make_sharded_trainer(kind, setting, folder, first, save_strategy="steps", save_steps=2)
+    whole.train()
+    metrics = whole.evaluate()
+    whole.save_model(f"{folder}/saved")
+
+    resumed = make_sharded_trainer(kind, setting, folder, second)
+    resumed.train(resume_from_checkpoint=f"{folder}/checkpoint-2")
+
+    bounded = make_sharded_trainer(kind, setting, folder, third, max_logit_scale=15.0, logit_scale_learning_rate=0.5)
+    bounded.loss = ever_warmer
+    bounded.train()
+    found = {
+        "losses": torch.tensor(losses(whole)),
+        "resumed": torch.tensor(losses(resumed)),
+        "eval_loss": torch.tensor(metrics["eval_loss"]),
+        "eval_scale": torch.tensor(metrics["eval_logit_scale"]),
+        "bounded": torch.tensor([log["logit_scale"] for log in bounded.state.log_history if "logit_scale" in log]),
+        "bounded_at_end": torch.tensor(bounded.evaluate()["eval_logit_scale"]),
+    }
+    if kind.startswith("zero"):
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        found["optimizer's copy"] = safe_get_full_fp32_param(bounded.model.logit_scale).exp()
+    if rank() == 0:
+        torch.save(found, Path(folder) / "found.pt")
