@@ -1,6 +1,6 @@
 """Who is in a batch: embeddings of one step on this process and on all of them, which are there, which count."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -30,6 +30,29 @@ class QueuedRows(NamedTuple):
 
     embeds: Float[Tensor, "n d"]
     ids: Int[Tensor, "n"] | None
+
+
+class QueueRows(dict[str, QueuedRows]):
+    """Queued rows by modality that remember whether a loss has asked for any."""
+
+    def __init__(self, rows: Mapping[str, QueuedRows] | None = None) -> None:
+        super().__init__(rows or {})
+        self._askers: list[object] = []
+
+    @property
+    def asked(self) -> bool:
+        """Whether anybody has asked for rows of a modality, of these or of what [`map`] made of them."""
+        return bool(self._askers)
+
+    def __contains__(self, modality: object) -> bool:
+        self._askers.append(modality)
+        return super().__contains__(modality)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "QueueRows":
+        """The same rows with embeddings changed by `function`. Who asks for them has asked for these."""
+        changed = QueueRows({m: rows._replace(embeds=function(rows.embeds)) for m, rows in self.items()})
+        changed._askers = self._askers
+        return changed
 
 
 @dataclass(frozen=True, kw_only=True)

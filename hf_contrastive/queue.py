@@ -8,17 +8,7 @@ from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hf_contrastive.batch import ContrastiveBatch, QueuedRows
-
-
-class QueueRows(dict[str, QueuedRows]):
-    """Queued rows by modality that remember whether a loss has asked for any."""
-
-    asked = False
-
-    def __contains__(self, modality: object) -> bool:
-        self.asked = True
-        return super().__contains__(modality)
+from hf_contrastive.batch import ContrastiveBatch, QueuedRows, QueueRows
 
 
 class MemoryQueue:

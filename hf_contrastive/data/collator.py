@@ -93,11 +93,14 @@ class ContrastiveCollator:
         """A collator that pads as `model` was trained: SigLIP reads all positions, others mask the padding."""
         if model.config.model_type.startswith("siglip"):
             length = model.config.text_config.max_position_embeddings
-            kwargs["processor_kwargs"] = {"padding": "max_length", "truncation": True, "max_length": length}
+            defaults = {"padding": "max_length", "truncation": True, "max_length": length}
+            kwargs["processor_kwargs"] = defaults | dict(kwargs.get("processor_kwargs", {}))
         return cls(processor=processor, **kwargs)
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Model inputs of the examples, tensors with one row per example."""
+        if not examples:
+            raise ValueError("The collator got a batch without examples.")
         ids = [] if self.id_column is None else [self.id_column]
         for column in [*self.columns.values(), *self.hard_negatives.values(), *ids]:
             if column not in examples[0]:
@@ -211,5 +214,7 @@ def _as_integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(f"The ids of examples must be integers or strings, but one is {value!r}.")
     if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(f"The ids of examples must fit 64 bits, but one is {value}. Write it as a string.")
         return value
     return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest(), "big") >> 1

@@ -147,6 +147,27 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
         self._epoch.set(epoch)
 
     @property
+    def gives_ids(self) -> bool:
+        """Whether examples say by themselves what they show, since several are of one row."""
+        return self._places is not None
+
+    def column_values(self, column: str) -> list[Any]:
+        """The values of a modality of texts, or of `"id"`, one per example, as the data loader's examples have them."""
+        columns = {m: name for m, name in self.columns.items() if self.kinds[m] == "text"}
+        columns |= {"id": self.id_column} if self.id_column else {}
+        if column not in columns:
+            raise ValueError(
+                f"Examples of the {self.name} have no {column!r} to tell rows apart, but {sorted(columns)}."
+            )
+        entries = list(self.dataset[columns[column]])
+        if self._places is None:
+            return entries
+        if self.picks.get(column) != "all":
+            return [entries[row] for row, _ in self._places]
+        values = [values_of(entry, "text") or [None] for entry in entries]
+        return [values[row][number] for row, number in self._places]
+
+    @property
     def skipped_rows(self) -> int | None:
         """How often a bad row was replaced when this process and its workers read one, or `None` if none may be."""
         return int(self._skipped) if self.on_bad_row == "skip" else None

@@ -31,7 +31,7 @@ def is_plain(processor: Any) -> bool:
     return (
         isinstance(processor, PilBackend)
         and all(getattr(type(processor), step) is getattr(PilBackend, step) for step in STEPS)
-        and bool(processor.do_resize and processor.do_convert_rgb)
+        and bool(processor.do_resize and processor.do_convert_rgb and (processor.do_rescale or processor.do_normalize))
         and not getattr(processor, "do_pad", None)
         and not isinstance(processor.resample, str)
         and bool(processor.size.shortest_edge or (processor.size.height and processor.size.width))

@@ -99,6 +99,11 @@ def load_pairs(
         FileNotFoundError: A path does not exist.
         ValueError: A split or column is missing or empty.
     """
+    if streaming and on_bad_row != "raise":
+        raise ValueError(
+            f"`on_bad_row` is {on_bad_row!r}, but a stream has no other rows to take in place of bad ones: it must be 'raise'. "
+            "Drop them with `where`, or do without `streaming`."
+        )
     splits = _load(dataset, config, data_dir, streaming)
     name = "embedded scenes" if dataset is None else f"dataset {dataset!r}"
     if train_split not in splits:
@@ -112,6 +117,7 @@ def load_pairs(
         for split, rows in splits.items()
     }
     if where is not None:
+        splits = {split: _undecoded(rows, image_column) for split, rows in splits.items()}
         splits = {split: _keep(rows, where, name) for split, rows in splits.items()}
 
     validation = validation_split or next((s for s in ("validation", "valid", "val", "dev") if s in splits), None)
@@ -194,8 +200,13 @@ def _hold_out_last_file(train: IterableDataset, name: str) -> tuple[IterableData
     return concatenate_datasets(parts[:-1]), parts[-1]
 
 
+def _undecoded(rows: Dataset | IterableDataset, image_column: str) -> Dataset | IterableDataset:
+    """Rows with bytes for images: whoever reads them on the way need not decode them, nor stumble over bad ones."""
+    return rows.cast_column(image_column, Image(decode=False)) if image_column in (rows.features or {}) else rows
+
+
 def _in_memory(rows: IterableDataset, image_column: str, number: int) -> Dataset:
-    encoded = rows.cast_column(image_column, Image(decode=False)) if image_column in (rows.features or {}) else rows
+    encoded = _undecoded(rows, image_column)
     return Dataset.from_list(list(encoded.take(number)), features=encoded.features)
 
 

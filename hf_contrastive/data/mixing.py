@@ -7,6 +7,8 @@ import numpy as np
 from torch.utils.data import Dataset as TorchDataset
 
 from hf_contrastive.data.columns import column_values
+from hf_contrastive.data.distinct import codes_of
+from hf_contrastive.data.modalities import IDS
 from hf_contrastive.data.samplers import MixedSampler, normalized
 from hf_contrastive.data.shuffling import as_resumable
 from hf_contrastive.data.streams import Columns, RowStream, State, Stream, to_columns, to_rows
@@ -36,6 +38,7 @@ class MixedDataset(TorchDataset[dict[str, Any]]):
         self.weights, self.seed, self.stopping = weights, seed, stopping
         self.homogeneous_batches = homogeneous_batches
         self.offsets = np.cumsum([0, *(len(dataset) for dataset in self.datasets.values())])
+        self._gives_ids = any(getattr(dataset, "gives_ids", False) for dataset in self.datasets.values())
         if weights is not None:
             normalized(weights, list(self.datasets))
 
@@ -48,20 +51,39 @@ class MixedDataset(TorchDataset[dict[str, Any]]):
     def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Several rows, in one read per dataset."""
         indices = np.asarray(rows)
+        indices = np.where(indices < 0, indices + len(self), indices)
+        if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
+            raise IndexError(f"Rows of a mix are 0 to {len(self) - 1}, but {list(rows)} were asked for.")
         found: list[dict[str, Any]] = [{} for _ in rows]
         origins = np.searchsorted(self.offsets, indices, side="right") - 1
         for origin, (name, dataset) in enumerate(self.datasets.items()):
             places = np.flatnonzero(origins == origin)
             wanted = (indices[places] - self.offsets[origin]).tolist()
-            for place, example in zip(places, _read(dataset, wanted), strict=True):
+            for place, row, example in zip(places, wanted, _read(dataset, wanted), strict=True):
                 found[place] = {**example, DATASET_NAME: name}
+                if self._gives_ids:
+                    # Of one dataset alone: another's row of the same number shows something else.
+                    found[place][IDS] = f"{name}/{example.get(IDS, example.get('id', f'row {row}'))}"
         return found
+
+    def set_epoch(self, epoch: int) -> None:
+        """Have all datasets draw anew, those that draw."""
+        for dataset in self.datasets.values():
+            if hasattr(dataset, "set_epoch"):
+                dataset.set_epoch(epoch)
+
+    @property
+    def skipped_rows(self) -> int | None:
+        """How often a bad row of any dataset was replaced, or `None` if none may be."""
+        counts = [getattr(dataset, "skipped_rows", None) for dataset in self.datasets.values()]
+        known = [count for count in counts if count is not None]
+        return sum(known) if known else None
 
     def column_values(self, column: str) -> list[Any]:
         """A column of all datasets. Values of different datasets are never equal, so that a shared number means nothing."""
         values = []
         for name, dataset in self.datasets.items():
-            values += [f"{name}/{value}" for value in column_values(dataset, column)]
+            values += [f"{name}/{code}" for code in codes_of(column_values(dataset, column))]
         return values
 
     def sampler(self, group_size: int, no_duplicates: str | None = None) -> MixedSampler:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
+from hf_contrastive.data.mixing import MixedStream
+
 
 # Input that is for the evaluation and not for the model.
 ROWS = "row_numbers"
@@ -54,6 +56,10 @@ class NumberedStream(IterableDataset[Numbered]):
             raise ValueError(
                 "The evaluation stream has been split over processes already (`split_dataset_by_node`). Pass the whole "
                 "stream: each process embeds its share of the examples."
+            )
+        if isinstance(dataset, MixedStream):
+            raise ValueError(
+                "A mix of streams has no end, so it cannot be evaluated: evaluate its streams one by one."
             )
         self.dataset = dataset
 

@@ -8,7 +8,7 @@ import numpy as np
 from datasets import Image, IterableDataset
 
 from hf_contrastive.data.pairs import find_pair_columns
-from hf_contrastive.data.rows import Place, check_kind, read, refuse_absent, values_of
+from hf_contrastive.data.rows import Place, check_kind, is_list, read, refuse_absent, values_of
 from hf_contrastive.data.shuffling import ShuffledStream, as_resumable
 from hf_contrastive.data.streams import Columns, RowStream, to_columns, to_rows
 
@@ -72,6 +72,10 @@ class PairStream(RowStream):
         self._features = dict(dataset.features)
         check_kind(self._features[self.caption_column], "text", self.caption_column, name)
         check_kind(self._features[image_column], "image", image_column, name)
+        if is_list(self._features[image_column], "image"):
+            raise ValueError(
+                f"Column {image_column!r} of the {name} must hold one image in each row, not a list of them."
+            )
         wanted = [image_column, self.caption_column, *([id_column] if id_column else []), KEY, FILE]
         columns = [column for column in dict.fromkeys(wanted) if column in dataset.features]
         # Bytes, not pictures: a buffer of pictures would not fit, and one that cannot be decoded must be named.

@@ -62,15 +62,6 @@ class PairDataset(ExampleDataset):
         )
         self.draw = self.picks["text"] == "random"
 
-    def column_values(self, column: str) -> list[Any]:
-        """The values of `"text"` or `"id"`, one per row, as the data loader's examples have them."""
-        columns = {"text": self.caption_column} | ({"id": self.id_column} if self.id_column else {})
-        if column not in columns:
-            raise ValueError(
-                f"Examples of the {self.name} have no {column!r} to tell rows apart, but {sorted(columns)}."
-            )
-        return list(self.dataset[columns[column]])
-
     @property
     def captions(self) -> list[str]:
         """All captions of all rows, lists flattened."""

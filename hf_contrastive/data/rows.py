@@ -122,6 +122,11 @@ def refuse_absent(kind: Kind, place: Place) -> NoReturn:
 
 
 def _read_image(encoded: Any, place: Place) -> PILImage.Image:
+    if isinstance(encoded, PILImage.Image):
+        # Of a stream that was decoded on its way, as by a filter.
+        return ImageOps.exif_transpose(encoded).convert("RGB")
+    if not isinstance(encoded, dict):
+        encoded = {"bytes": encoded, "path": None} if isinstance(encoded, bytes) else {"path": encoded}
     data, path = encoded.get("bytes"), encoded.get("path")
     try:
         with PILImage.open(io.BytesIO(data) if data is not None else str(path)) as image:

@@ -148,6 +148,11 @@ class MixedSampler(GroupSampler):
                 f" Rows: {self.sizes}. Lower the batch size, or leave them out."
             )
         self.taken = quotas(units, weights, stopping)
+        if len(self) == 0:
+            raise ValueError(
+                f"An epoch takes {self.taken} rows, fewer than one global batch of {group_size}. Lower the batch size, or let "
+                "an epoch go on until every row was there (`all_exhausted`)."
+            )
 
     def __len__(self) -> int:
         total = sum(self.taken.values())

@@ -82,6 +82,12 @@ class RowStream:
             self._state = state
             yield to_columns(batch)
 
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Rows of a pass, from its beginning."""
+        self.load_state_dict(None)
+        for columns in self.iter(1):
+            yield from to_rows(columns)
+
     def start(self) -> State:
         """Where this pass begins: empty at its beginning."""
         return self._start if self._start and self._start["epoch"] == self.epoch else {}

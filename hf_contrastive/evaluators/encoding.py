@@ -73,9 +73,9 @@ class ModelEncoder:
             )
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, but got {batch_size}.")
-        if processor_kwargs is None:
+        if processor_kwargs is None and not isinstance(processor, Mapping):
             processor_kwargs = ContrastiveCollator.for_model(model, processor).processor_kwargs
-        self.model, self.processor, self.processor_kwargs = model, processor, processor_kwargs
+        self.model, self.processor, self.processor_kwargs = model, processor, processor_kwargs or {}
         self.wrapped = model if wrapped is None else wrapped
         self.batch_size, self.device = batch_size, model.device if device is None else device
         self.context, self.progress, self.many_processes = context, progress, many_processes
@@ -111,8 +111,13 @@ class ModelEncoder:
             store.add(start + torch.arange(len(part)), {modality: self._embed(modality, part)})
 
     def _embed(self, modality: str, values: list[Any]) -> Tensor:
-        arguments = {ARGUMENTS.get(modality, modality): values}
-        inputs = self.processor(**arguments, **self.processor_kwargs, return_tensors="pt")
+        if isinstance(self.processor, Mapping):
+            if modality not in self.processor:
+                raise ValueError(f"The collator has processors of {sorted(self.processor)}, but none of {modality!r}.")
+            inputs = self.processor[modality].inputs(modality, values)
+        else:
+            arguments = {ARGUMENTS.get(modality, modality): values}
+            inputs = self.processor(**arguments, **self.processor_kwargs, return_tensors="pt")
         inputs = {name: x.to(self.device) for name, x in inputs.items()}
         with self.context(), _tower_forward(self.model, modality):
             x = self.wrapped(**inputs)

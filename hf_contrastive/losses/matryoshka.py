@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.batch import ContrastiveBatch, QueueRows
 from hf_contrastive.losses.registry import ContrastiveLoss, read_loss, register_loss, uses_bias
 
 
@@ -82,9 +82,14 @@ def cut(batch: ContrastiveBatch, width: int) -> ContrastiveBatch:
     world = {m: _prefix(x, width) for m, x in batch.world.items()}
     # With one process local rows are the world's, and stay the same tensors.
     local = world if batch.gather is None else {m: _prefix(x, width) for m, x in batch.local.items()}
-    queue = {m: rows._replace(embeds=_prefix(rows.embeds, width)) for m, rows in batch.queue.items()}
-    hard_negatives = batch.hard_negatives.map(lambda x: _prefix(x, width))
-    return replace(batch, local=local, world=world, queue=queue, hard_negatives=hard_negatives)
+    queue = batch.queue if isinstance(batch.queue, QueueRows) else QueueRows(batch.queue)
+    return replace(
+        batch,
+        local=local,
+        world=world,
+        queue=queue.map(lambda x: _prefix(x, width)),
+        hard_negatives=batch.hard_negatives.map(lambda x: _prefix(x, width)),
+    )
 
 
 def _prefix(x: Float[Tensor, "n d"], width: int) -> Float[Tensor, "n w"]:

@@ -75,6 +75,13 @@ def _freeze_encoder(tower: Tower, num_last: int) -> None:
         tower.encoder.register_forward_hook(_leave, always_call=True)
 
 
+def rest_frozen(model: nn.Module) -> None:
+    """Put what [`freeze_towers`] froze in evaluation mode now, which the next forward would do."""
+    for module in model.modules():
+        if module.training and _enter in module._forward_pre_hooks.values():
+            module.eval() if is_frozen(module) else _rest(module)
+
+
 def is_frozen(module: nn.Module) -> bool:
     """Whether a module has parameters and none of them is trained."""
     found = False
@@ -86,10 +93,8 @@ def is_frozen(module: nn.Module) -> bool:
 
 
 def _enter(encoder: nn.Module, _: Any) -> None:
-    frozen = is_frozen(encoder)
-    if encoder.training:
-        encoder.eval() if frozen else _rest(encoder)
-    if frozen:
+    rest_frozen(encoder)
+    if is_frozen(encoder):
         setattr(encoder, _GRAD_BEFORE, torch.is_grad_enabled())
         torch.set_grad_enabled(False)
 

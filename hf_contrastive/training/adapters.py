@@ -103,7 +103,13 @@ def load_scalars(model: nn.Module, file: Path) -> None:
 
     Raises:
         ValueError: The file holds others than the model has.
+        FileNotFoundError: There is no such file, as in adapters that were saved without this package.
     """
+    if not file.exists():
+        raise FileNotFoundError(
+            f"There is no {file}, where temperature and bias lie beside an adapter. Save the adapter with this package's "
+            "trainer, or copy them there."
+        )
     found, wanted = load_file(file), scalars(model)
     if {name: x.numel() for name, x in found.items()} != {name: p.numel() for name, p in wanted.items()}:
         raise ValueError(f"{file} holds {sorted(found)}, but the model has {sorted(wanted)}.")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_contrastive.encoder import EncoderOutput
+from hf_contrastive.towers.frozen import rest_frozen
 from hf_contrastive.training.frozen_outputs import Call, FrozenTowers
 from hf_contrastive.training.random_state import RandomState
 from hf_contrastive.training.saved_tensors import SavedBytes
@@ -74,6 +75,7 @@ def encode_in_chunks(
 
 def refuse_mixed_rows(model: nn.Module) -> None:
     """Raise a ValueError if a layer in training mode computes with statistics of its batch."""
+    rest_frozen(model)
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.training:
             raise ValueError(

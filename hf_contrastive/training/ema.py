@@ -102,9 +102,9 @@ class EMA(TrainerCallback):
         """Write the averages to a file."""
         save_file({name: value.cpu().contiguous() for name, value in self.averages.items()}, file)
 
-    def load(self, file: Path, model: nn.Module) -> None:
+    def load(self, file: Path, model: nn.Module, *, resume: bool = True) -> None:
         """
-        Read the averages of a model from a file.
+        Read the averages of a model from a file, for a run that goes on with them unless `resume` is false.
 
         Raises:
             ValueError: The file has other parameters than those that the model trains, or of other shapes.
@@ -119,7 +119,7 @@ class EMA(TrainerCallback):
                 f"({len(different)} in all). Resume with the towers frozen as before."
             )
         self.averages = {name: value.to(wanted[name].device) for name, value in found.items()}
-        self._resumed = True
+        self._resumed = resume
 
 
 def averaged_tensors(model: nn.Module) -> dict[str, Tensor]:

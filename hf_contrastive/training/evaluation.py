@@ -187,6 +187,8 @@ class EvaluationMixin(ManyProcessesTrainer):
                 remove_unused_columns=False,
                 dataloader_num_workers=workers,
                 dataloader_drop_last=False,
+                # The Trainer would keep the loader, and give it back for another dataset.
+                dataloader_persistent_workers=False,
             ),
             # Equally many batches on all processes, which models with sharded parameters need.
             replaced(self.accelerator.dataloader_config, dispatch_batches=False, even_batches=True),

@@ -16,10 +16,11 @@ class LossLog:
         nonfinite_steps: Steps that were skipped since training began, because they were not finite.
         accepted: Optimizer steps since the last log.
         skipped: Steps since the last log that were not finite.
+        skipped_here: Those since this call of `train` began.
     """
 
     def __init__(self) -> None:
-        self.nonfinite_steps = self.accepted = self.skipped = 0
+        self.nonfinite_steps = self.accepted = self.skipped = self.skipped_here = 0
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
         self._of_step: dict[str, list[Tensor]] = defaultdict(list)
         self._summed: Tensor | None = None
@@ -36,12 +37,14 @@ class LossLog:
     def accept(self) -> None:
         """The present step counts."""
         for name, values in self._of_step.items():
-            self._terms[name] += values
+            # As the Trainer counts: a step is one, however many batches it has.
+            self._terms[name].append(torch.stack(values).mean())
         self.accepted += 1
 
     def skip(self) -> None:
         """The present step does not count."""
         self.skipped += 1
+        self.skipped_here += 1
         self.nonfinite_steps += 1
 
     def take(self, logs: dict[str, float], mean: Callable[[Tensor], float]) -> None:

@@ -67,6 +67,26 @@ def split_rows(inputs: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
     ]
 
 
+class WholeUpdates:
+    """A loader as long as the updates that it can fill; what is left would be an update with fewer negatives.
+
+    Args:
+        loader (`torch.utils.data.DataLoader`):
+            The loader.
+        num_batches (`int`):
+            Batches of an update.
+    """
+
+    def __init__(self, loader: Any, num_batches: int) -> None:
+        self.loader, self.num_batches = loader, num_batches
+
+    def __len__(self) -> int:
+        return len(self.loader) // self.num_batches * self.num_batches
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
+
+
 def refuse_sharded(kind: DistributedType, args: ContrastiveTrainingArguments) -> None:
     """Raise a ValueError if several forward passes per backward pass are asked of a backend that cannot do them."""
     asked = [name for name in ("encode_chunk_size", "accumulate_negatives") if getattr(args, name)]

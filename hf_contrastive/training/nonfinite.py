@@ -42,7 +42,12 @@ class StepGuard:
         self.skipped = False
         self._seen: list[_Seen] = []
         self._rows: list[Tensor | None] = []
-        self._told: list[dict[str, Any]] = []
+        self._resumed = False
+        self._told: list[dict[str, Any]] | None = None
+
+    def start(self, *, resumed: bool) -> None:
+        """A run begins, or goes on where another one stopped."""
+        self._resumed, self._told = resumed, None
 
     def begin(self, rows: list[Tensor | None]) -> None:
         """A step begins, with these rows of the dataset in each of its batches, where they are known."""
@@ -103,6 +108,9 @@ class StepGuard:
         faulty = [batch for batch in batches if isinstance(batch["loss"], str)]
         reasons = [batch["fault"] or f"the loss is {batch['loss']}" for batch in faulty]
         reason = reasons[0] if reasons else f"the norm of the gradient is {_number(grad_norm)}"
+        if self._told is None:
+            before = json.loads(self.file.read_text(encoding="utf-8")) if self._resumed and self.file.exists() else []
+            self._told = [entry for entry in before if entry["step"] < step]
         self._told.append({"step": step, "reason": reason, "batches": faulty or batches})
         if rank() == 0:
             self.file.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.data import DataLoader
 from transformers.trainer_jit_checkpoint import JITCheckpointCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, has_length
@@ -54,6 +55,9 @@ class ResumableTrainer(ManyProcessesTrainer):
         self.losses = LossLog()
         self.steps = StepGuard(args.max_nonfinite_steps, args.output_dir)
         self._data = DataGenerators(self._data_seed, args.process_index)
+        # Whether the next training loader is the one that is trained on, and not one that somebody looks at.
+        self._loader_is_due = True
+        self._statistics: list[tuple[Tensor, Tensor]] = []
         self.checkpoints = Checkpoints()
         self.checkpoints.add(
             Part(
@@ -72,8 +76,19 @@ class ResumableTrainer(ManyProcessesTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """[`~transformers.Trainer.train`], from a complete checkpoint or none, see [`resolve_checkpoint`]."""
-        self.losses = LossLog()
-        return super().train(resolve_checkpoint(resume_from_checkpoint, self.args.output_dir), *args, **kwargs)
+        checkpoint = resolve_checkpoint(resume_from_checkpoint, self.args.output_dir)
+        self.steps.start(resumed=checkpoint is not None)
+        self._at_start = self.checkpoints.snapshot()
+        output = super().train(checkpoint, *args, **kwargs)
+        metrics = output.metrics | {"train_loss": self._over_taken(output.training_loss)}
+        return output._replace(training_loss=metrics["train_loss"], metrics=metrics)
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        # Once for each size that `auto_find_batch_size` tries, of which the last alone counts.
+        self.losses, self._loader_is_due = LossLog(), True
+        self.checkpoints.restore(self._at_start)
+        output: TrainOutput = super()._inner_training_loop(*args, **kwargs)
+        return output
 
     # ---- Data ----
 
@@ -82,7 +97,8 @@ class ResumableTrainer(ManyProcessesTrainer):
         if not self.is_in_train:
             return super().get_train_dataloader()
         data, collator = replayable(self.train_dataset, self._data_seed), CollatorWithRows(self.data_collator)
-        self._data = DataGenerators(self._data_seed, self.args.process_index, data)
+        if self._loader_is_due:
+            self._data, self._loader_is_due = DataGenerators(self._data_seed, self.args.process_index, data), False
         with replaced(self, train_dataset=data, data_collator=collator):
             return super().get_train_dataloader()
 
@@ -118,11 +134,13 @@ class ResumableTrainer(ManyProcessesTrainer):
         if (summed := self.losses.pop_summed()) is not None:
             # Of steps before this call, so it is no part of its `train_loss`.
             self._tr_loss += summed.to(self._tr_loss.device)
-            self._total_loss_scalar -= self._tr_loss.item()
+            self._total_loss_scalar -= self.accelerator.gather(self._tr_loss.reshape(1)).mean().item()
             self._globalstep_last_logged -= self.losses.accepted + self.losses.skipped
         self.losses.begin()
         self.steps.begin(rows)
         self._before = self._tr_loss.clone(), self.checkpoints.snapshot()
+        if self.steps.limit:
+            self._statistics = [(buffer, buffer.clone()) for buffer in running_statistics(self.model)]
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
         # The last hook before the optimizer steps.
@@ -146,13 +164,22 @@ class ResumableTrainer(ManyProcessesTrainer):
         self.losses.skip()
         self._tr_loss, parts = self._before
         self.checkpoints.restore(parts)
+        for buffer, before in self._statistics:
+            buffer.copy_(before)
         self.steps.tell(self.state.global_step + 1, self.losses.nonfinite_steps, norm)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The log of [`~transformers.Trainer`] with loss terms and the number of steps that were not finite."""
         if "loss" in logs:
             self.losses.take(logs, lambda value: self.accelerator.gather(value.reshape(1)).mean().item())
+        if "train_loss" in logs:
+            logs = logs | {"train_loss": self._over_taken(logs["train_loss"])}
         super().log(logs, start_time)
+
+    def _over_taken(self, train_loss: float) -> float:
+        """The mean over steps, with those that were skipped left out, which the Trainer has divided by too."""
+        taken = self.state.global_step - self.losses.skipped_here
+        return train_loss * self.state.global_step / taken if taken else float("nan")
 
     # ---- Checkpoints ----
 
@@ -171,3 +198,9 @@ class ResumableTrainer(ManyProcessesTrainer):
         if checkpoint is not None:
             self.checkpoints.load(Path(checkpoint))
         super()._load_optimizer_and_scheduler(checkpoint)
+
+
+def running_statistics(model: nn.Module) -> list[Tensor]:
+    """Means and variances that layers update in the forward pass, before a step is known to be finite."""
+    layers = [module for module in model.modules() if isinstance(module, _NormBase) and module.track_running_stats]
+    return [buffer for layer in layers for buffer in layer.buffers(recurse=False)]

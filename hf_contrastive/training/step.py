@@ -6,12 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.batch import ContrastiveBatch, QueueRows
 from hf_contrastive.data.collator import PRESENT
 from hf_contrastive.data.modalities import IDS
 from hf_contrastive.distributed import gather_batch
 from hf_contrastive.encoder import EncoderOutput
-from hf_contrastive.queue import QueueRows
 
 
 def split_inputs(inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor | None]:

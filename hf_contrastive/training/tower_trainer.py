@@ -141,7 +141,7 @@ class TowerTrainer(ResumableTrainer):
         best = Path(str(self.state.best_model_checkpoint))
         self._load_beside(best)
         if self.ema is not None and (best / EMA_FILE).exists():
-            self.ema.load(best / EMA_FILE, self.model)
+            self.ema.load(best / EMA_FILE, self.model, resume=False)
 
     def _load_beside(self, folder: Path) -> None:
         if is_adapted(self.model):

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, ProgressCallback
 from transformers.trainer_utils import has_length
 
-from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.batch import ContrastiveBatch, QueueRows
 from hf_contrastive.data.stream_state import STREAM_FILE
 from hf_contrastive.data.streams import Stream
 from hf_contrastive.distributed import world_size
@@ -18,14 +18,14 @@ from hf_contrastive.encoder import EncoderOutput, contrastive_forward
 from hf_contrastive.functional.checks import NonFiniteError
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total, uses_bias
 from hf_contrastive.losses.schedule import as_schedule
-from hf_contrastive.queue import MemoryQueue, QueueRows
+from hf_contrastive.queue import MemoryQueue
 from hf_contrastive.temperature import ClampLogitScale, ScheduleLogitScale, set_logit_bias, set_logit_scale
 from hf_contrastive.training.audit import NegativesAudit, global_batch_size
 from hf_contrastive.training.checkpoints import Part
 from hf_contrastive.training.chunked import encode_in_chunks
 from hf_contrastive.training.evaluation import EvaluationMixin
 from hf_contrastive.training.measure import describe
-from hf_contrastive.training.micro_batches import refuse_sharded, split_micro_batches
+from hf_contrastive.training.micro_batches import WholeUpdates, refuse_sharded, split_micro_batches
 from hf_contrastive.training.progress import ContrastiveProgress
 from hf_contrastive.training.replacing import replaced
 from hf_contrastive.training.step import build_batch, refuse_unread
@@ -196,16 +196,26 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The training batches, all of them full. Evaluation keeps its last, shorter one."""
-        self.data = TrainingData(self.train_dataset, self.data_collator, self.args, self._train_batch_size)
+        data = TrainingData(self.train_dataset, self.data_collator, self.args, self._train_batch_size)
+        kept = data if self._loader_is_due else self.data
         with (
             replaced(self.args, dataloader_drop_last=True),
-            replaced(self, train_dataset=self.data.dataset, data_collator=self.data.collator),
-            replaced(self.accelerator.dataloader_config, **self.data.loading),
+            replaced(self, data=data, train_dataset=data.dataset, data_collator=data.collator),
+            replaced(self.accelerator.dataloader_config, **data.loading),
         ):
-            return super().get_train_dataloader()
+            loader = super().get_train_dataloader()
+        self.data = kept
+        return loader
+
+    def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
+        """Numbers of steps and epochs. Of updates whose batches share their negatives, only whole ones count."""
+        if args.accumulate_negatives and has_length(dataloader):
+            dataloader = WholeUpdates(dataloader, args.gradient_accumulation_steps)
+        return super().set_initial_training_values(args, dataloader)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
-        return self.data.sampler or super()._get_train_sampler(train_dataset)
+        own = self.data.sampler
+        return super()._get_train_sampler(train_dataset) if own is None else own
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         """The batches of one optimizer step, which are counted as trained on: what loaders read ahead is not."""
@@ -242,7 +252,8 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
 def _refuse_too_little_data(dataset: Any, args: ContrastiveTrainingArguments) -> None:
     if dataset is None or not has_length(dataset):
         return
-    needed = args.per_device_train_batch_size * world_size()
+    joined = args.gradient_accumulation_steps if args.accumulate_negatives else 1
+    needed = args.per_device_train_batch_size * world_size() * joined
     if len(dataset) < needed:
         raise ValueError(
             f"`train_dataset` has {len(dataset)} rows, fewer than one global batch of {needed} "

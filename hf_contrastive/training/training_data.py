@@ -96,7 +96,8 @@ class TrainingData:
             # The stream begins where it was, so there is nothing to skip.
             settings["steps_trained_in_current_epoch"], self._random_state_of = 0, checkpoint
         yield
-        if self.stream.batches_before and trainer.state.global_step == step:
+        unfinished = trainer.state.global_step < trainer.state.max_steps
+        if unfinished and self.stream.batches_before and trainer.state.global_step == step:
             # The Trainer stops where a pass has no step, but this one had some before it was resumed.
             trainer.control.should_training_stop = False
 
@@ -126,6 +127,8 @@ class TrainingData:
     def save(self, folder: Path) -> None:
         """Write the position in the stream, if there is one; every process calls it."""
         if self.stream is not None:
+            # Where one process has no batch left, the pass is over for all.
+            self.stream.ended = any(from_all(self.stream.ended))
             self.stream.save(folder)
 
     @staticmethod

@@ -1,0 +1,151 @@
+"""Features of the trainer that were made apart, together."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import CLIPModel, TrainerCallback
+
+from hf_contrastive import mix_datasets
+from hf_contrastive.training.trainer import ContrastiveTrainer
+from tests.conftest import make_dataset
+from tests.training.test_trainer import make_trainer
+from tests.training.three_towers import ThreeTowers, ThreeTowersConfig, three_columns
+
+
+@pytest.mark.parametrize(
+    ("loss", "options"),
+    [
+        ("clip_divergence", {}),
+        ("matryoshka", {"widths": [4, 12]}),
+        ("info_nce", {"anchor": "image", "symmetric": False}),
+    ],
+)
+@pytest.mark.parametrize("start", [0.0, 0.5])
+def test_a_queue_is_used_from_empty_on(
+    clip: CLIPModel, dataset: Dataset, tmp_path: Path, loss: str, options: dict[str, Any], start: float
+):
+    trainer = make_trainer(
+        clip, dataset, tmp_path, loss=loss, loss_kwargs=options, max_steps=4, queue_size=16, queue_start=start
+    )
+    trainer.train()
+    assert len(trainer.queue) == 16
+
+
+class Sizes(TrainerCallback):
+    """Rows of the batch of each step."""
+
+    def __init__(self) -> None:
+        self.trainer: ContrastiveTrainer | None = None
+        self.sizes: list[int] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        assert self.trainer is not None
+        self.sizes.append(len(self.trainer._latest.world["image"]))
+
+
+def test_updates_whose_batches_share_negatives_are_whole_or_not_taken(clip: CLIPModel, tmp_path: Path):
+    options = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4, "accumulate_negatives": True}
+    trainer = make_trainer(
+        clip, make_dataset(40), tmp_path, num_train_epochs=2, max_steps=-1, logging_steps=100, **options
+    )
+    sizes = Sizes()
+    sizes.trainer = trainer
+    trainer.add_callback(sizes)
+    trainer.train()
+    # 40 rows are two updates of 16 and half of one.
+    assert sizes.sizes == [16] * 4
+    assert trainer.state.max_steps == 4
+    with pytest.raises(ValueError, match="has 12 rows, fewer than one global batch of 16"):
+        make_trainer(clip, make_dataset(12), tmp_path, **options)
+
+
+def test_a_mix_that_fills_no_batch_is_refused():
+    rows = make_dataset(24)
+    mixed = mix_datasets({"a": rows, "b": rows}, weights={"a": 0.9, "b": 0.1}, stopping="first_exhausted")
+    with pytest.raises(ValueError, match="fewer than one global batch of 32"):
+        mixed.sampler(32)
+
+
+def test_terms_of_the_loss_add_up_to_it_with_a_short_last_update(clip: CLIPModel, tmp_path: Path):
+    trainer = make_trainer(
+        clip,
+        make_dataset(24),
+        tmp_path,
+        num_train_epochs=2,
+        max_steps=-1,
+        gradient_accumulation_steps=2,
+        logging_steps=4,
+        learning_rate=0.0,
+    )
+    trainer.train()
+    log = next(entry for entry in trainer.state.log_history if "loss" in entry)
+    assert sum(value for name, value in log.items() if name.startswith("loss/")) == pytest.approx(
+        log["loss"], rel=1e-5
+    )
+
+
+# ---- Steps that are not finite ----
+
+
+class Model(ThreeTowers):
+    """Three towers, one with running statistics."""
+
+    def __init__(self, config: ThreeTowersConfig) -> None:
+        super().__init__(config)
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, **inputs: Any) -> Any:
+        output = super().forward(**inputs)
+        output["audio_embeds"] = self.norm(output["audio_embeds"])
+        return output
+
+
+def _poisoned(step: int) -> type[TrainerCallback]:
+    class Poison(TrainerCallback):
+        """Makes the weights of a tower NaN for the forward pass of a step."""
+
+        def on_step_begin(self, _: Any, state: Any, *__: Any, model: nn.Module, **___: Any) -> None:
+            if state.global_step == step:
+                self.hook = model.norm.register_forward_pre_hook(lambda _, inputs: (inputs[0] * torch.nan,))
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            if hasattr(self, "hook"):
+                self.hook.remove()
+
+    return Poison
+
+
+def test_a_skipped_step_leaves_running_statistics_and_the_mean_loss_as_they_were(tmp_path: Path):
+    torch.manual_seed(0)
+    model = Model(ThreeTowersConfig())
+    trainer = make_trainer(model, three_columns(32), tmp_path, max_steps=4, max_nonfinite_steps=2, learning_rate=0.0)
+    trainer.add_callback(_poisoned(1))
+    output = trainer.train()
+    assert trainer.losses.nonfinite_steps == 1
+    assert model.norm.running_mean.isfinite().all()
+    assert model.norm.num_batches_tracked == 3
+    losses = [
+        entry["loss"] for entry in trainer.state.log_history if "loss" in entry and entry["loss"] == entry["loss"]
+    ]
+    assert output.training_loss == pytest.approx(sum(losses) / 3, rel=1e-3)
+    assert output.metrics["train_loss"] == output.training_loss
+
+
+def test_steps_that_were_not_finite_are_told_over_resumptions(tmp_path: Path):
+    def run(steps: int, bad: int, **kwargs: Any) -> Mapping[str, Any]:
+        torch.manual_seed(0)
+        options = {"max_nonfinite_steps": 4, "save_strategy": "steps", "save_steps": 2}
+        trainer = make_trainer(Model(ThreeTowersConfig()), three_columns(32), tmp_path, max_steps=steps, **options)
+        trainer.add_callback(_poisoned(bad))
+        trainer.train(**kwargs)
+        return [entry["step"] for entry in json.loads((tmp_path / "nonfinite_batch.json").read_text())]
+
+    assert run(2, 1) == [2]
+    assert run(4, 3, resume_from_checkpoint=True) == [2, 4]
+    assert run(4, 2) == [3]
