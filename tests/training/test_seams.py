@@ -11,9 +11,16 @@ from datasets import Dataset
 from torch import nn
 from transformers import CLIPModel, TrainerCallback
 
-from hf_contrastive import mix_datasets
+from hf_contrastive import (
+    ContrastiveCollator,
+    ContrastiveTrainingArguments,
+    PairDataset,
+    ZeroShot,
+    mix_datasets,
+    small_clip,
+)
 from hf_contrastive.training.trainer import ContrastiveTrainer
-from tests.conftest import make_dataset
+from tests.conftest import TINY, make_dataset, make_inputs
 from tests.training.test_trainer import make_trainer
 from tests.training.three_towers import ThreeTowers, ThreeTowersConfig, three_columns
 
@@ -149,3 +156,53 @@ def test_steps_that_were_not_finite_are_told_over_resumptions(tmp_path: Path):
     assert run(2, 1) == [2]
     assert run(4, 3, resume_from_checkpoint=True) == [2, 4]
     assert run(4, 2) == [3]
+
+
+# ---- Evaluation ----
+
+
+def test_workers_that_live_on_do_not_read_the_dataset_before(clip: CLIPModel, tmp_path: Path):
+    first, second = make_dataset(12), make_dataset(24).select(range(12, 24))
+    options = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
+    trainer = make_trainer(clip, first, tmp_path, **options)
+    losses = [trainer.evaluate(data)["eval_loss"] for data in (first, second)]
+    assert losses[0] != losses[1]
+    trainer = make_trainer(clip, first, tmp_path)
+    assert [trainer.evaluate(data)["eval_loss"] for data in (first, second)] == losses
+
+
+def test_evaluators_embed_with_the_processors_of_the_modalities(pairs: Dataset, tmp_path: Path):
+    model, processor = small_clip(["a red cat"], TINY)
+    by_modality = ContrastiveCollator(
+        processor={"image": (processor.image_processor, "image"), "text": (processor.tokenizer, "text")}
+    )
+    labelled = pairs.map(lambda _, number: {"label": number % 2}, with_indices=True)
+    zero_shot = ZeroShot(labelled, ["red", "green"], templates=["a {} picture"])
+    args = ContrastiveTrainingArguments(str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True, loss="clip")
+    found = []
+    for collator in (by_modality, ContrastiveCollator(processor=processor)):
+        trainer = ContrastiveTrainer(
+            model, args, eval_dataset=PairDataset(pairs), data_collator=collator, evaluators=[zero_shot]
+        )
+        found.append(trainer.evaluate()["eval_zeroshot/top1"])
+    assert found[0] == found[1]
+
+
+# ---- Streams ----
+
+
+def test_a_finished_run_on_a_stream_ends_when_it_is_resumed(clip: CLIPModel, tmp_path: Path):
+    rows = Dataset.from_dict({name: x.tolist() for name, x in make_inputs(24).items()}).to_iterable_dataset()
+
+    def stack(examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return {name: torch.tensor([row[name] for row in examples]) for name in examples[0]}
+
+    def trainer() -> ContrastiveTrainer:
+        options = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, "use_cpu": True, "report_to": "none"}
+        args = ContrastiveTrainingArguments(str(tmp_path), loss="clip", per_device_train_batch_size=8, **options)
+        return ContrastiveTrainer(clip, args, train_dataset=rows, data_collator=stack)
+
+    trainer().train()
+    again = trainer()
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 2
