@@ -13,8 +13,8 @@ train: $(READY)  ## Train, measure and save a dual encoder; more arguments in AR
 		--num_cpu_threads_per_process $(CORES) recipes/clip_decoupled.py $(ARGS)
 
 test: $(READY)  ## Run all tests: no network, no Hub, no GPU.
-	@# One thread: on the small tensors of tests a second one costs more than it brings.
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	@# A process for each core with one thread each: on the small tensors of tests a second one costs more than it brings.
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile $(ARGS)
 
 lint: $(READY)  ## Check style and types.
 	$(BIN)/ruff check .

@@ -147,7 +147,7 @@ def test_streams_files_that_a_pattern_names(tmp_path: Path):
     done = run(ONE_PROCESS, *arguments, f"--output_dir={tmp_path / 'out'}", "--save_steps=4", "--save_strategy=steps")
     assert "48 test pairs" in done.stdout
     assert "a stream of training pairs" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert (tmp_path / "out" / "checkpoint-4" / "stream_state_rank0.json").exists()
+    assert (tmp_path / "out" / "checkpoint-4" / "stream_state_0.json").exists()
 
 
 @pytest.mark.slow
