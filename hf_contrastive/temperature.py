@@ -79,15 +79,16 @@ class ClampLogitScale(TrainerCallback):
 
     def __init__(self, max_logit_scale: float) -> None:
         self.bound = math.log(max_logit_scale)
+        # Found once: to walk through a model takes longer than to bound a number.
+        self._scales: list[nn.Parameter] = []
 
     def on_train_begin(self, *_: Any, model: nn.Module, **__: Any) -> None:
-        self._clamp(model)
+        self._scales = []
+        self.on_optimizer_step(model=model)
 
     def on_optimizer_step(self, *_: Any, model: nn.Module, **__: Any) -> None:
-        self._clamp(model)
-
-    def _clamp(self, model: nn.Module) -> None:
-        for parameter in _scales_of(model):
+        self._scales = self._scales or _scales_of(model)
+        for parameter in self._scales:
             clamp_max(parameter, self.bound)
 
 
@@ -100,16 +101,16 @@ class ScheduleLogitScale(TrainerCallback):
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
+        self._scales: list[nn.Parameter] = []
 
-    def on_train_begin(self, _: Any, state: TrainerState, *__: Any, model: nn.Module, **___: Any) -> None:
-        self._set(model, state)
+    def on_train_begin(self, args: Any, state: TrainerState, *_: Any, model: nn.Module, **__: Any) -> None:
+        self._scales = []
+        self.on_step_end(args, state, model=model)
 
     def on_step_end(self, _: Any, state: TrainerState, *__: Any, model: nn.Module, **___: Any) -> None:
-        self._set(model, state)
-
-    def _set(self, model: nn.Module, state: TrainerState) -> None:
+        self._scales = self._scales or _scales_of(model)
         scale = self.schedule.at(state.global_step / state.max_steps)
-        for parameter in _scales_of(model):
+        for parameter in self._scales:
             fill(parameter, math.log(scale))
 
 

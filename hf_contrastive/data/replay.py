@@ -125,12 +125,13 @@ class DataGenerators:
                 # Loaders of accelerate (1.15) tell either the sampler or the dataset, which depends on how they resume.
                 self.dataset.set_epoch(self._passes)
             seed_data(self.seed, self._passes, f"rank {self.rank}".encode())
-        else:
+        elif self._state is not None:
             _restore(self._state)
         try:
             yield
         finally:
-            self._state = _state()
+            # Reads that seed themselves need no state from the one before.
+            self._state = None if isinstance(self.dataset, ReplayableReads) else _state()
             _restore(model)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from hf_contrastive.distributed import any_process, from_all, rank
+from hf_contrastive.distributed import any_process, from_all, rank, world_size
 from hf_contrastive.functional.checks import NonFiniteError
 
 
@@ -84,12 +84,15 @@ class StepGuard:
         if isinstance(grad_norm, DTensor):
             # Of sharded parameters.
             grad_norm = grad_norm.full_tensor()
-        norm = torch.as_tensor(0.0 if grad_norm is None or scaled else grad_norm, device=device).float().reshape(1)
-        losses = torch.stack([*(seen.loss.float().reshape(()) for seen in self._seen), torch.zeros((), device=device)])
-        flags = torch.cat(
-            [~losses.isfinite().all(0, keepdim=True), ~norm.isfinite(), norm.new_full((1,), stop).bool()]
-        )
-        bad_loss, bad_norm, stop = any_process(flags).tolist()
+        norm = torch.as_tensor(0.0 if grad_norm is None or scaled else grad_norm, device=device)
+        # One read of an accelerator for all.
+        *losses, norm = torch.stack(
+            [x.float().reshape(()) for x in (*(seen.loss for seen in self._seen), norm)]
+        ).tolist()
+        flags = [not all(map(math.isfinite, losses)), not math.isfinite(norm), stop]
+        if world_size() > 1:
+            flags = any_process(torch.tensor(flags, device=device)).tolist()
+        bad_loss, bad_norm, stop = flags
         self.skipped = bad_loss or bad_norm
         return self.skipped, stop
 

@@ -45,11 +45,8 @@ class ManyProcessesTrainer(Trainer):
         self._vectors = scalars_to_vectors(model) if self.is_fsdp_enabled or self.is_deepspeed_enabled else []
         self.agreement = Agreement(args.ddp_timeout)
         self.feed = TrainingFeed(self.agreement)
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether the training data is a stream."""
-        return isinstance(self.train_dataset, IterableDataset | Stream)
+        # Once: to ask a dataset whether it is a stream takes its time.
+        self.is_stream = isinstance(self.train_dataset, IterableDataset | Stream)
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         """The batches of one update. Of a stream all are full, on all processes, or the pass ends for all."""

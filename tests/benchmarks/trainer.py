@@ -14,8 +14,8 @@ from tests.benchmarks.timing import machine
 from tests.conftest import make_dataset, tiny_clip
 
 
-STEPS = 300
-ROUNDS = 7
+STEPS = 200
+ROUNDS = 5
 
 
 class StepTimes(TrainerCallback):
