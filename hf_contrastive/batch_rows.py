@@ -1,6 +1,6 @@
 """Who is in a batch: embeddings of one step on this process and on all of them, which are there, which count."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -48,9 +48,30 @@ class QueueRows(dict[str, QueuedRows]):
         self._askers.append(modality)
         return super().__contains__(modality)
 
+    def __getitem__(self, modality: str) -> QueuedRows:
+        self._askers.append(modality)
+        return super().__getitem__(modality)
+
+    def __iter__(self) -> Iterator[str]:
+        self._askers.append(None)
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self._askers.append(None)
+        return super().__len__()
+
+    def get(self, modality: str, default: Any = None) -> Any:
+        """Rows of a modality, or `default`."""
+        self._askers.append(modality)
+        return super().get(modality, default)
+
+    def plain(self) -> dict[str, QueuedRows]:
+        """The rows, for who does not ask as a loss does."""
+        return dict(dict.items(self))
+
     def map(self, function: Callable[[Tensor], Tensor]) -> "QueueRows":
         """The same rows with embeddings changed by `function`. Who asks for them has asked for these."""
-        changed = QueueRows({m: rows._replace(embeds=function(rows.embeds)) for m, rows in self.items()})
+        changed = QueueRows({m: rows._replace(embeds=function(rows.embeds)) for m, rows in self.plain().items()})
         changed._askers = self._askers
         return changed
 

@@ -52,8 +52,8 @@ class MemoryQueue:
 
     def restore(self, rows: QueueRows) -> None:
         """Be again as [`rows`] said."""
-        self._embeds = {m: row.embeds for m, row in rows.items()}
-        self._ids = {m: row.ids for m, row in rows.items() if row.ids is not None}
+        self._embeds = {m: row.embeds for m, row in rows.plain().items()}
+        self._ids = {m: row.ids for m, row in rows.plain().items() if row.ids is not None}
 
     def save(self, file: Path) -> None:
         """Write it as safetensors."""

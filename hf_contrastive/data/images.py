@@ -64,7 +64,9 @@ def pixel_values(processor: PilBackend, images: Sequence[PILImage.Image]) -> Flo
     values = np.empty((len(images), 3, bottom - top, right - left), dtype=np.float32)
     for row, (image, (height, width), (top, left, bottom, right)) in enumerate(zip(images, sizes, crops, strict=True)):
         if image.mode != "RGB" or "transparency" in image.info:
-            image = PILImage.fromarray(processor.convert_to_rgb(image))
+            # A picture up to transformers 5.20, an array later.
+            converted = processor.convert_to_rgb(image)
+            image = converted if isinstance(converted, PILImage.Image) else PILImage.fromarray(converted)
         pixels = np.asarray(image.resize((width, height), processor.resample).crop((left, top, right, bottom)))
         for channel in range(3):
             np.take(levels[channel], pixels[..., channel], out=values[row, channel], mode="clip")

@@ -38,7 +38,8 @@ class MixedDataset(TorchDataset[dict[str, Any]]):
         self.weights, self.seed, self.stopping = weights, seed, stopping
         self.homogeneous_batches = homogeneous_batches
         self.offsets = np.cumsum([0, *(len(dataset) for dataset in self.datasets.values())])
-        self._gives_ids = any(getattr(dataset, "gives_ids", False) for dataset in self.datasets.values())
+        # Whether examples say by themselves what they show; if those of one dataset do, those of all.
+        self.gives_ids = any(_gives_ids(dataset) for dataset in self.datasets.values())
         if weights is not None:
             normalized(weights, list(self.datasets))
 
@@ -61,9 +62,12 @@ class MixedDataset(TorchDataset[dict[str, Any]]):
             wanted = (indices[places] - self.offsets[origin]).tolist()
             for place, row, example in zip(places, wanted, _read(dataset, wanted), strict=True):
                 found[place] = {**example, DATASET_NAME: name}
-                if self._gives_ids:
+                if self.gives_ids:
                     # Of one dataset alone: another's row of the same number shows something else.
-                    found[place][IDS] = f"{name}/{example.get(IDS, example.get('id', f'row {row}'))}"
+                    shown = example.get(IDS, example.get("id", f"row {row}"))
+                    if shown is None:
+                        raise ValueError(f"Row {row} of the dataset {name!r} of a mix has no id.")
+                    found[place][IDS] = f"{name}/{shown}"
         return found
 
     def set_epoch(self, epoch: int) -> None:
@@ -97,6 +101,12 @@ class MixedDataset(TorchDataset[dict[str, Any]]):
             values=None if no_duplicates is None else self.column_values(no_duplicates),
             seed=self.seed,
         )
+
+
+def _gives_ids(dataset: Any) -> bool:
+    """Whether a dataset, or the one that it is a part of, gives its examples ids."""
+    own, inner = getattr(dataset, "gives_ids", None), getattr(dataset, "dataset", None)
+    return bool(own) if own is not None else inner is not None and _gives_ids(inner)
 
 
 class MixedStream(RowStream):

@@ -125,13 +125,12 @@ class DataGenerators:
                 # Loaders of accelerate (1.15) tell either the sampler or the dataset, which depends on how they resume.
                 self.dataset.set_epoch(self._passes)
             seed_data(self.seed, self._passes, f"rank {self.rank}".encode())
-        elif self._state is not None:
+        else:
             _restore(self._state)
         try:
             yield
         finally:
-            # Reads that seed themselves need no state from the one before.
-            self._state = None if isinstance(self.dataset, ReplayableReads) else _state()
+            self._state = _state()
             _restore(model)
 
 

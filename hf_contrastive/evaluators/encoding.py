@@ -75,6 +75,8 @@ class ModelEncoder:
             raise ValueError(f"`batch_size` must be at least 1, but got {batch_size}.")
         if processor_kwargs is None and not isinstance(processor, Mapping):
             processor_kwargs = ContrastiveCollator.for_model(model, processor).processor_kwargs
+        if isinstance(processor, Mapping):
+            processor = ContrastiveCollator(processor=processor).processor
         self.model, self.processor, self.processor_kwargs = model, processor, processor_kwargs or {}
         self.wrapped = model if wrapped is None else wrapped
         self.batch_size, self.device = batch_size, model.device if device is None else device

@@ -45,10 +45,15 @@ class NegativesAudit:
             Arguments of the run.
         loss ([`ContrastiveLoss`]):
             Its loss.
+        batch_size (`int`, *optional*):
+            Rows of a batch of one process, where they are not those of `args`.
     """
 
-    def __init__(self, args: ContrastiveTrainingArguments, loss: ContrastiveLoss) -> None:
+    def __init__(
+        self, args: ContrastiveTrainingArguments, loss: ContrastiveLoss, batch_size: int | None = None
+    ) -> None:
         self.args, self.loss = args, loss
+        self.batch_size = args.per_device_train_batch_size if batch_size is None else batch_size
         self.logs: dict[str, float] = {}
         self.done = False
         self._masked: list[float] = []
@@ -95,7 +100,7 @@ class NegativesAudit:
             "negatives": size - 1,
             "negatives_other_processes": size - local,
             "negatives_queue": args.queue_size,
-            "batch": args.per_device_train_batch_size * world_size() * args.gradient_accumulation_steps,
+            "batch": self.batch_size * world_size() * args.gradient_accumulation_steps,
             "duplicates_masked": sum(self._masked) / len(self._masked),
             "chance_loss": (chance_of_sigmoid if "matches" in first else chance_of_softmax)(size),
             "first_loss": first["loss"],

@@ -41,6 +41,8 @@ class Part:
             optimizer steps.
         restore (`Callable[[Any], None]`, *optional*):
             Goes back to it, when a step is not finite.
+        reset (`Callable[[], None]`, *optional*):
+            Makes it what it is at the beginning of a run.
     """
 
     file: str
@@ -50,6 +52,7 @@ class Part:
     per_process: bool = False
     snapshot: Callable[[], Any] = lambda: None
     restore: Callable[[Any], None] = lambda _: None
+    reset: Callable[[], None] = lambda: None
 
     def path(self, folder: Path) -> Path:
         """Where it lies in the folder of a checkpoint."""
@@ -80,6 +83,11 @@ class Checkpoints:
         """Have the parts be as they were."""
         for part, snapshot in zip(self.parts, snapshots, strict=True):
             part.restore(snapshot)
+
+    def reset(self) -> None:
+        """Have the parts be as at the beginning of a run."""
+        for part in self.parts:
+            part.reset()
 
     def begin(self, folder: Path, args: Any) -> None:
         """Declare a folder incomplete, for it may hold an older checkpoint of the same step."""

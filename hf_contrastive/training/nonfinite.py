@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from transformers.utils import logging
 
 from hf_contrastive.distributed import any_process, from_all, rank, world_size
 from hf_contrastive.functional.checks import NonFiniteError
 
+
+logger = logging.get_logger(__name__)
 
 FILE = "nonfinite_batch.json"
 
@@ -87,7 +90,7 @@ class StepGuard:
         norm = torch.as_tensor(0.0 if grad_norm is None or scaled else grad_norm, device=device)
         # One read of an accelerator for all.
         *losses, norm = torch.stack(
-            [x.float().reshape(()) for x in (*(seen.loss for seen in self._seen), norm)]
+            [x.to(device).float().reshape(()) for x in (*(seen.loss for seen in self._seen), norm)]
         ).tolist()
         flags = [not all(map(math.isfinite, losses)), not math.isfinite(norm), stop]
         if world_size() > 1:
@@ -112,12 +115,13 @@ class StepGuard:
         reasons = [batch["fault"] or f"the loss is {batch['loss']}" for batch in faulty]
         reason = reasons[0] if reasons else f"the norm of the gradient is {_number(grad_norm)}"
         if self._told is None:
-            before = json.loads(self.file.read_text(encoding="utf-8")) if self._resumed and self.file.exists() else []
-            self._told = [entry for entry in before if entry["step"] < step]
+            self._told = [entry for entry in self._told_before() if entry["step"] < step]
         self._told.append({"step": step, "reason": reason, "batches": faulty or batches})
         if rank() == 0:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.file.write_text(json.dumps(self._told, indent=1), encoding="utf-8")
+            unfinished = self.file.with_suffix(".unfinished")
+            unfinished.write_text(json.dumps(self._told, indent=1), encoding="utf-8")
+            unfinished.replace(self.file)
         from_all(None)  # A process that raises ends the job, so not before the file is there.
         if count > self.limit:
             raise NonFiniteError(
@@ -125,6 +129,17 @@ class StepGuard:
                 f"allows {self.limit}. {_first_rows(faulty or batches)} The whole batch is in {str(self.file)!r}. No "
                 "checkpoint holds this step."
             )
+
+    def _told_before(self) -> list[dict[str, Any]]:
+        """What the run that this one goes on from has told. The main process alone reads and writes the file."""
+        if rank() != 0 or not self._resumed or not self.file.exists():
+            return []
+        try:
+            told: list[dict[str, Any]] = json.loads(self.file.read_text(encoding="utf-8"))
+        except json.JSONDecodeError:
+            logger.warning(f"{self.file} cannot be read, so it begins anew.")
+            return []
+        return told
 
     def _batches(self) -> list[dict[str, Any]]:
         return [

@@ -45,8 +45,15 @@ class ManyProcessesTrainer(Trainer):
         self._vectors = scalars_to_vectors(model) if self.is_fsdp_enabled or self.is_deepspeed_enabled else []
         self.agreement = Agreement(args.ddp_timeout)
         self.feed = TrainingFeed(self.agreement)
-        # Once: to ask a dataset whether it is a stream takes its time.
-        self.is_stream = isinstance(self.train_dataset, IterableDataset | Stream)
+        self._asked: tuple[Any, bool] = (None, False)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the training data is a stream."""
+        # Once for each dataset: to ask takes its time.
+        if self._asked[0] is not self.train_dataset:
+            self._asked = (self.train_dataset, isinstance(self.train_dataset, IterableDataset | Stream))
+        return self._asked[1]
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         """The batches of one update. Of a stream all are full, on all processes, or the pass ends for all."""

@@ -78,7 +78,6 @@ class ResumableTrainer(ManyProcessesTrainer):
         """[`~transformers.Trainer.train`], from a complete checkpoint or none, see [`resolve_checkpoint`]."""
         checkpoint = resolve_checkpoint(resume_from_checkpoint, self.args.output_dir)
         self.steps.start(resumed=checkpoint is not None)
-        self._at_start = self.checkpoints.snapshot()
         output = super().train(checkpoint, *args, **kwargs)
         metrics = output.metrics | {"train_loss": self._over_taken(output.training_loss)}
         return output._replace(training_loss=metrics["train_loss"], metrics=metrics)
@@ -86,7 +85,7 @@ class ResumableTrainer(ManyProcessesTrainer):
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> TrainOutput:
         # Once for each size that `auto_find_batch_size` tries, of which the last alone counts.
         self.losses, self._loader_is_due = LossLog(), True
-        self.checkpoints.restore(self._at_start)
+        self.checkpoints.reset()
         output: TrainOutput = super()._inner_training_loop(*args, **kwargs)
         return output
 
@@ -99,7 +98,11 @@ class ResumableTrainer(ManyProcessesTrainer):
         data, collator = replayable(self.train_dataset, self._data_seed), CollatorWithRows(self.data_collator)
         if self._loader_is_due:
             self._data, self._loader_is_due = DataGenerators(self._data_seed, self.args.process_index, data), False
-        with replaced(self, train_dataset=data, data_collator=collator):
+        with (
+            replaced(self, train_dataset=data, data_collator=collator),
+            # Else the order would follow torch's seed at this moment.
+            replaced(self.accelerator.dataloader_config, data_seed=self._data_seed),
+        ):
             return super().get_train_dataloader()
 
     def get_batch_samples(
@@ -178,8 +181,11 @@ class ResumableTrainer(ManyProcessesTrainer):
 
     def _over_taken(self, train_loss: float) -> float:
         """The mean over steps, with those that were skipped left out, which the Trainer has divided by too."""
-        taken = self.state.global_step - self.losses.skipped_here
-        return train_loss * self.state.global_step / taken if taken else float("nan")
+        steps = self.state.global_step - self._initial_global_step
+        if not self.losses.skipped_here:
+            return train_loss
+        taken = steps - self.losses.skipped_here
+        return train_loss * steps / taken if taken else float("nan")
 
     # ---- Checkpoints ----
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, ProgressCallback
-from transformers.trainer_utils import has_length
+from transformers.trainer_utils import TrainOutput, has_length
 
 from hf_contrastive.batch import ContrastiveBatch, QueueRows
 from hf_contrastive.data.stream_state import STREAM_FILE
@@ -98,7 +98,7 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
         if args.logit_scale_schedule is not None:
             schedule = as_schedule(args.logit_scale_schedule, "logit_scale_schedule")  # type: ignore[arg-type]
             self.add_callback(ScheduleLogitScale(schedule))
-        self.audit = NegativesAudit(args, loss) if args.negatives_audit else None
+        self.audit: NegativesAudit | None = None
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ContrastiveProgress)
         self.queue = MemoryQueue(args.queue_size) if args.queue_size else None
@@ -111,6 +111,7 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
                     missing="the queue of past embeddings starts empty",
                     snapshot=queue.rows,
                     restore=queue.restore,
+                    reset=lambda: queue.restore(QueueRows()),
                 )
             )
         self.data = TrainingData(None, self.data_collator, args)
@@ -131,6 +132,14 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
         self._unwrapped: tuple[nn.Module, nn.Module] = (model, model)
 
     # ---- Training ----
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        # Anew for each batch size that `auto_find_batch_size` tries.
+        self.audit = (
+            NegativesAudit(self.args, self.loss, self._train_batch_size) if self.args.negatives_audit else None
+        )
+        output: TrainOutput = super()._inner_training_loop(*args, **kwargs)
+        return output
 
     def compute_loss(
         self,
@@ -167,7 +176,7 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
         self._latest = batch
         loss = total(terms)
         self.note_batch(loss, terms, ids)
-        if self.audit is not None:
+        if self.audit is not None and self.is_in_train:
             self.audit.see(chunks, batch, loss)
         return (loss, output.embeds) if return_outputs else loss
 

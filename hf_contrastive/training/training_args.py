@@ -46,7 +46,7 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
             out of sums over the other modality. By default none are.
         queue_size (`int`, *optional*, defaults to 0):
             Embeddings of past steps to keep as further negatives, per modality. Losses with a softmax over the other
-            modality use them (`clip`, `clip_divergence`, `info_nce`, `dcl`, `debiased`, `hard_negative`, `nt_xent`, and
+            modality use them (`clip`, `clip_divergence`, `info_nce`, `dcl`, `dclw`, `debiased`, `hard_negative`, `nt_xent`, and
             `matryoshka` and `weighted_sum` of these); with others a queue is refused.
         queue_start (`float`, *optional*, defaults to 0.1):
             Fraction of training after which they are used: an encoder that still changes fast makes poor old negatives.
@@ -64,10 +64,10 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
             embeddings, and a step takes up to a third longer.
         accumulate_negatives (`bool`, *optional*, defaults to `False`):
             Whether the `gradient_accumulation_steps` micro-batches of an update are each other's negatives: loss and
-            gradient are those of one batch of all of them.
+            gradient are those of one batch of all of them. Batches that fill no whole update are left out of each epoch.
         max_nonfinite_steps (`int`, *optional*, defaults to 0):
             Steps that may be skipped in the whole run because loss, embeddings or gradient are not finite. A skipped step
-            changes neither weights nor queue; the next one stops the run. The rows of the batch are written to
+            changes neither weights nor queue; one more than so many stops the run. The rows of the batch are written to
             `nonfinite_batch.json` in `output_dir`. Overflows that the scaler of fp16 handles do not count.
         log_geometry (`bool`, *optional*, defaults to `True`):
             Whether to log geometry and retrieval of the latest global batch with the training loss.

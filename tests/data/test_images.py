@@ -35,7 +35,6 @@ PROCESSORS = [
     clip(do_normalize=False),
     clip(do_rescale=False, resample=2),
     SiglipImageProcessorPil(size={"height": 30, "width": 21}),
-    SiglipImageProcessorPil(size={"height": 30, "width": 21}, do_normalize=False, do_rescale=False),
 ]
 
 
@@ -48,6 +47,12 @@ def test_pixel_values_are_those_of_the_processor(processor: Any, mode: str):
     found = pixel_values(processor, images)
     torch.testing.assert_close(found, expected.float(), rtol=0, atol=0)
     assert found.is_contiguous()
+
+
+def test_a_processor_that_keeps_bytes_is_left_to_itself():
+    processor = SiglipImageProcessorPil(size={"height": 30, "width": 21}, do_normalize=False, do_rescale=False)
+    assert not is_plain(processor)
+    assert processor(photos(SIZES[:1]), return_tensors="pt")["pixel_values"].dtype == torch.uint8
 
 
 def test_a_color_that_is_transparent_becomes_white_as_in_the_processor():

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 from PIL import Image as PILImage
+from torch.utils.data import Subset
 
 from hf_contrastive.data import ContrastiveCollator, ExampleDataset, PairDataset, load_pairs, mix_datasets
 from hf_contrastive.data.columns import column_values
@@ -46,6 +47,22 @@ def test_ids_of_different_datasets_of_a_mix_are_never_equal():
     assert len(ids) == 28
     assert len(set(ids)) == 12
     assert IDS not in mix_datasets({"c": examples()})[0]
+
+
+def test_ids_reach_a_mix_through_wrappers_and_other_mixes():
+    part = Subset(examples(pick={"text": "all"}), [0, 1, 5])
+    rows = list(mix_datasets({"a": part, "b": part}))
+    assert len({row[IDS] for row in rows}) == 4
+    nested = mix_datasets({"inner": mix_datasets({"a": part, "c": examples()}), "d": examples()})
+    assert all(IDS in row for row in nested)
+
+
+def test_a_row_of_a_mix_without_an_id_is_refused():
+    ids = captions().add_column("id", [1, None, 2, 3])
+    known = ExampleDataset(ids, {"text": "text", "vector": "score"}, id_column="id")
+    mixed = mix_datasets({"a": examples(pick={"text": "all"}), "b": known})
+    with pytest.raises(ValueError, match="Row 1 of the dataset 'b' of a mix has no id"):
+        mixed[13]
 
 
 def test_rows_of_a_mix_end_and_count_from_the_end():

@@ -19,6 +19,7 @@ from hf_contrastive.training.chunked import encode_in_chunks
 from hf_contrastive.training.micro_batches import split_rows
 from hf_contrastive.training.random_state import RandomState
 from tests.conftest import make_inputs
+from tests.towers.test_frozen import CHECKPOINTING
 
 
 THREE = ("audio", "image", "text")
@@ -332,7 +333,7 @@ def test_a_fixed_temperature_gets_no_gradient():
 def test_gradient_checkpointing_changes_nothing(clip: CLIPModel, reentrant: bool):
     clip.double()
     expected = gradients(clip, encoder(clip)(double_inputs()))
-    clip.activation_checkpointing_enable({"use_reentrant": reentrant})
+    getattr(clip, f"{CHECKPOINTING}_enable")({"use_reentrant": reentrant})
     clip.train()
     if reentrant:
         # Reentrant checkpoints need an input with a gradient.

@@ -1,7 +1,9 @@
 """Features of the trainer that were made apart, together."""
 
 import json
-from collections.abc import Mapping
+import random
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 from torch import nn
+from torch.utils.data import Sampler
 from transformers import CLIPModel, TrainerCallback
 
 from hf_contrastive import (
@@ -19,6 +22,7 @@ from hf_contrastive import (
     mix_datasets,
     small_clip,
 )
+from hf_contrastive.batch import QueuedRows, QueueRows
 from hf_contrastive.training.trainer import ContrastiveTrainer
 from tests.conftest import TINY, make_dataset, make_inputs
 from tests.training.test_trainer import make_trainer
@@ -42,6 +46,45 @@ def test_a_queue_is_used_from_empty_on(
     )
     trainer.train()
     assert len(trainer.queue) == 16
+
+
+@pytest.mark.parametrize(
+    "ask", [dict.__len__, list, lambda q: q.get("text"), lambda q: "text" in q, lambda q: q["text"]]
+)
+def test_a_loss_asks_for_the_queue_in_any_way_that_a_mapping_has(ask: Any):
+    rows = QueueRows({"text": QueuedRows(torch.eye(2), None)})
+    assert not rows.asked
+    changed = rows.map(lambda x: x)
+    assert not rows.asked
+    ask(changed) if ask is not dict.__len__ else len(changed)
+    assert rows.asked
+
+
+def test_a_second_training_begins_with_an_empty_queue(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
+    trainer = make_trainer(clip, dataset, tmp_path, max_steps=2, queue_size=64, queue_start=0.0)
+    trainer.train()
+    trainer.train()
+    assert len(trainer.queue) == 16
+
+
+def test_a_sampler_that_draws_as_it_goes_draws_anew_in_each_step(clip: CLIPModel, tmp_path: Path):
+    class Lazy(Sampler[int]):
+        def __len__(self) -> int:
+            return 64
+
+        def __iter__(self) -> Iterator[int]:
+            return (random.randrange(64) for _ in range(64))
+
+    seen: list[float] = []
+
+    def collate(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        seen.append(float(rows[0]["pixel_values"].sum()))
+        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+    trainer = make_trainer(clip, list(make_dataset(64)), tmp_path, max_steps=8)
+    trainer.data_collator, trainer._get_train_sampler = collate, lambda *_: Lazy()
+    trainer.train()
+    assert len(set(seen)) > 6
 
 
 class Sizes(TrainerCallback):
@@ -154,6 +197,14 @@ def test_steps_that_were_not_finite_are_told_over_resumptions(tmp_path: Path):
         return [entry["step"] for entry in json.loads((tmp_path / "nonfinite_batch.json").read_text())]
 
     assert run(2, 1) == [2]
+    assert run(4, 3, resume_from_checkpoint=True) == [2, 4]
+    # A file that was cut off takes nothing with it.
+    (tmp_path / "nonfinite_batch.json").write_text('[{"step":')
+    shutil.rmtree(tmp_path / "checkpoint-4")
+    assert run(4, 3, resume_from_checkpoint=True) == [4]
+    (tmp_path / "nonfinite_batch.json").unlink()
+    assert run(2, 1) == [2]
+    shutil.rmtree(tmp_path / "checkpoint-4")
     assert run(4, 3, resume_from_checkpoint=True) == [2, 4]
     assert run(4, 2) == [3]
 
