@@ -114,7 +114,8 @@ class BatchRows:
     pair_biases: PairValues = field(default_factory=dict)
     ids: Int[Tensor, "B"] | None = None
     margin: float | None = None
-    queue: Mapping[str, QueuedRows] = field(default_factory=dict)
+    # Any: a check of types at run time would ask for rows as a loss does. A mapping to [`QueuedRows`].
+    queue: Any = field(default_factory=dict)
     hard_negatives: HardNegatives = field(default_factory=HardNegatives)
     rank: int = 0
     gather: Gather | None = None
