@@ -1,5 +1,6 @@
 """One modality of an example: how its raw values become inputs of its tower."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -89,7 +90,7 @@ class Modality:
         if self.kind == "audio":
             silence = np.zeros(max((len(value) for value in values if value is not None), default=self._rate(name)))
             values = [silence.astype(np.float32) if value is None else value for value in values]
-            options = {"padding": True, "sampling_rate": self._rate(name), **(self.options or {})}
+            options = {**_padding(self.processor), "sampling_rate": self._rate(name), **(self.options or {})}
             found = self.processor(values, return_tensors="pt", **options)
         elif self.kind == "image":
             values = [blank_image() if value is None else value for value in values]
@@ -214,3 +215,12 @@ def _kind_for(processor: Any) -> Kind:
         f"Cannot tell what a {type(processor).__name__} is for. Say so with `kind`: image, text or audio. One processor "
         "of several modalities is given alone, not by modality."
     )
+
+
+def _padding(extractor: Any) -> dict[str, bool]:
+    """Padding for a feature extractor that does none by itself. Others, such as CLAP's and Whisper's, know what their
+    model was trained with.
+    """
+    wanted = inspect.signature(extractor.__call__).parameters.get("padding")
+    own = hasattr(extractor, "padding") or wanted is None or wanted.default not in (False, None)
+    return {} if own else {"padding": True}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
-from transformers import Wav2Vec2FeatureExtractor
+from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from hf_contrastive.data.modalities import Modality, as_tensors
@@ -123,3 +123,14 @@ def test_a_processor_of_unknown_purpose_is_refused():
 def test_kinds_that_cannot_be_are_refused(options: Any):
     with pytest.raises(ValueError, match=r"`kind` must be one of|cannot have the `processor` None"):
         Modality(**options)
+
+
+def test_an_extractor_that_pads_as_its_model_wants_is_left_to_it():
+    whisper = WhisperFeatureExtractor(feature_size=8, sampling_rate=1000, hop_length=10, chunk_length=2, n_fft=200)
+    values = [np.sin(np.arange(500.0)), np.cos(np.arange(700.0))]
+    sounds = [{"array": x, "sampling_rate": 1000} for x in values]
+    found = Modality(processor=whisper).inputs("audio", sounds)["input_features"]
+    expected = whisper(values, sampling_rate=1000, return_tensors="pt")["input_features"]
+    # Two seconds, whatever the sounds' length.
+    assert found.shape == (2, 8, 200)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
