@@ -102,4 +102,7 @@ def test_all_metrics_are_named():
 
 def test_pictures_and_files_exist():
     for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
-        assert (ROOT / target).exists(), target
+        file, _, section = target.partition("#")
+        assert (ROOT / file).exists(), target
+        headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(), flags=re.M) if section else []
+        assert not section or section in {heading.lower().replace(" ", "-") for heading in headings}, target
