@@ -1,6 +1,6 @@
 """See any Hugging Face dual encoder as: inputs in, one unit embedding per modality and a logit scale out."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_contrastive.hard_negatives import join_rows, split_rows
+from hf_contrastive.towers.forwards import replaced_forward as replaced_forward
 from hf_contrastive.towers.precomputed import precomputed_towers
 
 
@@ -69,21 +70,6 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
 
     with replaced_forward(model, forward):
         yield
-
-
-@contextmanager
-def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Inside this context, calling `module` calls `forward`; outside, nothing has changed."""
-    # A forward that somebody has put on the instance already, or None where it is the class's.
-    own = vars(module).get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if own is None:
-            del module.forward
-        else:
-            module.forward = own
 
 
 def _scalar(model: nn.Module, name: str) -> Any:

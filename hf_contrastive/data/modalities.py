@@ -14,8 +14,8 @@ from transformers import BaseImageProcessor, FeatureExtractionMixin, PreTrainedT
 from hf_contrastive.data import images as fast
 
 
-# What a dataset and the collator call the ids of examples, for the trainer.
-IDS = "example_ids"
+# What a dataset and the collator call the ids of examples and the numbers of their rows, for the trainer.
+IDS, ROWS = "example_ids", "row_numbers"
 # "image", "text", "audio" or "embedding".
 Kind: TypeAlias = str
 

@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from hf_contrastive.data.mixing import MixedStream
+from hf_contrastive.data.modalities import ROWS
 
 
-# Input that is for the evaluation and not for the model.
-ROWS = "row_numbers"
 Numbered = tuple[int, Any]
 
 

@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset
 
-
-ROWS = "row_numbers"
+from hf_contrastive.data.modalities import ROWS
 
 
 class ReplayableReads(TorchDataset[Any]):

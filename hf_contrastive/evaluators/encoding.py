@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from hf_contrastive.data import ContrastiveCollator
 from hf_contrastive.data.collator import MODALITIES
 from hf_contrastive.distributed import rank, world_size
-from hf_contrastive.encoder import SUFFIX
+from hf_contrastive.encoder import SUFFIX, replaced_forward
 from hf_contrastive.evaluators.store import EmbeddingStore, on_every_process
 
 
@@ -136,7 +136,7 @@ class ModelEncoder:
 def _tower_forward(model: Any, modality: str) -> Iterator[None]:
     """Inside this context, calling `model`, or a wrapper around it, returns the features of one modality."""
     tower = getattr(model, f"get_{modality}_features", None)
-    own, native_forward = vars(model).get("forward"), model.forward
+    native_forward = model.forward
 
     def forward(**inputs: Any) -> Any:
         if tower is not None:
@@ -150,11 +150,5 @@ def _tower_forward(model: Any, modality: str) -> Iterator[None]:
             )
         return embeds
 
-    model.forward = forward
-    try:
+    with replaced_forward(model, forward):
         yield
-    finally:
-        if own is None:
-            del model.forward
-        else:
-            model.forward = own

@@ -1,14 +1,14 @@
 """Embeddings of a whole dataset, on the CPU and in order, from batches of any order on any number of processes."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hf_contrastive.distributed import rank, world_size
+from hf_contrastive.distributed import from_all, rank, world_size
 
 
 T = TypeVar("T")
@@ -116,8 +116,7 @@ class EmbeddingStore:
     def _exchange(self, device: torch.device | str) -> int:
         """Fill in the rows of other processes; each row comes from the first process that has it."""
         shapes = {name: (tuple(x.shape[1:]), x.dtype) for name, x in self._buffers.items()}
-        told: list[Any] = [None] * world_size()
-        dist.all_gather_object(told, (shapes, self._length()))
+        told = from_all((shapes, self._length()))
         length = max(last for _, last in told)
         found = [shapes for shapes, _ in told if shapes]
         if any(shapes != found[0] for shapes in found):
@@ -152,8 +151,7 @@ def on_every_process(work: Callable[[], T]) -> T:
         if failure is not None:
             raise failure
         return result
-    told: list[str | None] = [None] * world_size()
-    dist.all_gather_object(told, None if failure is None else f"{type(failure).__name__}: {failure}")
+    told = from_all(None if failure is None else f"{type(failure).__name__}: {failure}")
     if failure is not None:
         raise failure
     for process, message in enumerate(told):

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hf_contrastive.towers.find import Tower, find_tower
+from hf_contrastive.towers.forwards import replaced_forward
 
 
 # Input of a model that holds the pooled output of a tower, of shape (batch, width), followed by its modality.
@@ -46,7 +47,6 @@ def _returning(tower: Tower, pooled: Tensor) -> Iterator[None]:
     after = tower.projection if tower.projection is not None else encoder
     dtypes = [p.dtype for p in after.parameters() if p.is_floating_point()]
     pooled = pooled.to(dtypes[0]) if dtypes else pooled
-    own = vars(encoder).get("forward")
 
     def forward(*_: Any, **__: Any) -> Any:
         if not isinstance(encoder, PreTrainedModel):
@@ -54,11 +54,5 @@ def _returning(tower: Tower, pooled: Tensor) -> Iterator[None]:
         # Models read the pooled output or, such as ALIGN, the first token.
         return BaseModelOutputWithPooling(last_hidden_state=pooled.unsqueeze(1), pooler_output=pooled)
 
-    encoder.forward = forward
-    try:
+    with replaced_forward(encoder, forward):
         yield
-    finally:
-        if own is None:
-            del encoder.forward
-        else:
-            encoder.forward = own

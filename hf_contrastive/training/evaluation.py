@@ -8,7 +8,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
-from hf_contrastive.data.numbering import ROWS, NumberedCollator, NumberedRows, NumberedStream
+from hf_contrastive.data.modalities import ROWS
+from hf_contrastive.data.numbering import NumberedCollator, NumberedRows, NumberedStream
 from hf_contrastive.data.skipped import skipped_rows
 from hf_contrastive.encoder import EncoderOutput
 from hf_contrastive.evaluators import Encoder, Evaluator, ModelEncoder, evaluate_all, refuse_equal_names

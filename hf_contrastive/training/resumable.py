@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 from transformers.trainer_jit_checkpoint import JITCheckpointCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, has_length
 
-from hf_contrastive.data.replay import ROWS, CollatorWithRows, DataGenerators, replayable
+from hf_contrastive.data.modalities import ROWS
+from hf_contrastive.data.replay import CollatorWithRows, DataGenerators, replayable
 from hf_contrastive.training.checkpoints import Checkpoints, Part, resolve_checkpoint
 from hf_contrastive.training.loss_log import LossLog
 from hf_contrastive.training.nonfinite import StepGuard

@@ -4,7 +4,8 @@ from datasets import Dataset
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
-from hf_contrastive.data.numbering import ROWS, NumberedCollator, NumberedRows, NumberedStream
+from hf_contrastive.data.modalities import ROWS
+from hf_contrastive.data.numbering import NumberedCollator, NumberedRows, NumberedStream
 from tests.conftest import make_pairs
 
 
