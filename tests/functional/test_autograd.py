@@ -53,6 +53,17 @@ def test_a_second_backward_pass_gives_the_same(reduction: Reduction, small_tiles
 
 
 @in_every_way
+def test_a_second_backward_pass_knows_nothing_of_the_first_one_s_gradient(reduction: Reduction, small_tiles: int):
+    x = rows()
+    value = reduction(x)
+    (first,) = torch.autograd.grad(4.0 * value, x, retain_graph=True)
+    kept = first.clone()
+    (second,) = torch.autograd.grad(-0.5 * value, x)
+    torch.testing.assert_close(second, -kept / 8, rtol=1e-12, atol=0)
+    assert first.equal(kept)
+
+
+@in_every_way
 def test_a_gradient_is_proportional_to_what_comes_in(reduction: Reduction, small_tiles: int):
     x = rows()
     (once,) = torch.autograd.grad(reduction(x), x)
