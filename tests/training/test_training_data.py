@@ -205,13 +205,3 @@ def train_on_two_processes(folder: str) -> None:
 @pytest.mark.slow
 def test_two_processes_share_batches_without_duplicates_of_one_dataset_and_are_resumed(tmp_path: Path):
     run_distributed(train_on_two_processes, str(tmp_path))
-
-
-def test_a_pass_that_is_over_for_one_process_is_saved_as_over_by_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    trainer = make_trainer(stream(), tmp_path, max_steps=1)
-    trainer.train()
-    assert trainer.data.stream is not None
-    assert not trainer.data.stream.ended
-    monkeypatch.setattr("hf_contrastive.training.training_data.from_all", lambda ended: [ended, True])
-    trainer.data.save(tmp_path)
-    assert json.loads((tmp_path / "stream_state_0.json").read_text())["epoch"] == 1
