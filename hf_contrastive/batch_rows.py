@@ -1,6 +1,6 @@
 """Who is in a batch: embeddings of one step on this process and on all of them, which are there, which count."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -120,8 +120,8 @@ class BatchRows:
     rank: int = 0
     gather: Gather | None = None
     progress: float = 1.0
-    # What `complete` has found: losses ask for the same rows many times.
-    _complete: dict[frozenset[str], tuple[Tensor, bool]] = field(default_factory=dict, init=False, repr=False)
+    # What `complete` has found, by the masks that it is of: losses ask for the same rows many times.
+    _complete: dict[frozenset[int], tuple[Tensor, bool]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         size = len(next(iter(self.world.values())))
@@ -146,18 +146,17 @@ class BatchRows:
         """
         if present is None:
             first = next(iter(embeds.values()))
-            present = dict.fromkeys(embeds, torch.ones(len(first), dtype=torch.bool, device=first.device))
+            every = torch.ones(len(first), dtype=torch.bool, device=first.device)
+            present = dict.fromkeys(embeds, every)
         else:
+            every = None
             # `where` and not a product: an absent row may hold anything, NaN included.
             embeds = {m: torch.where(present[m].unsqueeze(1), x, torch.zeros_like(x)) for m, x in embeds.items()}
-        return cls(
-            local=embeds,
-            world=embeds,
-            present=present,
-            ids=ids,
-            **scale_and_bias_fields(list(embeds), logit_scale, logit_bias),
-            **fields,
-        )
+        scales = scale_and_bias_fields(list(embeds), logit_scale, logit_bias)
+        batch = cls(local=embeds, world=embeds, present=present, ids=ids, **scales, **fields)
+        if every is not None:
+            batch._complete[frozenset({id(every)})] = every, True
+        return batch
 
     @cached_property
     def modalities(self) -> list[str]:
@@ -198,19 +197,21 @@ class BatchRows:
 
     def complete(self, *modalities: str) -> Bool[Tensor, "B"]:
         """Rows of the world that have every given modality."""
-        return self._find_complete(frozenset(modalities))[0]
+        return self._find_complete(modalities)[0]
 
     def is_complete(self, *modalities: str) -> bool:
         """Whether all rows of the world have every given modality."""
-        return self._find_complete(frozenset(modalities))[1]
+        return self._find_complete(modalities)[1]
 
-    def _find_complete(self, modalities: frozenset[str]) -> tuple[Tensor, bool]:
-        found = self._complete.get(modalities)
+    def _find_complete(self, modalities: Iterable[str]) -> tuple[Tensor, bool]:
+        # Where nothing is missing, all modalities share one mask.
+        masks = {id(mask): mask for mask in (self.present[m] for m in modalities)}
+        key = frozenset(masks)
+        found = self._complete.get(key)
         if found is None:
-            # Where nothing is missing, all modalities share one mask.
-            masks = list({id(self.present[m]): self.present[m] for m in sorted(modalities)}.values())
-            rows = masks[0] if len(masks) == 1 else torch.stack(masks).all(dim=0)
-            found = self._complete[modalities] = rows, bool(rows.all())
+            first, *others = masks.values()
+            rows = torch.stack([first, *others]).all(dim=0) if others else first
+            found = self._complete[key] = rows, bool(rows.all())
         return found
 
     def scale_of(self, *modalities: str) -> Float[Tensor, ""]:

@@ -63,7 +63,10 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
             joined, own_rows = join_rows(remaining)
             output = native_forward(**joined)
         embeds = split_rows(_embeds(output, modalities, type(model).__name__), own_rows)
-        scale, bias = _scalar(model, "logit_scale").exp(), _scalar(model, "logit_bias")
+        scale, bias = _value(model, "logit_scale").exp(), _value(model, "logit_bias")
+        if isinstance(bias, nn.Parameter):
+            # Not the parameter itself: DDP would count one that is in an output twice.
+            bias = bias * 1.0
         return EncoderOutput(
             _tied(embeds, [z for z in (scale, bias) if z is not None and z.requires_grad]), scale, bias
         )
@@ -72,11 +75,13 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
         yield
 
 
-def _scalar(model: nn.Module, name: str) -> Any:
+def _value(model: nn.Module, name: str) -> Any:
     value = getattr(model, name, None)
-    # CLIP's parameters have shape (), SigLIP's (1,). The product, not the parameter itself, leaves forward: DDP would
-    # count a parameter in an output twice.
-    return None if value is None else value.to(torch.promote_types(value.dtype, torch.float32)).squeeze() * 1.0
+    if value is None:
+        return None
+    value = value.to(torch.promote_types(value.dtype, torch.float32))
+    # CLIP's parameters have shape (), SigLIP's (1,).
+    return value.squeeze() if value.dim() else value
 
 
 def _tied(embeds: dict[str, Tensor], parameters: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.random.mtrand import get_bit_generator, set_bit_generator
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset
@@ -106,6 +107,8 @@ class DataGenerators:
         self._pass: Any = None
         self._passes = 0
         self._state: Any = None
+        # Reads that are seeded each leave no state behind that the next one needs.
+        self._numpy = np.random.MT19937() if isinstance(dataset, ReplayableReads) else None
 
     @contextmanager
     def reading(self, loader: Iterator[Any], first_pass: int) -> Iterator[None]:
@@ -115,7 +118,7 @@ class DataGenerators:
             loader: What is read from; another one than before begins the next pass.
             first_pass: Number of the pass that the first iterator is, 0 unless earlier ones are skipped.
         """
-        model = _state()
+        model = _state(self._numpy)
         if self._pass is None or self._pass() is not loader:
             self._passes = first_pass if self._pass is None else self._passes + 1
             # Weak: the workers of a loader end with its iterator.
@@ -124,20 +127,30 @@ class DataGenerators:
                 # Loaders of accelerate (1.15) tell either the sampler or the dataset, which depends on how they resume.
                 self.dataset.set_epoch(self._passes)
             seed_data(self.seed, self._passes, f"rank {self.rank}".encode())
-        else:
+        elif self._numpy is None:
             _restore(self._state)
         try:
             yield
         finally:
-            self._state = _state()
+            if self._numpy is None:
+                self._state = _state()
             _restore(model)
 
 
-def _state() -> Any:
-    return random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+def _state(numpy: np.random.BitGenerator | None = None) -> Any:
+    """Where the generators stand. With `numpy` to draw from instead, numpy's is set aside: its state takes long to copy."""
+    others = random.getstate(), torch.default_generator.get_state()
+    if numpy is None:
+        return *others, np.random.get_state()
+    aside = get_bit_generator()
+    set_bit_generator(numpy)
+    return *others, aside
 
 
 def _restore(state: Any) -> None:
     random.setstate(state[0])
-    np.random.set_state(state[1])
-    torch.default_generator.set_state(state[2])
+    torch.default_generator.set_state(state[1])
+    if isinstance(state[2], np.random.BitGenerator):
+        set_bit_generator(state[2])
+    else:
+        np.random.set_state(state[2])

@@ -1,5 +1,7 @@
 """What the functional core demands of embeddings, and how it says so."""
 
+import math
+
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
@@ -53,7 +55,7 @@ def as_embeddings(
 def refuse_nonfinite(x: Shaped[Tensor, "n ..."], name: str) -> None:
     """Raise a [`NonFiniteError`] that names the first row of `x` with a NaN or an infinity."""
     # The sum is finite only if every entry is (or if finite entries overflow, which the exact test then clears).
-    if len(x) == 0 or x.detach().sum().isfinite():
+    if len(x) == 0 or math.isfinite(x.detach().sum()):
         return
     bad = ~x.detach().flatten(start_dim=1).isfinite().all(dim=1)
     if bad.any():

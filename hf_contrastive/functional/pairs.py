@@ -51,8 +51,12 @@ class PairMask:
     @property
     def is_open(self) -> bool:
         """Whether no pair is left out."""
-        given = (self.queries, self.keys, self.skip, self.query_ids, self.ceiling)
-        return all(value is None for value in given)
+        return self.skip is None and self.is_full
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no pair is left out, but those that `skip` names."""
+        return self.queries is None and self.keys is None and self.query_ids is None and self.ceiling is None
 
     def columns(self, part: slice) -> "PairMask":
         """The same mask of the keys in `part` alone, which are counted from its start."""

@@ -1,6 +1,6 @@
 """The sums that contrastive objectives and density estimates share: log-sum-exps of scaled inner products.
 
-All are exact, differentiable once (for rows and scale), hold O((q + k) d) numbers beside the logits that a stated budget
+All are exact, differentiable once (for rows and scale; few pairs, see `dense`, any number of times), hold O((q + k) d) numbers beside the logits that a stated budget
 keeps, and stand any temperature. Half-precision rows are summed in single precision. Inside an `autocast` region to
 bfloat16 the products that make gradients are in bfloat16, the logits stay in single precision.
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hf_contrastive.functional.autograd import autocast_to_bfloat16, once_differentiable
 from hf_contrastive.functional.checks import as_scalar, check_same_width
+from hf_contrastive.functional.dense import dense_log_sums, is_small
 from hf_contrastive.functional.log_sums import gradient_products, log_sums
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.tiles import KEEP_BYTES, Kept, Plan, add_paired_, inner_products
@@ -120,6 +121,9 @@ def _apply(x: Tensor, y: Tensor, scale: Tensor | float, plan: Plan) -> tuple[Ten
     plan.mask.check(len(x), len(y))
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
     scale = as_scalar(scale, "scale", x.new_empty((), dtype=dtype))
+    if is_small(x, y, plan):
+        with torch.autocast(x.device.type, enabled=False):
+            return dense_log_sums(x.to(dtype), y.to(dtype), scale, plan)
     needs_grad = torch.is_grad_enabled() and any(z.requires_grad for z in (x, y, scale))
     kept = Kept() if needs_grad else None
     with torch.autocast(x.device.type, enabled=False):

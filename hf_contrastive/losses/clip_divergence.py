@@ -56,10 +56,12 @@ class CLIPDivergence:
     def _pair(self, batch: ContrastiveBatch, first: str, second: str) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """CLIP and the divergence of two modalities, which share the sums over the other modality."""
         # A density is of a modality as it is: false negatives belong to it and rows of past steps do not.
-        plain = replace(batch, ids=None, margin=None, queue={}, hard_negatives=HardNegatives())
-        *across, positive = plain.paired_log_partitions(first, second, keep_bytes=self.keep_bytes)
         further = any(m in batch.queue for m in (first, second)) or len(batch.hard_negatives) > 0
         is_plain = batch.ids is None and batch.margin is None and not further
+        plain = batch
+        if not is_plain:
+            plain = replace(batch, ids=None, margin=None, queue={}, hard_negatives=HardNegatives())
+        *across, positive = plain.paired_log_partitions(first, second, keep_bytes=self.keep_bytes)
         outside = across if is_plain else batch.log_partitions(first, second, keep_bytes=self.keep_bytes)
         inside = [
             plain.self_log_partition(*pair, keep_bytes=self.keep_bytes) for pair in ((first, second), (second, first))

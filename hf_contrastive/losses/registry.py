@@ -4,10 +4,11 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import reduce
 from importlib.metadata import entry_points
+from operator import add
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -38,7 +39,7 @@ def uses_bias(loss: ContrastiveLoss) -> bool:
 
 def total(terms: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
     """The scalar to minimize: the sum of the terms."""
-    return torch.stack(list(terms.values())).sum()
+    return reduce(add, terms.values())
 
 
 LossClass = TypeVar("LossClass", bound=type)

@@ -38,7 +38,7 @@ class LossLog:
         """The present step counts."""
         for name, values in self._of_step.items():
             # As the Trainer counts: a step is one, however many batches it has.
-            self._terms[name].append(torch.stack(values).mean())
+            self._terms[name].append(values[0] if len(values) == 1 else torch.stack(values).mean())
         self.accepted += 1
 
     def skip(self) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,11 +87,7 @@ class StepGuard:
         if isinstance(grad_norm, DTensor):
             # Of sharded parameters.
             grad_norm = grad_norm.full_tensor()
-        norm = torch.as_tensor(0.0 if grad_norm is None or scaled else grad_norm, device=device)
-        # One read of an accelerator for all.
-        *losses, norm = torch.stack(
-            [x.to(device).float().reshape(()) for x in (*(seen.loss for seen in self._seen), norm)]
-        ).tolist()
+        *losses, norm = _read([*(seen.loss for seen in self._seen), 0.0 if grad_norm is None or scaled else grad_norm])
         flags = [not all(map(math.isfinite, losses)), not math.isfinite(norm), stop]
         if world_size() > 1:
             flags = any_process(torch.tensor(flags, device=device)).tolist()
@@ -154,6 +150,15 @@ class StepGuard:
             }
             for position, seen in enumerate(self._seen)
         ]
+
+
+def _read(values: Sequence[Tensor | float]) -> list[float]:
+    """Numbers of tensors on one accelerator at most, which is waited for once."""
+    far = [x for x in values if isinstance(x, Tensor) and x.device.type != "cpu"]
+    if len(far) < 2:
+        return [float(x) for x in values]
+    read = iter(torch.stack([x.float().reshape(()) for x in far]).tolist())
+    return [next(read) if isinstance(x, Tensor) and x.device.type != "cpu" else float(x) for x in values]
 
 
 def _first_rows(batches: list[dict[str, Any]]) -> str:

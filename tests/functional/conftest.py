@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_contrastive.functional import tiles
+from hf_contrastive.functional import dense, tiles
 
 
 @pytest.fixture
@@ -12,8 +12,18 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> int:
     return 4
 
 
-@pytest.fixture(params=[4, 1024], ids=["many tiles", "one tile"])
+@pytest.fixture
+def no_dense_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles for few pairs too, which otherwise have a way of their own."""
+    monkeypatch.setattr(dense, "FEW_PAIRS", 0)
+
+
+@pytest.fixture(
+    params=[(4, 0), (1024, 0), (1024, 2**14)], ids=["many tiles", "one tile", "no tile where none is needed"]
+)
 def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Few rows in many tiles, and in one."""
-    monkeypatch.setattr(tiles, "TILE", request.param)
-    return request.param
+    """Few rows in many tiles, in one, and dense where the mask allows."""
+    size, few_pairs = request.param
+    monkeypatch.setattr(tiles, "TILE", size)
+    monkeypatch.setattr(dense, "FEW_PAIRS", few_pairs)
+    return size
