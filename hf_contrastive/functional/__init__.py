@@ -15,6 +15,7 @@ from hf_contrastive.functional.geometry import (
 )
 from hf_contrastive.functional.groups import one_row_per_id, sums_of_ids
 from hf_contrastive.functional.hoelder import cauchy_schwarz_divergence, hoelder_divergence
+from hf_contrastive.functional.isotropy import CentroidNorm, MeanCosine, centroid_norm, mean_cosine
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.partition import (
     log_partition,
@@ -35,45 +36,70 @@ from hf_contrastive.functional.redundancy import barlow_twins, covariance_penalt
 from hf_contrastive.functional.retrieval import Ranks, Relevance, retrieval_ranks, retrieval_relevance
 from hf_contrastive.functional.separability import linear_separability
 from hf_contrastive.functional.softplus import sigmoid_loss
-from hf_contrastive.functional.spectrum import effective_rank, spectrum
+from hf_contrastive.functional.spectrum import (
+    SpectrumSummary,
+    condition_number,
+    effective_rank,
+    entropy_rank,
+    iso_score,
+    isotropic_spectrum,
+    numerical_rank,
+    participation_ratio,
+    rank_me,
+    spectrum,
+    summarize_spectrum,
+    variance_share,
+)
 from hf_contrastive.functional.symile import multilinear_inner_product, shifted_products
 from hf_contrastive.functional.volume import gram_volume
 
 
 __all__ = [
+    "CentroidNorm",
+    "MeanCosine",
     "ModalityGap",
     "PairMask",
     "Ranks",
     "Relevance",
+    "SpectrumSummary",
     "alignment",
     "average_ranks",
     "barlow_twins",
     "cauchy_schwarz_divergence",
+    "centroid_norm",
     "class_prototypes",
     "class_ranks",
+    "condition_number",
     "covariance_penalty",
     "cross_correlation",
     "debiased_info_nce",
     "decoupled_contrastive",
     "effective_rank",
+    "entropy_rank",
     "gaussian_kl",
     "gram_determinant",
     "gram_volume",
     "hoelder_divergence",
     "info_nce",
+    "iso_score",
+    "isotropic_spectrum",
     "linear_probe",
     "linear_separability",
     "log_density_ratio",
     "log_partition",
     "log_partitions",
+    "mean_cosine",
     "mean_info_nce",
     "mean_per_class",
     "modality_gap",
     "multilinear_inner_product",
     "neighbor_scores",
+    "numerical_rank",
     "one_row_per_id",
     "paired_log_partitions",
+    "participation_ratio",
     "positive_logits",
+    "rank_me",
     "retrieval_ranks",
     "retrieval_relevance",
     "self_log_partition",
@@ -83,9 +109,11 @@ __all__ = [
     "smoothed_divergence",
     "spearman",
     "spectrum",
+    "summarize_spectrum",
     "sums_of_ids",
     "uniformity",
     "uniformity_floor",
     "variance_hinge",
+    "variance_share",
     "von_mises_fisher_weights",
 ]
