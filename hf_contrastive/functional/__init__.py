@@ -5,6 +5,15 @@ from hf_contrastive.functional.debiased import debiased_info_nce
 from hf_contrastive.functional.decoupled import decoupled_contrastive, von_mises_fisher_weights
 from hf_contrastive.functional.divergence import log_density_ratio, smoothed_divergence
 from hf_contrastive.functional.gaussian import gaussian_kl, sliced_gaussianity
+from hf_contrastive.functional.gaussianity import (
+    Gaussianity,
+    NormVariation,
+    anderson_darling,
+    dagostino_pearson,
+    expected_gaussianity,
+    gaussianity,
+    norm_variation,
+)
 from hf_contrastive.functional.geometry import (
     ModalityGap,
     alignment,
@@ -16,6 +25,7 @@ from hf_contrastive.functional.geometry import (
 from hf_contrastive.functional.groups import one_row_per_id, sums_of_ids
 from hf_contrastive.functional.hoelder import cauchy_schwarz_divergence, hoelder_divergence
 from hf_contrastive.functional.isotropy import CentroidNorm, MeanCosine, centroid_norm, mean_cosine
+from hf_contrastive.functional.marchenko_pastur import isotropic_spectrum
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.partition import (
     log_partition,
@@ -32,6 +42,12 @@ from hf_contrastive.functional.probes import (
     neighbor_scores,
     spearman,
 )
+from hf_contrastive.functional.quantiles import (
+    CoordinateQuantiles,
+    Quantiles,
+    coordinate_quantiles,
+    norm_quantiles,
+)
 from hf_contrastive.functional.redundancy import barlow_twins, covariance_penalty, cross_correlation, variance_hinge
 from hf_contrastive.functional.retrieval import Ranks, Relevance, retrieval_ranks, retrieval_relevance
 from hf_contrastive.functional.separability import linear_separability
@@ -42,7 +58,6 @@ from hf_contrastive.functional.spectrum import (
     effective_rank,
     entropy_rank,
     iso_score,
-    isotropic_spectrum,
     numerical_rank,
     participation_ratio,
     rank_me,
@@ -56,13 +71,18 @@ from hf_contrastive.functional.volume import gram_volume
 
 __all__ = [
     "CentroidNorm",
+    "CoordinateQuantiles",
+    "Gaussianity",
     "MeanCosine",
     "ModalityGap",
+    "NormVariation",
     "PairMask",
+    "Quantiles",
     "Ranks",
     "Relevance",
     "SpectrumSummary",
     "alignment",
+    "anderson_darling",
     "average_ranks",
     "barlow_twins",
     "cauchy_schwarz_divergence",
@@ -70,13 +90,17 @@ __all__ = [
     "class_prototypes",
     "class_ranks",
     "condition_number",
+    "coordinate_quantiles",
     "covariance_penalty",
     "cross_correlation",
+    "dagostino_pearson",
     "debiased_info_nce",
     "decoupled_contrastive",
     "effective_rank",
     "entropy_rank",
+    "expected_gaussianity",
     "gaussian_kl",
+    "gaussianity",
     "gram_determinant",
     "gram_volume",
     "hoelder_divergence",
@@ -94,6 +118,8 @@ __all__ = [
     "modality_gap",
     "multilinear_inner_product",
     "neighbor_scores",
+    "norm_quantiles",
+    "norm_variation",
     "numerical_rank",
     "one_row_per_id",
     "paired_log_partitions",
