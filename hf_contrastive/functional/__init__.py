@@ -24,6 +24,14 @@ from hf_contrastive.functional.geometry import (
 )
 from hf_contrastive.functional.groups import one_row_per_id, sums_of_ids
 from hf_contrastive.functional.hoelder import cauchy_schwarz_divergence, hoelder_divergence
+from hf_contrastive.functional.hubness import (
+    Hubness,
+    HubnessBins,
+    chance_hubness,
+    hubness,
+    k_occurrences,
+    recall_by_hubness,
+)
 from hf_contrastive.functional.isotropy import CentroidNorm, MeanCosine, centroid_norm, mean_cosine
 from hf_contrastive.functional.marchenko_pastur import isotropic_spectrum
 from hf_contrastive.functional.pairs import PairMask
@@ -50,6 +58,7 @@ from hf_contrastive.functional.quantiles import (
 )
 from hf_contrastive.functional.redundancy import barlow_twins, covariance_penalty, cross_correlation, variance_hinge
 from hf_contrastive.functional.retrieval import Ranks, Relevance, retrieval_ranks, retrieval_relevance
+from hf_contrastive.functional.retrieval_chance import RetrievalChance, count_matches
 from hf_contrastive.functional.separability import linear_separability
 from hf_contrastive.functional.softplus import sigmoid_loss
 from hf_contrastive.functional.spectrum import (
@@ -67,12 +76,16 @@ from hf_contrastive.functional.spectrum import (
 )
 from hf_contrastive.functional.symile import multilinear_inner_product, shifted_products
 from hf_contrastive.functional.volume import gram_volume
+from hf_contrastive.functional.zero_shot import ClassAccuracy, zero_shot_accuracy
 
 
 __all__ = [
     "CentroidNorm",
+    "ClassAccuracy",
     "CoordinateQuantiles",
     "Gaussianity",
+    "Hubness",
+    "HubnessBins",
     "MeanCosine",
     "ModalityGap",
     "NormVariation",
@@ -80,6 +93,7 @@ __all__ = [
     "Quantiles",
     "Ranks",
     "Relevance",
+    "RetrievalChance",
     "SpectrumSummary",
     "alignment",
     "anderson_darling",
@@ -87,10 +101,12 @@ __all__ = [
     "barlow_twins",
     "cauchy_schwarz_divergence",
     "centroid_norm",
+    "chance_hubness",
     "class_prototypes",
     "class_ranks",
     "condition_number",
     "coordinate_quantiles",
+    "count_matches",
     "covariance_penalty",
     "cross_correlation",
     "dagostino_pearson",
@@ -104,9 +120,11 @@ __all__ = [
     "gram_determinant",
     "gram_volume",
     "hoelder_divergence",
+    "hubness",
     "info_nce",
     "iso_score",
     "isotropic_spectrum",
+    "k_occurrences",
     "linear_probe",
     "linear_separability",
     "log_density_ratio",
@@ -126,6 +144,7 @@ __all__ = [
     "participation_ratio",
     "positive_logits",
     "rank_me",
+    "recall_by_hubness",
     "retrieval_ranks",
     "retrieval_relevance",
     "self_log_partition",
@@ -142,4 +161,5 @@ __all__ = [
     "variance_hinge",
     "variance_share",
     "von_mises_fisher_weights",
+    "zero_shot_accuracy",
 ]

@@ -16,7 +16,7 @@ def by_coordinates(
 ) -> Float[Tensor, "d ..."]:
     """`function` of blocks of coordinates, each a row in double precision; its results joined."""
     step = max(1, COORDINATE_NUMBERS // max(1, len(x)))
-    return torch.cat([function(block.T.double().contiguous()) for block in x.split(step, dim=1)])
+    return torch.cat([function(block.T.double().contiguous()) for block in torch.split(x, step, dim=1)])
 
 
 def standardize(x: Float[Tensor, "d n"], *, correction: int) -> Float[Tensor, "d n"]:

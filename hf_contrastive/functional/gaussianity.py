@@ -153,8 +153,10 @@ def expected_gaussianity(num_rows: int) -> Gaussianity:
     >>> expected_gaussianity(1000).anderson_darling_share
     tensor(0.9500, dtype=torch.float64)
     """
-    values = (ANDERSON_DARLING_MEAN, 0.95, 0.5, 0.95, expected_epps_pulley())
-    return Gaussianity(*(torch.tensor(value, dtype=torch.float64) for value in values), num_rows)
+    mean, share, chance, projections = torch.tensor(
+        [ANDERSON_DARLING_MEAN, 0.95, 0.5, expected_epps_pulley()], dtype=torch.float64
+    )
+    return Gaussianity(mean, share, chance, share, projections, num_rows)
 
 
 def _anderson_darling(x: Float[Tensor, "d n"]) -> Float[Tensor, "d"]:

@@ -199,7 +199,7 @@ def _eigenvalues(x: Tensor, center: Tensor, divisor: int) -> Tensor:
             values = torch.linalg.eigvalsh(centered @ centered.mT / divisor)
             values = torch.cat([values.new_zeros(d - n), values])
         else:
-            parts = (rows.double() - center for rows in x.split(ROWS))
+            parts = (rows.double() - center for rows in torch.split(x, ROWS))
             total = sum((part.mT @ part for part in parts), start=x.new_zeros(d, d, dtype=torch.float64))
             values = torch.linalg.eigvalsh(total / divisor)
     # Rounding may push vanishing eigenvalues below zero.
