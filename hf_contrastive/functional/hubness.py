@@ -125,9 +125,8 @@ def chance_hubness(num_queries: int, num_keys: int, *, k: int = 10) -> Hubness:
         )
     share = k / num_keys
     counts = torch.arange(num_queries + 1, dtype=torch.float64)
-    chances = (
-        torch.distributions.Binomial(num_queries, torch.tensor(share, dtype=torch.float64)).log_prob(counts).exp()
-    )
+    binomial = torch.distributions.Binomial(num_queries, counts.new_tensor(share))
+    chances = binomial.log_prob(counts).exp()  # type: ignore[no-untyped-call]
     # Chance that a key occurs more often, summed from the small end, and that the key that occurs most does.
     more = chances.flip(0).cumsum(0).flip(0)[1:].clamp(max=1)
     top = -torch.expm1(num_keys * torch.log1p(-more))

@@ -42,7 +42,7 @@ def gaussianized(steps: int) -> tuple[Tensor, Tensor]:
 
 
 def test_info_nce_makes_clusters_gaussian():
-    before, after = gaussianized(300)
+    before, after = gaussianized(200)
     raw, trained = (gaussianity(x, num_rows=2000, normalize=False) for x in (before, after))
     assert raw.anderson_darling > 8
     assert raw.anderson_darling_share < 0.1
