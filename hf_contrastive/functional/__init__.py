@@ -5,6 +5,15 @@ from hf_contrastive.functional.debiased import debiased_info_nce
 from hf_contrastive.functional.decoupled import decoupled_contrastive, von_mises_fisher_weights
 from hf_contrastive.functional.divergence import log_density_ratio, smoothed_divergence
 from hf_contrastive.functional.gaussian import gaussian_kl, sliced_gaussianity
+from hf_contrastive.functional.gaussianity import (
+    Gaussianity,
+    NormVariation,
+    anderson_darling,
+    dagostino_pearson,
+    expected_gaussianity,
+    gaussianity,
+    norm_variation,
+)
 from hf_contrastive.functional.geometry import (
     ModalityGap,
     alignment,
@@ -15,6 +24,16 @@ from hf_contrastive.functional.geometry import (
 )
 from hf_contrastive.functional.groups import one_row_per_id, sums_of_ids
 from hf_contrastive.functional.hoelder import cauchy_schwarz_divergence, hoelder_divergence
+from hf_contrastive.functional.hubness import (
+    Hubness,
+    HubnessBins,
+    chance_hubness,
+    hubness,
+    k_occurrences,
+    recall_by_hubness,
+)
+from hf_contrastive.functional.isotropy import CentroidNorm, MeanCosine, centroid_norm, mean_cosine
+from hf_contrastive.functional.marchenko_pastur import isotropic_spectrum
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.partition import (
     log_partition,
@@ -31,49 +50,101 @@ from hf_contrastive.functional.probes import (
     neighbor_scores,
     spearman,
 )
+from hf_contrastive.functional.quantiles import (
+    CoordinateQuantiles,
+    Quantiles,
+    coordinate_quantiles,
+    norm_quantiles,
+)
 from hf_contrastive.functional.redundancy import barlow_twins, covariance_penalty, cross_correlation, variance_hinge
 from hf_contrastive.functional.retrieval import Ranks, Relevance, retrieval_ranks, retrieval_relevance
+from hf_contrastive.functional.retrieval_chance import RetrievalChance, count_matches
 from hf_contrastive.functional.separability import linear_separability
 from hf_contrastive.functional.softplus import sigmoid_loss
-from hf_contrastive.functional.spectrum import effective_rank, spectrum
+from hf_contrastive.functional.spectrum import (
+    SpectrumSummary,
+    condition_number,
+    effective_rank,
+    entropy_rank,
+    iso_score,
+    numerical_rank,
+    participation_ratio,
+    rank_me,
+    spectrum,
+    summarize_spectrum,
+    variance_share,
+)
 from hf_contrastive.functional.symile import multilinear_inner_product, shifted_products
 from hf_contrastive.functional.volume import gram_volume
+from hf_contrastive.functional.zero_shot import ClassAccuracy, zero_shot_accuracy
 
 
 __all__ = [
+    "CentroidNorm",
+    "ClassAccuracy",
+    "CoordinateQuantiles",
+    "Gaussianity",
+    "Hubness",
+    "HubnessBins",
+    "MeanCosine",
     "ModalityGap",
+    "NormVariation",
     "PairMask",
+    "Quantiles",
     "Ranks",
     "Relevance",
+    "RetrievalChance",
+    "SpectrumSummary",
     "alignment",
+    "anderson_darling",
     "average_ranks",
     "barlow_twins",
     "cauchy_schwarz_divergence",
+    "centroid_norm",
+    "chance_hubness",
     "class_prototypes",
     "class_ranks",
+    "condition_number",
+    "coordinate_quantiles",
+    "count_matches",
     "covariance_penalty",
     "cross_correlation",
+    "dagostino_pearson",
     "debiased_info_nce",
     "decoupled_contrastive",
     "effective_rank",
+    "entropy_rank",
+    "expected_gaussianity",
     "gaussian_kl",
+    "gaussianity",
     "gram_determinant",
     "gram_volume",
     "hoelder_divergence",
+    "hubness",
     "info_nce",
+    "iso_score",
+    "isotropic_spectrum",
+    "k_occurrences",
     "linear_probe",
     "linear_separability",
     "log_density_ratio",
     "log_partition",
     "log_partitions",
+    "mean_cosine",
     "mean_info_nce",
     "mean_per_class",
     "modality_gap",
     "multilinear_inner_product",
     "neighbor_scores",
+    "norm_quantiles",
+    "norm_variation",
+    "numerical_rank",
     "one_row_per_id",
     "paired_log_partitions",
+    "participation_ratio",
     "positive_logits",
+    "rank_me",
+    "recall_by_hubness",
     "retrieval_ranks",
     "retrieval_relevance",
     "self_log_partition",
@@ -83,9 +154,12 @@ __all__ = [
     "smoothed_divergence",
     "spearman",
     "spectrum",
+    "summarize_spectrum",
     "sums_of_ids",
     "uniformity",
     "uniformity_floor",
     "variance_hinge",
+    "variance_share",
     "von_mises_fisher_weights",
+    "zero_shot_accuracy",
 ]

@@ -88,14 +88,20 @@ def epps_pulley(sums: Float[Tensor, "p 2 k"], num_rows: Int[Tensor, ""] | int) -
         sums: What [`characteristic_sums`] returns; those of parts of the rows add up.
         num_rows: Rows that were summed.
     """
-    points = STEP * torch.arange(1, NUM_POINTS + 1, dtype=sums.dtype, device=sums.device)
-    normal = torch.exp(-points.square() / 2)
+    normal, weights = (z.unsqueeze(1) for z in _quadrature(sums))
     means = sums / num_rows
-    errors = (means[:, 0] - normal.unsqueeze(1)).square() + means[:, 1].square()
-    # Twice for the negative points; the ends of the range count half.
-    weights = 2 * STEP * normal
-    weights[-1] /= 2
-    return num_rows * (weights.unsqueeze(1) * errors).sum(dim=0)
+    errors = (means[:, 0] - normal).square() + means[:, 1].square()
+    return num_rows * (weights * errors).sum(dim=0)
+
+
+def expected_epps_pulley() -> float:
+    r"""What [`epps_pulley`] expects of samples of N(0, 1), whatever their number: $\int (1 - e^{-u^2}) e^{-u^2/2}\, du$.
+
+    >>> round(expected_epps_pulley(), 4)
+    1.0594
+    """
+    normal, weights = _quadrature(torch.empty(0, dtype=torch.float64))
+    return float((weights * (1 - normal.square())).sum())
 
 
 def sliced_gaussianity(x: Float[Tensor, "n d"], directions: Float[Tensor, "d k"]) -> Float[Tensor, ""]:
@@ -111,6 +117,16 @@ def project(x: Float[Tensor, "n d"], directions: Float[Tensor, "d k"]) -> Float[
     """Rows on each direction, in the precision of the rows even where products are autocast."""
     with torch.autocast(x.device.type, enabled=False):
         return x @ directions.to(x)
+
+
+def _quadrature(like: Tensor) -> tuple[Float[Tensor, "p"], Float[Tensor, "p"]]:
+    """Characteristic function of N(0, 1) at the points, and weights of the points."""
+    points = STEP * torch.arange(1, NUM_POINTS + 1, dtype=like.dtype, device=like.device)
+    normal = torch.exp(-points.square() / 2)
+    # Twice for the negative points; the ends of the range count half.
+    weights = 2 * STEP * normal
+    weights[-1] /= 2
+    return normal, weights
 
 
 def _point_sums(projections: Float[Tensor, "n k"], point: float) -> Float[Tensor, "2 k"]:

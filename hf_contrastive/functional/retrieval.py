@@ -160,14 +160,15 @@ def _scored(
         yield slice(start, start + step), queries[start : start + step] @ keys.T, matches
 
 
-def _tolerance(scores: Tensor) -> float:
+def tie_tolerance(scores: Tensor) -> float:
+    """Difference up to which two scores of unit rows are a tie."""
     # Equal keys may differ in the last bits of their scores: products round otherwise at the edge of a matrix.
     return 8 * torch.finfo(scores.dtype).eps
 
 
 def _ranks(scores: Tensor, matches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     distances = scores - scores.masked_fill(~matches, -torch.inf).amax(dim=1, keepdim=True)
-    ties = distances.abs() <= _tolerance(scores)
+    ties = distances.abs() <= tie_tolerance(scores)
     better = ((distances > 0) & ~ties & ~matches).sum(dim=1)
     return better, (ties & ~matches).sum(dim=1), (ties & matches).sum(dim=1)
 
@@ -180,7 +181,7 @@ def _relevance(scores: Tensor, matches: Tensor, k: int) -> tuple[Tensor, Tensor]
     found = found.masked_fill(found == -torch.inf, torch.inf).sort(dim=1).values
     # A wrong key that beats the first j of them stands before these and no others. Halves: a tie is both, on average.
     wrong, ahead = (~matches).to(torch.float32), torch.zeros(len(scores), most, device=scores.device)
-    for margin, right in ((-_tolerance(scores), False), (_tolerance(scores), True)):
+    for margin, right in ((-tie_tolerance(scores), False), (tie_tolerance(scores), True)):
         beaten = torch.searchsorted(found + margin, scores.contiguous(), right=right)
         histogram = torch.zeros(len(scores), most + 1, device=scores.device).scatter_add_(1, beaten, wrong)
         ahead = ahead + histogram.flip(1).cumsum(dim=1).flip(1)[:, 1:] / 2
