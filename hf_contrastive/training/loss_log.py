@@ -67,8 +67,9 @@ class LossLog:
 
     def load(self, file: Path, device: torch.device | str = "cpu") -> None:
         """Read what [`save`] wrote, to the device of the terms that will follow."""
-        tensors = {name: value.to(device) for name, value in load_file(file).items()}
+        tensors = load_file(file)
         self.accepted, self.skipped, self.nonfinite_steps = map(int, tensors.pop("counts"))
+        tensors = {name: value.to(device) for name, value in tensors.items()}
         self._summed = tensors.pop("summed")
         self._terms = defaultdict(list, {name: list(values) for name, values in tensors.items()})
 
