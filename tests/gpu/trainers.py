@@ -21,6 +21,7 @@ def dropout_clip(dropout: float = 0.1) -> CLIPModel:
 def make(model: Any, folder: Path, device: torch.device, rows: int = 64, **kwargs: Any) -> ContrastiveTrainer:
     options: dict[str, Any] = {"per_device_train_batch_size": 8, "max_steps": 4, "logging_steps": 1, "loss": "clip"}
     options |= {"learning_rate": 1e-3, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}
+    options |= {"negatives_audit": False}
     given = {name: kwargs.pop(name) for name in ("peft_config",) if name in kwargs}
     own_loss = kwargs.pop("loss_object", None)
     args = ContrastiveTrainingArguments(str(folder), use_cpu=device.type == "cpu", **(options | kwargs))
