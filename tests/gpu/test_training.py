@@ -76,6 +76,15 @@ def test_a_compiled_model_trains_evaluates_and_is_saved_as_itself(
         assert value.equal(weights(trainer)[name]), name
 
 
+def test_graphs_of_the_driver_replay_a_step(cuda: torch.device, tmp_path: Path):
+    plain = make(dropout_clip(0.0), tmp_path / "plain", cuda, bf16=True, max_steps=6)
+    plain.train()
+    graphs = {"torch_compile": True, "torch_compile_mode": "reduce-overhead"}
+    trainer = make(dropout_clip(0.0), tmp_path / "run", cuda, bf16=True, max_steps=6, **graphs)
+    trainer.train()
+    assert losses(trainer) == pytest.approx(losses(plain), rel=3e-2)
+
+
 def test_chunks_draw_the_random_numbers_of_the_whole_batch_again(device: torch.device):
     model = Towers("image", "text", dropout=0.5).to(device)
     inputs = {m: x.to(device) for m, x in inputs_of("image", "text").items()}
