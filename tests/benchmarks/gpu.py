@@ -454,10 +454,10 @@ def waits_table(device: torch.device, tiny: bool) -> None:
 
 
 def place_of(stack: traceback.StackSummary) -> str:
-    """The innermost lines of ours, or of transformers and accelerate, on the way to a wait."""
-    for package in ("hf_contrastive", "transformers", "accelerate", "torch"):
-        for frame in reversed(stack):
-            if f"/{package}/" in frame.filename and "warnings" not in frame.filename:
+    """The innermost line of ours, of transformers or of accelerate on the way to a wait."""
+    for frame in reversed(stack):
+        for package in ("hf_contrastive", "transformers", "accelerate"):
+            if f"/{package}/" in frame.filename:
                 return f"{package}/{frame.filename.split(f'/{package}/')[-1]}:{frame.lineno} {str(frame.line)[:70]}"
     return Path(stack[-1].filename).name
 
