@@ -131,7 +131,9 @@ def test_a_gradient_that_overflows_in_half_precision_lowers_the_scale_and_counts
     cuda: torch.device, clipping: float, tmp_path: Path
 ):
     bad = BadAt({1}, math.inf, gradient_only=True)
-    trainer = make(tiny_clip(), tmp_path, cuda, loss_object=bad, max_steps=3, fp16=True, max_grad_norm=clipping)
+    trainer = make(
+        tiny_clip(), tmp_path, cuda, loss_object=bad, max_steps=3, fp16=True, max_grad_norm=clipping, ema_decay=0.5
+    )
     seen, scales = [], []
     trainer.add_callback(Seen(trainer, seen, scales))
     trainer.train()
@@ -219,7 +221,8 @@ class Seen(TrainerCallback):
         self.trainer, self.seen, self.scales = trainer, seen, scales
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.seen.append(weights(self.trainer))
+        averages = {} if self.trainer.ema is None else self.trainer.ema.averages
+        self.seen.append(weights(self.trainer) | {f"average of {n}": x.clone() for n, x in averages.items()})
         if self.scales is not None:
             self.scales.append(self.trainer.accelerator.scaler.get_scale())
 

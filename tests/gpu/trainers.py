@@ -28,6 +28,9 @@ def make(model: Any, folder: Path, device: torch.device, rows: int = 64, **kwarg
     data = make_dataset(rows)
     trainer = ContrastiveTrainer(model, args, loss=own_loss, train_dataset=data, eval_dataset=data, **given)
     assert trainer.args.device.type == device.type
+    if (scaler := trainer.accelerator.scaler) is not None:
+        # From 65,536 the first steps of so small a model overflow, and no run would be like that of the CPU.
+        scaler._init_scale = 256.0
     return trainer
 
 
