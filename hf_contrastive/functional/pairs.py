@@ -1,6 +1,6 @@
 """Which pairs of a query and a key take part in a reduction, said in O(q + k) numbers."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -33,6 +33,10 @@ class PairMask:
     key_ids: Int[Tensor, "k"] | None = None
     ceiling: Float[Tensor, "q"] | None = None
     positives: Int[Tensor, "q"] | None = None
+    # What `_may_lie_inside` has found, by name and rows: an accelerator is asked once and not for every tile.
+    _spans: dict[tuple[str, int, int], tuple[int, int]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if (self.query_ids is None) != (self.key_ids is None):
@@ -89,12 +93,12 @@ class PairMask:
             logits.masked_fill_(~self.queries[rows].unsqueeze(1), -torch.inf)
         if self.keys is not None:
             logits.masked_fill_(~self.keys[columns], -torch.inf)
-        if self.skip is not None:
+        if self.skip is not None and self._may_lie_inside("skip", rows, columns):
             logits[_inside(self.skip, rows, columns)] = -torch.inf
 
     def positives_inside(self, rows: slice, columns: slice) -> tuple[Int[Tensor, "p"], Int[Tensor, "p"]] | None:
         """Where in the tile of `rows` and `columns` positives lie; None where it has none."""
-        if self.positives is None:
+        if self.positives is None or not self._may_lie_inside("positives", rows, columns):
             return None
         place = _inside(self.positives, rows, columns)
         return place if len(place[0]) else None
@@ -108,9 +112,24 @@ class PairMask:
         if self.ceiling is not None:
             above = logits > (self.ceiling[rows] * scale).unsqueeze(1)
             out = above if out is None else out | above
-        if out is not None and self.positives is not None:
+        if out is not None and self.positives is not None and self._may_lie_inside("positives", rows, columns):
             out[_inside(self.positives, rows, columns)] = False
         return out
+
+    def _may_lie_inside(self, name: str, rows: slice, columns: slice) -> bool:
+        """Whether keys that `name` gives the queries of `rows` lie around or in `columns`; elsewhere no tile need look."""
+        place = (name, rows.start, rows.stop)
+        if place not in self._spans:
+            self._spans[place] = _span(getattr(self, name)[rows])
+        first, last = self._spans[place]
+        return first < columns.stop and last >= columns.start
+
+
+def _span(keys: Int[Tensor, "q"]) -> tuple[int, int]:
+    if not len(keys):
+        return 0, -1
+    first, last = torch.stack(keys.aminmax()).tolist()
+    return first, last
 
 
 def _inside(keys: Int[Tensor, "q"], rows: slice, columns: slice) -> tuple[Int[Tensor, "p"], Int[Tensor, "p"]]:

@@ -136,7 +136,8 @@ def _value_and_gradients(
 
 def _softplus_rows(logits: Float[Tensor, "r c"], chance: Float[Tensor, "r c"]) -> Float[Tensor, "r"]:
     """Sum of softplus over each row of a tile, whose sigmoid is `chance`. Overwrites `logits`."""
-    if logits.dtype == torch.float32 and bool(chance.amax() < SMALL):
+    # An accelerator would be waited for to answer, and is as fast either way.
+    if logits.device.type == "cpu" and logits.dtype == torch.float32 and bool(chance.amax() < SMALL):
         powers = torch.mul(chance, chance, out=logits)
         rows = chance.sum(1) + powers.sum(1) / 2
         return rows + powers.mul_(chance).sum(1) / 3

@@ -65,10 +65,11 @@ class LossLog:
         terms = {name: torch.stack(values) for name, values in self._terms.items()}
         save_file(terms | {"counts": counts, "summed": summed.detach().clone()}, file)
 
-    def load(self, file: Path) -> None:
-        """Read what [`save`] wrote."""
+    def load(self, file: Path, device: torch.device | str = "cpu") -> None:
+        """Read what [`save`] wrote, to the device of the terms that will follow."""
         tensors = load_file(file)
         self.accepted, self.skipped, self.nonfinite_steps = map(int, tensors.pop("counts"))
+        tensors = {name: value.to(device) for name, value in tensors.items()}
         self._summed = tensors.pop("summed")
         self._terms = defaultdict(list, {name: list(values) for name, values in tensors.items()})
 

@@ -43,6 +43,8 @@ class StepGuard:
     def __init__(self, limit: int, output_dir: str | Path) -> None:
         self.limit, self.file = limit, Path(output_dir) / FILE
         self.skipped = False
+        # Whether a scaler of half precision passes the step over, which optimizers that look after it themselves hide.
+        self.overflowed = False
         self._seen: list[_Seen] = []
         self._rows: list[Tensor | None] = []
         self._resumed = False
@@ -54,7 +56,7 @@ class StepGuard:
 
     def begin(self, rows: list[Tensor | None]) -> None:
         """A step begins, with these rows of the dataset in each of its batches, where they are known."""
-        self._seen, self._rows, self.skipped = [], rows, False
+        self._seen, self._rows, self.skipped, self.overflowed = [], rows, False, False
 
     def saw(self, loss: Tensor, terms: Mapping[str, Tensor], ids: Tensor | None) -> None:
         """Note the loss of one of this process's batches."""
@@ -87,13 +89,18 @@ class StepGuard:
         if isinstance(grad_norm, DTensor):
             # Of sharded parameters.
             grad_norm = grad_norm.full_tensor()
-        *losses, norm = _read([*(seen.loss for seen in self._seen), 0.0 if grad_norm is None or scaled else grad_norm])
-        flags = [not all(map(math.isfinite, losses)), not math.isfinite(norm), stop]
+        *losses, norm = _read([*(seen.loss for seen in self._seen), 0.0 if grad_norm is None else grad_norm])
+        self.overflowed = scaled and not math.isfinite(norm)
+        flags = [not all(map(math.isfinite, losses)), not scaled and not math.isfinite(norm), stop]
         if world_size() > 1:
             flags = any_process(torch.tensor(flags, device=device)).tolist()
         bad_loss, bad_norm, stop = flags
         self.skipped = bad_loss or bad_norm
         return self.skipped, stop
+
+    def is_left_out(self) -> bool:
+        """Whether the step, by this guard or by a scaler, does not change the weights."""
+        return self.skipped or self.overflowed
 
     def tell(self, step: int, count: int, grad_norm: Tensor | float | None) -> None:
         """Write the rows of a step that is skipped to a file. Every process calls it.

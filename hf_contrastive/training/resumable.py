@@ -64,7 +64,7 @@ class ResumableTrainer(ManyProcessesTrainer):
             Part(
                 file=LOG_FILE,
                 save=lambda file: self.losses.save(file, self._tr_loss),
-                load=lambda file: self.losses.load(file),
+                load=lambda file: self.losses.load(file, self.args.device),
                 missing="the next log leaves out the steps before it",
                 per_process=True,
             )
@@ -137,7 +137,7 @@ class ResumableTrainer(ManyProcessesTrainer):
             rows = [torch.cat(known)]
         if (summed := self.losses.pop_summed()) is not None:
             # Of steps before this call, so it is no part of its `train_loss`.
-            self._tr_loss += summed.to(self._tr_loss.device)
+            self._tr_loss += summed
             self._total_loss_scalar -= self.accelerator.gather(self._tr_loss.reshape(1)).mean().item()
             self._globalstep_last_logged -= self.losses.accepted + self.losses.skipped
         self.losses.begin()

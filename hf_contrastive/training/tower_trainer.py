@@ -76,7 +76,7 @@ class TowerTrainer(ResumableTrainer):
                 raise ValueError(
                     "`ema_decay` needs whole parameters on every process, which FSDP and DeepSpeed have not. Use DDP."
                 )
-            self.ema = ema = EMA(args.ema_decay, replace_model=args.save_ema, is_skipped=lambda: self.steps.skipped)
+            self.ema = ema = EMA(args.ema_decay, replace_model=args.save_ema, is_skipped=self.steps.is_left_out)
             self.add_callback(ema)
             self.checkpoints.add(
                 Part(

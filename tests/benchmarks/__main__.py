@@ -2,10 +2,13 @@
 
 import importlib.util
 
+import torch
+
 from tests.benchmarks import (
     chunked,
     evaluate_modules,
     evaluation,
+    gpu,
     loader,
     losses,
     losses_accuracy,
@@ -33,3 +36,5 @@ parity.main()
 resume.main()
 if importlib.util.find_spec("open_clip"):
     losses_distributed.main([])
+if torch.cuda.is_available():
+    gpu.main([])

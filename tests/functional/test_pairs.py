@@ -3,6 +3,7 @@ import torch
 from torch import Tensor
 
 from hf_contrastive.functional import PairMask
+from hf_contrastive.functional import pairs as pairs_module
 from hf_contrastive.functional.tiles import blocks
 from tests.functional.dense import IDS, KEY_IDS, KEYS, MASKS, POSITIVES, QUERIES, QUERY_IDS, pairs_of
 from tests.functional.rows import unit_rows
@@ -71,3 +72,15 @@ def test_ids_of_one_side_alone_are_refused(given: dict[str, Tensor], named: str)
     message = rf"by comparing `query_ids` with `key_ids`, but only `{named}` came\.$"
     with pytest.raises(ValueError, match=message):
         PairMask(**given)
+
+
+def test_a_mask_is_read_once_for_each_row_of_tiles(monkeypatch: pytest.MonkeyPatch):
+    # Each read of an accelerator waits until all its work is done.
+    read = []
+    own = pairs_module._span
+    monkeypatch.setattr(pairs_module, "_span", lambda keys: read.append(len(keys)) or own(keys))
+    mask = PairMask(positives=torch.arange(QUERIES), skip=torch.arange(QUERIES))
+    filled(mask, unit_rows(QUERIES, 4), unit_rows(KEYS, 4, seed=1), 1.0, 2)
+    for columns in blocks(KEYS, 2):
+        mask.positives_inside(slice(0, 2), columns)
+    assert read == [2, 2, 2, 1, 2]

@@ -16,6 +16,7 @@ from hf_contrastive import ContrastiveBatch, ContrastiveTrainingArguments
 from hf_contrastive.functional.checks import NonFiniteError
 from hf_contrastive.losses import CLIP
 from hf_contrastive.testing import run_distributed
+from hf_contrastive.training.nonfinite import StepGuard
 from tests.conftest import make_dataset, make_inputs, tiny_clip
 from tests.training.test_trainer import make_trainer
 
@@ -261,3 +262,15 @@ def skip_and_stop_together(folder: str) -> None:
 @pytest.mark.timeout(120)
 def test_processes_skip_and_stop_together(tmp_path: Path):
     run_distributed(skip_and_stop_together, str(tmp_path), num_processes=2)
+
+
+def test_a_gradient_that_overflows_under_a_scaler_is_the_scalers_to_skip(tmp_path: Path):
+    # Fused optimizers are called for such a step too, and leave it out within.
+    guard = StepGuard(0, tmp_path)
+    guard.begin([None])
+    infinite = torch.tensor(math.inf)
+    assert guard.must_skip(infinite, scaled=True, stop=False, device=infinite.device) == (False, False)
+    assert guard.is_left_out()
+    guard.begin([None])
+    assert not guard.is_left_out()
+    assert guard.must_skip(infinite, scaled=False, stop=False, device=infinite.device) == (True, False)
