@@ -100,7 +100,7 @@ class GoodRows(RowStream):
                     batch.append(self.example(rows[place]))
                 except BadRowError as error:
                     bad, in_a_row = bad + 1, in_a_row + 1
-                    self._skip(error, in_a_row)
+                    self._skip(rows[place], error, in_a_row)
                     continue
                 found_any, in_a_row = True, 0
                 if len(batch) == batch_size:
@@ -132,12 +132,12 @@ class GoodRows(RowStream):
         """Behind so many rows of the block that begins where the source was."""
         return {"epoch": self.epoch, "source": source, "used": used, BAD_ROWS: bad}
 
-    def _skip(self, error: BadRowError, in_a_row: int) -> None:
+    def _skip(self, row: dict[str, Any], error: BadRowError, in_a_row: int) -> None:
         if self.on_bad_row == "raise":
             raise error
         self._skipped.add_one()
-        if str(error) not in self._named and len(self._named) < NAMED:
-            self._named.add(str(error))
+        if (where := self.where(row)) not in self._named and len(self._named) < NAMED:
+            self._named.add(where)
             logger.warning(f"{error} It is skipped, and the rows after it fill its batch.")
         if in_a_row == MAX_IN_A_ROW:
             raise ValueError(

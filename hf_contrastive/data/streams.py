@@ -110,12 +110,13 @@ def bad_rows_before(state: Any) -> int:
     """
     How many bad rows were skipped before a position, by a stream and those inside of it.
 
-    >>> bad_rows_before({"epoch": 0, "bad_rows": 2, "states": {"one": {"bad_rows": 1}}})
+    >>> bad_rows_before({"epoch": 0, "bad_rows": 2, "states": {"one": {"epoch": 1, "bad_rows": 1}}})
     3
     """
     if not isinstance(state, dict):
         return 0
-    counted = state.get(BAD_ROWS)
+    # A stream has an epoch; what a mix has of each of its streams, by name, has none.
+    counted = state.get(BAD_ROWS) if "epoch" in state else None
     return sum(map(bad_rows_before, state.values())) + (counted if isinstance(counted, int) else 0)
 
 

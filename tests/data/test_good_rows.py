@@ -219,7 +219,9 @@ def test_what_workers_skip_is_counted_as_far_as_batches_are_taken(workers: int, 
         counts.append(state.skipped_rows)
         taken = [row for earlier in whole[: number + 1] for row in earlier["id"]]
         last = [max((row for row in taken if row in lane), default=-1) for lane in lanes]
-        assert counts[-1] == sum(row < end for end, lane in zip(last, lanes, strict=True) for row in lane if row in BAD)
+        assert counts[-1] == sum(
+            row < end for end, lane in zip(last, lanes, strict=True) for row in lane if row in BAD
+        )
         if number + 1 == after:
             state.save(tmp_path)
     state.take([], last=True, ran_out=True)
