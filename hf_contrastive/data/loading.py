@@ -84,9 +84,8 @@ def load_pairs(
         max_test_rows (`int`, *optional*):
             Keep only so many rows of the validation and test splits, the first ones.
         on_bad_row (`str`, *optional*, defaults to `"raise"`):
-            What becomes of training rows that cannot be used, see [`ExampleDataset`] and, if `streaming`, [`PairStream`]. Others
-            raise: a pool with other rows
-            in place of bad ones would have other numbers.
+            What becomes of training rows that cannot be used, see [`ExampleDataset`] and, if `streaming`, [`PairStream`].
+            Others raise: a pool with other rows in place of bad ones would have other numbers.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the held-out rows, of captions that are drawn, and of the order of a stream.
         streaming (`bool`, *optional*, defaults to `False`):

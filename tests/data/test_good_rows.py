@@ -1,7 +1,6 @@
 """Bad rows of streams: left out, counted and named, with full batches and the same ones after a stop."""
 
 import io
-import logging
 import tarfile
 from collections.abc import Collection
 from pathlib import Path
@@ -75,7 +74,6 @@ def test_a_resumed_stream_has_counted_the_same_bad_rows(build: Any, after: int):
 
 
 def test_bad_rows_are_named_by_their_number_before_they_are_shuffled(caplog: pytest.LogCaptureFixture):
-    logging.getLogger("hf_contrastive.data.good_rows").addHandler(caplog.handler)
     stream = make(8, bad=(5, 6), buffer_size=8)
     for epoch in range(2):
         stream.set_epoch(epoch)
@@ -113,7 +111,6 @@ def test_a_stream_of_bad_rows_without_end_is_refused(monkeypatch: pytest.MonkeyP
 
 
 def test_a_part_may_have_nothing_but_bad_rows(caplog: pytest.LogCaptureFixture):
-    logging.getLogger("hf_contrastive.data.good_rows").addHandler(caplog.handler)
     stream = make(8, bad=range(4), shards=2)
     assert list(stream.shard(2, 0)) == []
     assert caplog.records[-1].getMessage().startswith("All rows of part 0 of 2 of the stream are bad: 4 were skipped")
@@ -160,7 +157,6 @@ def test_a_mix_counts_the_bad_rows_of_streams_that_begin_again():
 def test_bad_rows_of_files_are_skipped_while_they_are_streamed(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ):
-    logging.getLogger("hf_contrastive.data.good_rows").addHandler(caplog.handler)
     if kind == "tar":
         for shard in range(3):
             with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:

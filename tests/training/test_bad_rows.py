@@ -59,7 +59,7 @@ def test_the_same_weights_as_without_the_bad_rows(tmp_path: Path):
 
 def test_a_bad_row_is_raised_with_its_place_and_nothing_is_counted(tmp_path: Path):
     trainer = make_trainer(stream((4,), on_bad_row="raise"), tmp_path)
-    with pytest.raises(ValueError, match="The image in row 4 of the stream .*cannot be decoded"):
+    with pytest.raises(ValueError, match=r"The image in row 4 of the stream .*cannot be decoded"):
         trainer.train()
     assert counts(trainer) == []
 
