@@ -18,6 +18,8 @@ logger = logging.get_logger(__name__)
 
 # Each process has one of its own, with its number.
 STREAM_FILE = "stream_state.json"
+# Of positions that know how many rows were skipped before them.
+FORMAT = 2
 
 
 class StreamState:
@@ -43,7 +45,8 @@ class StreamState:
         self.lanes: dict[str, Any] = {}
         self.ended = False
         # Bad rows of the passes before this one, and of this one once all of it was read.
-        self._skipped_before, self._skipped_now = 0, None
+        self._skipped_before = 0
+        self._skipped_now: int | None = None
         # Batches of its first pass that a resumed run has behind it.
         self.batches_before = 0
         shuffles = hashlib.blake2b(repr(random_settings(batches.stream)).encode(), digest_size=8).hexdigest()
@@ -53,6 +56,7 @@ class StreamState:
             "processes": num_processes,
             "dataloader_num_workers": num_workers,
             "random order of the stream": shuffles,
+            "format of the position": FORMAT,
         }
 
     @property
@@ -84,8 +88,9 @@ class StreamState:
             self.lanes[str(found["lane"])] = found["state"]
             self.next_lane = (found["lane"] + 1) % found["of"]
             self.num_batches += 1
-        if ran_out:
-            self._skipped_now = self.batches.bad_rows_of(self.epoch)
+        # None, too, where a pass without a batch has followed the one that is counted.
+        if ran_out and (skipped := self.batches.bad_rows_of(self.epoch)):
+            self._skipped_now = skipped
         self.ended = last
 
     def file(self, folder: Path) -> Path:

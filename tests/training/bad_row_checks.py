@@ -60,17 +60,15 @@ def check_one_process_alone_meets_bad_rows(folder: Path) -> None:
     def build(where: Path, **options: Any) -> Recorder:
         return make_trainer(stream((12, 15, 16, 22, 23)), where, stream_split="shards", max_steps=4, **options)
 
-    whole = assert_resumes(build, folder / "shards", (1, 2, 3))
+    whole = assert_resumes(build, folder / "shards", (3,))
     assert whole.seen == [[0, 1, 2, 13, 14, 17], [3, 4, 5, 18, 19, 20]] * 2
     # The last number is of the whole run.
     assert counts(whole) == [3, 5, 8, 10, 10]
 
 
 def check_rows_that_both_processes_read_are_counted_once(folder: Path) -> None:
-    def build(where: Path, **options: Any) -> Recorder:
-        return make_trainer(stream((12, 15, 16, 22, 23)), where, stream_split="examples", max_steps=5, **options)
-
-    whole = assert_resumes(build, folder / "examples", (2,))
+    whole = make_trainer(stream((12, 15, 16, 22, 23)), folder, stream_split="examples", max_steps=5)
+    whole.train()
     batches = [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11], [13, 14, 17, 18, 19, 20]]
     # Each process takes every second row.
     assert [sorted(batch) for batch in whole.seen] == [*batches, *batches[:2]]

@@ -18,7 +18,7 @@ def test_a_run_skips_bad_rows_and_counts_them_and_goes_on_with_the_same_after_a_
         return make_trainer(stream(BAD), folder, **options)
 
     # 15 good rows are 5 batches: a checkpoint at the end of the pass, and one in the next.
-    whole = assert_resumes(build, tmp_path, (2, 4, 5, 6))
+    whole = assert_resumes(build, tmp_path, (2, 5))
     batches = [[1, 2, 6], [7, 8, 10], [11, 12, 13], [15, 16, 17], [18, 19, 20]]
     assert whole.seen == [*batches, *batches[:2]]
     # The rows behind the last batch count with it.
@@ -29,7 +29,7 @@ def test_rows_left_over_by_an_update_do_not_change_the_count(tmp_path: Path):
     def build(folder: Path, **options: Any) -> Recorder:
         return make_trainer(stream(BAD, buffer_size=7), folder, gradient_accumulation_steps=2, max_steps=5, **options)
 
-    whole = assert_resumes(build, tmp_path, (1, 2, 3))
+    whole = assert_resumes(build, tmp_path, (3,))
     # Two updates in a pass, whose fifth batch is left out: three passes.
     assert len(whole.seen) == 10
     assert counts(whole)[2] > len(BAD)
@@ -40,7 +40,7 @@ def test_workers_skip_and_count_too(tmp_path: Path):
     def build(folder: Path, **options: Any) -> Recorder:
         return make_trainer(stream(BAD), folder, dataloader_num_workers=2, max_steps=5, **options)
 
-    whole = assert_resumes(build, tmp_path, (1, 3))
+    whole = assert_resumes(build, tmp_path, (3,))
     # Each worker has a shard of 12 rows, of which it fills two batches.
     batches = [[1, 2, 6], [12, 13, 15], [7, 8, 10], [16, 17, 18]]
     assert whole.seen == [*batches, batches[0]]
