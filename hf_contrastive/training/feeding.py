@@ -102,10 +102,10 @@ class TrainingFeed:
         unused = [f"at least {rows}" if full else str(rows) for rows, full, *_ in states]
         used = sum(state[2] for state in states)
         if first and used == 0:
-            skipped = _and_skipped([state[3] for state in states])
+            bad = _and_skipped([state[3] for state in states])
             raise ValueError(
                 f"The stream has no update of full batches for each of {len(states)} processes: they read "
-                f"{', '.join(unused)} rows{skipped}. Lower `per_device_train_batch_size` or "
+                f"{', '.join(unused)} rows{bad}. Lower `per_device_train_batch_size` or "
                 "`gradient_accumulation_steps`, split by examples, or add data."
             )
         if rank() == 0 and any(state[0] for state in states):
