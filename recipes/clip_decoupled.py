@@ -65,7 +65,8 @@ class RecipeArguments(SmallCLIPSize):
         metadata={"help": "Column telling which rows show the same: they are no negatives of each other."},
     )
     on_bad_row: str = field(
-        default="raise", metadata={"help": "What becomes of training rows that cannot be used: raise or skip."}
+        default="raise",
+        metadata={"help": "What becomes of training rows that cannot be used, of a stream too: raise or skip."},
     )
     max_test_rows: int | None = field(default=None, metadata={"help": "Size of the test pool at most."})
     model: str | None = field(

@@ -10,10 +10,12 @@ from transformers.utils import logging
 
 from hf_contrastive.data.modalities import IDS, Kind
 from hf_contrastive.data.rows import (
+    NAMED,
     BadRowError,
     Place,
     as_encoded,
     check_kind,
+    check_on_bad_row,
     is_list,
     kind_of,
     read,
@@ -28,8 +30,8 @@ logger = logging.get_logger(__name__)
 # "first", "random" or "all".
 Pick: TypeAlias = str
 HARD = "hard_negatives_"
-# Other rows to try in place of a bad one, and bad rows that each reader names in the log.
-TRIES, NAMED = 100, 10
+# Other rows to try in place of a bad one.
+TRIES = 100
 
 
 class ExampleDataset(TorchDataset[dict[str, Any]]):
@@ -89,8 +91,7 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
     ) -> None:
         if len(dataset) == 0:
             raise ValueError(f"The {name} is empty: it has the columns {dataset.column_names} and no rows.")
-        if on_bad_row not in ("raise", "skip"):
-            raise ValueError(f"`on_bad_row` must be 'raise' or 'skip', but got {on_bad_row!r}.")
+        check_on_bad_row(on_bad_row)
         self.name, self.columns, self.id_column, self.seed = name, dict(columns), id_column, seed
         self.on_bad_row, self.num_hard_negatives = on_bad_row, num_hard_negatives
         self.hard_negatives = dict(hard_negatives or {})

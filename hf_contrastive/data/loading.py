@@ -84,8 +84,8 @@ def load_pairs(
         max_test_rows (`int`, *optional*):
             Keep only so many rows of the validation and test splits, the first ones.
         on_bad_row (`str`, *optional*, defaults to `"raise"`):
-            What becomes of training rows that cannot be used, see [`ExampleDataset`]. Others raise: a pool with other rows
-            in place of bad ones would have other numbers.
+            What becomes of training rows that cannot be used, see [`ExampleDataset`] and, if `streaming`, [`PairStream`].
+            Others raise: a pool with other rows in place of bad ones would have other numbers.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the held-out rows, of captions that are drawn, and of the order of a stream.
         streaming (`bool`, *optional*, defaults to `False`):
@@ -99,11 +99,6 @@ def load_pairs(
         FileNotFoundError: A path does not exist.
         ValueError: A split or column is missing or empty.
     """
-    if streaming and on_bad_row != "raise":
-        raise ValueError(
-            f"`on_bad_row` is {on_bad_row!r}, but a stream has no other rows to take in place of bad ones: it must be 'raise'. "
-            "Drop them with `where`, or do without `streaming`."
-        )
     splits = _load(dataset, config, data_dir, streaming)
     name = "embedded scenes" if dataset is None else f"dataset {dataset!r}"
     if train_split not in splits:
@@ -151,9 +146,12 @@ def load_pairs(
             **columns,
         )
 
-    stream: dict[str, Any] = {"buffer_size": buffer_size, "seed": seed, "name": f"{train_split} split of the {name}"}
+    def stream(rows: IterableDataset) -> PairStream:
+        options: dict[str, Any] = {"buffer_size": buffer_size, "seed": seed, "on_bad_row": on_bad_row}
+        return PairStream(rows, draw=True, name=f"{train_split} split of the {name}", **options, **columns)
+
     return PairSplits(
-        train=PairStream(train, draw=True, **stream, **columns) if streaming else pairs(train, train_split, True),
+        train=stream(train) if streaming else pairs(train, train_split, True),
         validation=pairs(splits[validation] if validation else held_out, validation or test or "held-out"),
         test=pairs(held_out, test or "held-out"),
     )

@@ -11,7 +11,17 @@ from hf_contrastive.data.distinct import codes_of
 from hf_contrastive.data.modalities import IDS
 from hf_contrastive.data.samplers import MixedSampler, normalized
 from hf_contrastive.data.shuffling import as_resumable
-from hf_contrastive.data.streams import Columns, RowStream, State, Stream, to_columns, to_rows
+from hf_contrastive.data.skipped import sum_of_skipped
+from hf_contrastive.data.streams import (
+    BAD_ROWS,
+    Columns,
+    RowStream,
+    State,
+    Stream,
+    bad_rows_before,
+    to_columns,
+    to_rows,
+)
 
 
 # Names the dataset that a row is from. The trainer takes it out of a batch.
@@ -79,9 +89,7 @@ class MixedDataset(TorchDataset[dict[str, Any]]):
     @property
     def skipped_rows(self) -> int | None:
         """How often a bad row of any dataset was replaced, or `None` if none may be."""
-        counts = [getattr(dataset, "skipped_rows", None) for dataset in self.datasets.values()]
-        known = [count for count in counts if count is not None]
-        return sum(known) if known else None
+        return sum_of_skipped(self.datasets.values())
 
     def column_values(self, column: str) -> list[Any]:
         """A column of all datasets. Values of different datasets are never equal, so that a shared number means nothing."""
@@ -144,18 +152,21 @@ class MixedStream(RowStream):
     def iter(self, batch_size: int, drop_last_batch: bool = False) -> Iterator[Columns]:
         """Batches of columns, all full."""
         start = self.start()
-        states, epochs = dict(start.get("states", {})), dict(start.get("epochs", {}))
+        # Bad rows are those of streams that have begun again, whose states count from there.
+        at: State = {"states": {}, "epochs": {}, BAD_ROWS: 0} | start
+        at |= {"states": dict(at["states"]), "epochs": dict(at["epochs"])}
         readers: dict[int, Iterator[Columns]] = {}
         size = batch_size if self.homogeneous_batches else 1
         batch: list[dict[str, Any]] = []
         turns: set[int] = set()
         for step, turn in self._turns(start.get("step", 0)):
-            rows = to_rows(self._next(turn, size, readers, states, epochs))
+            rows = to_rows(self._next(turn, size, readers, at))
             batch += [{**row, DATASET_NAME: self.names[turn]} for row in rows]
             turns.add(turn)
             if len(batch) == batch_size:
-                states |= {self.names[turn]: self.sources[turn].state_dict() for turn in turns}
-                self._state = {"epoch": self.epoch, "step": step + 1, "states": dict(states), "epochs": dict(epochs)}
+                at["states"] |= {self.names[turn]: self.sources[turn].state_dict() for turn in turns}
+                copies = {"states": dict(at["states"]), "epochs": dict(at["epochs"])}
+                self._state = at | copies | {"epoch": self.epoch, "step": step + 1}
                 yield to_columns(batch)
                 batch, turns = [], set()
 
@@ -168,18 +179,17 @@ class MixedStream(RowStream):
                 yield step, int(drawn[place])
                 step += 1
 
-    def _next(
-        self, turn: int, size: int, readers: dict[int, Iterator[Columns]], states: State, epochs: dict[str, int]
-    ) -> Columns:
+    def _next(self, turn: int, size: int, readers: dict[int, Iterator[Columns]], at: State) -> Columns:
         name, source = self.names[turn], self.sources[turn]
         if turn not in readers:
-            source.set_epoch(epochs.setdefault(name, self.epoch))
-            source.load_state_dict(states.get(name))
+            source.set_epoch(at["epochs"].setdefault(name, self.epoch))
+            source.load_state_dict(at["states"].get(name))
             readers[turn] = source.iter(size, drop_last_batch=True)
         columns = next(readers[turn], None)
         if columns is None:
-            epochs[name] += 1
-            source.set_epoch(epochs[name])
+            at["epochs"][name] += 1
+            at[BAD_ROWS] += bad_rows_before(source.state_dict())
+            source.set_epoch(at["epochs"][name])
             source.load_state_dict(None)
             readers[turn] = source.iter(size, drop_last_batch=True)
             columns = next(readers[turn], None)

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from hf_contrastive.data.mixing import MixedStream
 from hf_contrastive.data.modalities import ROWS
+from hf_contrastive.data.skipped import sum_of_skipped
 
 
 Numbered = tuple[int, Any]
@@ -61,6 +62,11 @@ class NumberedStream(IterableDataset[Numbered]):
                 "A mix of streams has no end, so it cannot be evaluated: evaluate its streams one by one."
             )
         self.dataset = dataset
+
+    @property
+    def skipped_rows(self) -> int | None:
+        """How many bad rows the stream has skipped, or `None` if none may be."""
+        return sum_of_skipped([self.dataset])
 
     def __iter__(self) -> Iterator[Numbered]:
         return enumerate(self.dataset)

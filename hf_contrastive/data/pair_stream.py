@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from datasets import Image, IterableDataset
 
+from hf_contrastive.data.good_rows import ROW_NUMBER, CountedRows, GoodRows
 from hf_contrastive.data.pairs import find_pair_columns
 from hf_contrastive.data.rows import Place, check_kind, is_list, read, refuse_absent, values_of
 from hf_contrastive.data.shuffling import ShuffledStream, as_resumable
-from hf_contrastive.data.streams import Columns, RowStream, to_columns, to_rows
 
 
 # What `datasets` calls the place of a row in a WebDataset.
@@ -19,7 +19,7 @@ KEY, FILE = "__key__", "__url__"
 MAX_CAPTIONS = 100_000
 
 
-class PairStream(RowStream):
+class PairStream(GoodRows):
     """
     Rows `{"image": PIL image, "text": str}` of an [`~datasets.IterableDataset`], the stream that [`PairDataset`] is a map.
 
@@ -38,14 +38,18 @@ class PairStream(RowStream):
             Column that tells what a row shows, see [`PairDataset`].
         buffer_size (`int`, *optional*, defaults to 0):
             Rows that are shuffled with each other, before their images are decoded. By default none are.
+        on_bad_row (`str`, *optional*, defaults to `"raise"`):
+            What becomes of a row whose picture cannot be decoded, or that has none or no caption: `"raise"` an error that
+            names it, by key and tar in a WebDataset, else by its number in the stream or in the part that a process or
+            worker reads; or `"skip"` it. The rows that follow then fill its batch, and the trainer counts it as
+            `data/skipped_rows`, the same in a resumed run.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the order and of the captions.
         name (`str`, *optional*, defaults to `"stream"`):
             What to call the data in messages.
 
     Raises:
-        ValueError: A column is missing or of the wrong kind. When a row is read: its image cannot be decoded, or it has no
-            caption.
+        ValueError: A column is missing or of the wrong kind. When a row is read: it is bad, or all are, or 10,000 in a row.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class PairStream(RowStream):
         draw: bool = False,
         id_column: str | None = None,
         buffer_size: int = 0,
+        on_bad_row: str = "raise",
         seed: int = 0,
         name: str = "stream",
     ) -> None:
@@ -65,7 +70,7 @@ class PairStream(RowStream):
                 f"The columns of the {name} are not known, as after `map`. Give it `features`: "
                 "`dataset.map(..., features=...)` or `dataset.cast(features)`."
             )
-        self.image_column, self.draw, self.id_column, self.seed, self.name = image_column, draw, id_column, seed, name
+        self.image_column, self.draw, self.id_column, self.seed = image_column, draw, id_column, seed
         self.caption_column = find_pair_columns(list(dataset.features), image_column, caption_column, name)
         if id_column is not None and id_column not in dataset.features:
             raise ValueError(f"The {name} has no `id_column` {id_column!r}. Its columns: {list(dataset.features)}.")
@@ -80,15 +85,17 @@ class PairStream(RowStream):
         columns = [column for column in dict.fromkeys(wanted) if column in dataset.features]
         # Bytes, not pictures: a buffer of pictures would not fit, and one that cannot be decoded must be named.
         encoded = dataset.select_columns(columns).cast_column(image_column, Image(decode=False))
-        source = as_resumable(encoded)
-        super().__init__([ShuffledStream(source, buffer_size, seed) if buffer_size else source])
+        # Counted before they are shuffled: by its number, a bad row is found.
+        source = CountedRows(as_resumable(encoded))
+        shuffled = ShuffledStream(source, buffer_size, seed) if buffer_size else source
+        super().__init__(shuffled, on_bad_row=on_bad_row, name=name)
         self._encoded, self._part = encoded, 0
 
     def shard(self, num_shards: int, index: int, contiguous: bool = True) -> "PairStream":
         """One of `num_shards` parts, with captions of its own."""
-        part: PairStream = object.__new__(type(self))
-        part.__dict__ |= self.__dict__ | {"_part": self._part * num_shards + index + 1}
-        RowStream.__init__(part, [self.sources[0].shard(num_shards, index, contiguous)])
+        part = super().shard(num_shards, index, contiguous)
+        assert isinstance(part, PairStream)
+        part._part = self._part * num_shards + index + 1
         return part
 
     @property
@@ -97,23 +104,14 @@ class PairStream(RowStream):
         for row in islice(self._encoded.select_columns([self.caption_column]), MAX_CAPTIONS):
             yield from values_of(row[self.caption_column], "text")
 
-    def iter(self, batch_size: int, drop_last_batch: bool = False) -> Iterator[Columns]:
-        """Batches of columns `image`, `text` and, with an `id_column`, `id`."""
-        start = self.start()
-        number, source = start.get("rows", 0), self.sources[0]
-        source.load_state_dict(start.get("source"))
-        for columns in source.iter(batch_size, drop_last_batch):
-            rows = to_rows(columns)
-            examples = [self._example(number + place, row) for place, row in enumerate(rows)]
-            number += len(rows)
-            self._state = {"epoch": self.epoch, "rows": number, "source": source.state_dict()}
-            yield to_columns(examples)
+    def where(self, row: dict[str, Any]) -> str:
+        """The place of a row, for messages."""
+        return f"row {row[KEY]!r} in {row[FILE]} of the {self.name}" if KEY in row else super().where(row)
 
-    def _example(self, number: int, row: dict[str, Any]) -> dict[str, Any]:
-        where = f"row {row[KEY]!r} in {row[FILE]}" if KEY in row else f"row {number}"
-        image_place, text_place = (
-            Place(f"{where} of the {self.name}", c) for c in (self.image_column, self.caption_column)
-        )
+    def example(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The picture and a caption of a row."""
+        number, where = row[ROW_NUMBER], self.where(row)
+        image_place, text_place = Place(where, self.image_column), Place(where, self.caption_column)
         texts = values_of(row[self.caption_column], "text")
         if not texts:
             refuse_absent("text", text_place)

@@ -21,8 +21,18 @@ EXPECTED = {
 }
 
 
+# Bad rows that each reader names in the log.
+NAMED = 10
+
+
 class BadRowError(ValueError):
     """A row of a dataset that nothing can be learned from. The message names the row."""
+
+
+def check_on_bad_row(choice: str) -> None:
+    """Raise a ValueError unless `on_bad_row` is a choice that there is."""
+    if choice not in ("raise", "skip"):
+        raise ValueError(f"`on_bad_row` must be 'raise' or 'skip', but got {choice!r}.")
 
 
 def kind_of(feature: Any, column: str, name: str) -> Kind:

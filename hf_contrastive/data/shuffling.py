@@ -48,10 +48,13 @@ class ShuffledStream(RowStream):
         for columns in source.iter(self.buffer_size):
             rows = to_rows(columns)
             order = np.random.default_rng((self.seed, self.epoch, block)).permutation(len(rows))
+            behind = source.state_dict()
             for place in range(used, len(rows)):
                 state = {"epoch": self.epoch, "source": before, "block": block, "used": place + 1}
+                if place + 1 == len(rows):
+                    state |= {"source": behind, "block": block + 1, "used": 0}
                 yield rows[order[place]], state
-            before, block, used = source.state_dict(), block + 1, 0
+            before, block, used = behind, block + 1, 0
 
 
 class ReplayedStream(RowStream):

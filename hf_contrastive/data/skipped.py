@@ -1,5 +1,6 @@
 """Numbers that a dataset and its copies in the workers of data loaders share."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -19,8 +20,7 @@ class SharedCount:
 
     def add_one(self) -> None:
         """Increase it, from a worker or from the process itself."""
-        worker = get_worker_info()
-        self._slots[0 if worker is None else 1 + worker.id % (SLOTS - 1)] += 1
+        self._slots[_slot()] += 1
 
     def __int__(self) -> int:
         return int(self._slots.sum())
@@ -40,10 +40,38 @@ class SharedEpoch:
         return int(self._epoch)
 
 
+class SharedPass:
+    """A number of the latest pass, of which each worker tells its share when it ends that pass."""
+
+    def __init__(self) -> None:
+        # And the pass that it is of: some workers end it while others are in the next.
+        self._slots, self._epochs = _shared(SLOTS), _shared(SLOTS).fill_(-1)
+
+    def tell(self, share: int, epoch: int) -> None:
+        """Note the share of a worker, or of the process itself."""
+        self._slots[_slot()], self._epochs[_slot()] = share, epoch
+
+    def of(self, epoch: int) -> int:
+        """The sum of the shares of a pass."""
+        return int(self._slots[self._epochs == epoch].sum())
+
+
+def sum_of_skipped(datasets: Iterable[Any]) -> int | None:
+    """How many bad rows datasets have skipped or replaced, or `None` if none of them does."""
+    counts = [getattr(dataset, "skipped_rows", None) for dataset in datasets]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
 def skipped_rows(dataset: Any) -> dict[str, int]:
-    """What a log says of the bad rows that a dataset has replaced so far; nothing of datasets that replace none."""
+    """What a log says of the bad rows that a dataset has left out so far; nothing of datasets that leave out none."""
     count = getattr(dataset, "skipped_rows", None)
     return {} if count is None else {"data/skipped_rows": int(count)}
+
+
+def _slot() -> int:
+    worker = get_worker_info()
+    return 0 if worker is None else 1 + worker.id % (SLOTS - 1)
 
 
 def _shared(size: int) -> Tensor:

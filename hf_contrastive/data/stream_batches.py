@@ -10,7 +10,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from transformers.utils import logging
 
 from hf_contrastive.data.replay import seed_data
-from hf_contrastive.data.streams import State, Stream, to_rows
+from hf_contrastive.data.skipped import SharedPass
+from hf_contrastive.data.streams import State, Stream, bad_rows_before, to_rows
 
 
 logger = logging.get_logger(__name__)
@@ -45,6 +46,7 @@ class StreamBatches(IterableDataset[dict[str, Any]]):
         self.stream, self.batch_size, self.is_split, self.seed, self.rank = stream, batch_size, is_split, seed, rank
         # Shared with workers that outlive a pass.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._bad_rows = SharedPass()
         self._resumed: State | None = None
         self._first_epoch = 0
         self.position = ""
@@ -56,6 +58,10 @@ class StreamBatches(IterableDataset[dict[str, Any]]):
     def resume(self, state: State) -> None:
         """Begin at a position, which the next pass goes on from."""
         self._resumed, self._first_epoch = state, state["epoch"]
+
+    def bad_rows_of(self, epoch: int) -> int:
+        """Bad rows that were skipped in a pass, once the loader is at its end, also after the last full batch."""
+        return self._bad_rows.of(epoch)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
@@ -74,14 +80,13 @@ class StreamBatches(IterableDataset[dict[str, Any]]):
         for number in count(start["batches"]):
             # Not left to the generators of the process, which a resumed run would have to find as they were.
             seed_data(self.seed, epoch, f"{self.rank}/{lane}/{number}".encode())
-            columns = next(batches, None)
-            if columns is None:
-                return
-            rows = to_rows(columns)
+            rows = to_rows(next(batches, {}))
             if len(rows) < self.batch_size:
-                logger.warning_once(
-                    f"{len(rows)} rows at the end of the stream fill no batch of {self.batch_size} and are left out."
-                )
+                self._bad_rows.tell(bad_rows_before(stream.state_dict()), epoch)
+                if rows:
+                    logger.warning_once(
+                        f"{len(rows)} rows at the end of the stream fill no batch of {self.batch_size} and are left out."
+                    )
                 return
             state = {"batches": number + 1, "state": stream.state_dict()}
             self.position = json.dumps({"epoch": epoch, "lane": lane, "of": lanes, "state": state})

@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from hf_contrastive.data.shuffling import random_settings
 from hf_contrastive.data.stream_batches import POSITION
+from hf_contrastive.data.streams import bad_rows_before
 
 
 logger = logging.get_logger(__name__)
@@ -17,6 +18,8 @@ logger = logging.get_logger(__name__)
 
 # Each process has one of its own, with its number.
 STREAM_FILE = "stream_state.json"
+# Of positions that know how many rows were skipped before them.
+FORMAT = 2
 
 
 class StreamState:
@@ -41,6 +44,9 @@ class StreamState:
         self.epoch, self.num_batches, self.next_lane = 0, 0, 0
         self.lanes: dict[str, Any] = {}
         self.ended = False
+        # Bad rows of the passes before this one, and of this one once all of it was read.
+        self._skipped_before = 0
+        self._skipped_now: int | None = None
         # Batches of its first pass that a resumed run has behind it.
         self.batches_before = 0
         shuffles = hashlib.blake2b(repr(random_settings(batches.stream)).encode(), digest_size=8).hexdigest()
@@ -50,18 +56,41 @@ class StreamState:
             "processes": num_processes,
             "dataloader_num_workers": num_workers,
             "random order of the stream": shuffles,
+            "format of the position": FORMAT,
         }
 
-    def take(self, batches: Sequence[dict[str, Any]], *, last: bool) -> None:
-        """Take the position out of batches that are trained on next, the `last` ones of a pass or not."""
+    @property
+    def skipped_rows(self) -> int:
+        """Bad rows that were skipped up to here, since the run began, whatever the loader has read ahead."""
+        now = self._skipped_now
+        if now is None:
+            now = sum(bad_rows_before(lane["state"]) for lane in self.lanes.values())
+        return self._skipped_before + now
+
+    def take(self, batches: Sequence[dict[str, Any]], *, last: bool, ran_out: bool = False) -> None:
+        """
+        Take the position out of batches that are trained on next.
+
+        Args:
+            batches (`list[dict]`):
+                The batches.
+            last (`bool`):
+                Whether they are the last ones of a pass.
+            ran_out (`bool`, *optional*, defaults to `False`):
+                Whether this process has read all of its stream, and not just others of theirs.
+        """
         for batch in batches:
             found = json.loads(batch.pop(POSITION))
             if found["epoch"] != self.epoch:
+                self._skipped_before, self._skipped_now = self.skipped_rows, None
                 self.epoch, self.num_batches, self.lanes = found["epoch"], 0, {}
                 self.batches_before = 0
             self.lanes[str(found["lane"])] = found["state"]
             self.next_lane = (found["lane"] + 1) % found["of"]
             self.num_batches += 1
+        # None, too, where a pass without a batch has followed the one that is counted.
+        if ran_out and (skipped := self.batches.bad_rows_of(self.epoch)):
+            self._skipped_now = skipped
         self.ended = last
 
     def file(self, folder: Path) -> Path:
@@ -71,10 +100,11 @@ class StreamState:
     def save(self, folder: Path) -> None:
         """Write the position; every process calls it."""
         names = ("setup", "epoch", "num_batches", "next_lane", "lanes")
-        state = {name: getattr(self, name) for name in names}
+        state = {name: getattr(self, name) for name in names} | {"skipped_rows": self._skipped_before}
         if self.ended:
             # Resumed at its end, a pass would have no batches, which the Trainer takes for the end of training.
             state |= {"epoch": self.epoch + 1, "num_batches": 0, "next_lane": 0, "lanes": {}}
+            state["skipped_rows"] = self.skipped_rows
         unfinished = self.file(folder).with_suffix(".unfinished")
         unfinished.write_text(json.dumps(state))
         unfinished.replace(self.file(folder))
@@ -97,4 +127,5 @@ class StreamState:
         self.epoch, self.num_batches = state["epoch"], state["num_batches"]
         self.next_lane, self.lanes = state["next_lane"], state["lanes"]
         self.batches_before = self.num_batches
+        self._skipped_before, self._skipped_now = state["skipped_rows"], None
         self.batches.resume({name: state[name] for name in ("epoch", "next_lane", "lanes")})

@@ -3,9 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from hf_contrastive.data.skipped import sum_of_skipped
+
 
 Columns = dict[str, list[Any]]
 State = dict[str, Any]
+# In the state of a stream that skips bad rows: how many it has skipped in this pass.
+BAD_ROWS = "bad_rows"
 
 
 @runtime_checkable
@@ -67,7 +71,7 @@ class RowStream:
 
     def load_state_dict(self, state_dict: State | None) -> None:
         """Begin the next pass at a position, if it is of the same epoch."""
-        self._start = state_dict
+        self._start, self._state = state_dict, state_dict or {}
 
     def iter(self, batch_size: int, drop_last_batch: bool = False) -> Iterator[Columns]:
         """Batches of columns, after each of which the position is that behind it."""
@@ -88,6 +92,11 @@ class RowStream:
         for columns in self.iter(1):
             yield from to_rows(columns)
 
+    @property
+    def skipped_rows(self) -> int | None:
+        """How many bad rows the streams that it reads have skipped, or `None` if none may be."""
+        return sum_of_skipped(self.sources)
+
     def start(self) -> State:
         """Where this pass begins: empty at its beginning."""
         return self._start if self._start and self._start["epoch"] == self.epoch else {}
@@ -95,6 +104,20 @@ class RowStream:
     def rows(self, start: State) -> Iterator[tuple[dict[str, Any], State]]:
         """Rows, each with the position behind it."""
         raise NotImplementedError
+
+
+def bad_rows_before(state: Any) -> int:
+    """
+    How many bad rows were skipped before a position, by a stream and those inside of it.
+
+    >>> bad_rows_before({"epoch": 0, "bad_rows": 2, "states": {"one": {"epoch": 1, "bad_rows": 1}}})
+    3
+    """
+    if not isinstance(state, dict):
+        return 0
+    # A stream has an epoch; what a mix has of each of its streams, by name, has none.
+    counted = state.get(BAD_ROWS) if "epoch" in state else None
+    return sum(map(bad_rows_before, state.values())) + (counted if isinstance(counted, int) else 0)
 
 
 def to_rows(columns: Columns) -> list[dict[str, Any]]:

@@ -138,7 +138,9 @@ class EvaluationMixin(ManyProcessesTrainer):
             metrics |= self.compute_metrics(
                 EvalPrediction(predictions=arrays, label_ids=torch.arange(num_rows).numpy())
             )
-        metrics |= self.count_skipped_rows(getattr(dataset, "dataset", dataset))
+        # Of a stream each process reads all rows.
+        is_stream = not isinstance(dataset, NumberedRows)
+        metrics |= self.count_skipped_rows(getattr(dataset, "dataset", dataset), whole=is_stream)
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         if self._due is not None and self.evaluators:
             prefix, self._due = self._due, None
@@ -152,10 +154,11 @@ class EvaluationMixin(ManyProcessesTrainer):
             num_samples=num_rows,
         )
 
-    def count_skipped_rows(self, dataset: Any) -> dict[str, float]:
-        """How many bad rows of a dataset were replaced so far on all processes, if it replaces any."""
+    def count_skipped_rows(self, dataset: Any, *, whole: bool = False) -> dict[str, float]:
+        """How many bad rows of a dataset, of which each process reads a part or the `whole`, were left out so far."""
         counts = {name: torch.tensor([n], device=self.args.device) for name, n in skipped_rows(dataset).items()}
-        return {name: float(self.accelerator.gather(n).sum()) for name, n in counts.items()}
+        gathered = {name: self.accelerator.gather(n) for name, n in counts.items()}
+        return {name: float(n.max() if whole else n.sum()) for name, n in gathered.items()}
 
     def evaluation_encoder(self) -> Encoder:
         """What evaluators embed with: the model, with the processor of the collator or the `processing_class`."""

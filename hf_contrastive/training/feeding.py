@@ -10,6 +10,7 @@ import torch.distributed as dist
 from accelerate.utils import find_batch_size
 from transformers.utils import logging
 
+from hf_contrastive.data.skipped import sum_of_skipped
 from hf_contrastive.distributed import rank, world_size
 
 
@@ -60,8 +61,12 @@ class TrainingFeed:
         self._pass: Iterator[Any] | None = None
         self._ended = False
         self._used = 0
+        # Whether this process had no full batch left in its pass.
+        self.ran_out = False
 
-    def take(self, iterator: Iterator[Any], num_batches: int, batch_size: int, *, first: bool) -> list[Any]:
+    def take(
+        self, iterator: Iterator[Any], num_batches: int, batch_size: int, *, first: bool, dataset: Any = None
+    ) -> list[Any]:
         """
         The batches of one update, or none at the end of a pass.
 
@@ -70,9 +75,10 @@ class TrainingFeed:
             num_batches (`int`): How many an update accumulates.
             batch_size (`int`): Rows of a full batch.
             first (`bool`): Whether this is the first update of all, so that there must be one.
+            dataset: What is read, to be asked how many bad rows it has skipped where there is no update.
         """
         if iterator is not self._pass:
-            self._pass, self._ended, self._used = iterator, False, 0
+            self._pass, self._ended, self._used, self.ran_out = iterator, False, 0, False
         if self._ended:
             return []
         batches, error = [], None
@@ -82,29 +88,35 @@ class TrainingFeed:
             error = raised
         sizes = [find_batch_size(batch) or 0 for batch in batches]
         full = sizes == [batch_size] * num_batches
+        self.ran_out = not full
         if self.agreement.least(FAILED if error else int(full)) == 1:
             self._used += sum(sizes)
             return batches
         self._ended = True
-        self._report(sum(sizes), full, error, first)
+        self._report(sum(sizes), full, error, first, sum_of_skipped([dataset]) or 0)
         return []
 
-    def _report(self, rows: int, full: bool, error: Exception | None, first: bool) -> None:
-        states = self.agreement.gather(FAILED if error else rows, int(full), self._used)
+    def _report(self, rows: int, full: bool, error: Exception | None, first: bool, skipped: int) -> None:
+        states = self.agreement.gather(FAILED if error else rows, int(full), self._used, skipped)
         _raise_together(error, [state[0] for state in states], "training")
-        unused = [f"at least {rows}" if full else str(rows) for rows, full, _ in states]
+        unused = [f"at least {rows}" if full else str(rows) for rows, full, *_ in states]
         used = sum(state[2] for state in states)
         if first and used == 0:
+            bad = _and_skipped([state[3] for state in states])
             raise ValueError(
                 f"The stream has no update of full batches for each of {len(states)} processes: they read "
-                f"{', '.join(unused)} rows. Lower `per_device_train_batch_size` or `gradient_accumulation_steps`, split by "
-                "examples, or add data."
+                f"{', '.join(unused)} rows{bad}. Lower `per_device_train_batch_size` or "
+                "`gradient_accumulation_steps`, split by examples, or add data."
             )
         if rank() == 0 and any(state[0] for state in states):
             logger.warning(
                 f"A pass over the training stream ended after {used} rows. Rows that each process left unused: "
                 f"{', '.join(unused)}."
             )
+
+
+def _and_skipped(counts: list[int]) -> str:
+    return f" and skipped {', '.join(map(str, counts))} bad ones" if any(counts) else ""
 
 
 def _raise_together(error: Exception | None, states: list[int], what: str) -> None:

@@ -60,7 +60,8 @@ class ManyProcessesTrainer(Trainer):
         if self.is_stream:
             first = self.state.global_step == 0
             # Asked for each time: `auto_find_batch_size` lowers it.
-            batches = self.feed.take(epoch_iterator, num_batches, self._train_batch_size, first=first)
+            size, dataset = self._train_batch_size, self.train_dataset
+            batches = self.feed.take(epoch_iterator, num_batches, size, first=first, dataset=dataset)
             epoch_iterator, num_batches = iter(batches), len(batches)
         return super().get_batch_samples(epoch_iterator, num_batches, device)
 

@@ -248,7 +248,7 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
                 logs["false_negatives"] = self._over_processes(self._latest.logit_scale.new_tensor(count)).sum().item()
             self._latest = None
         if "loss" in logs or "train_loss" in logs:
-            logs |= self.count_skipped_rows(self.train_dataset)
+            logs |= self.count_skipped_rows(self.data)
         if self.audit is not None and ("loss" in logs or "train_loss" in logs):
             logs = logs | self.audit.logs_once(last="train_loss" in logs)
         super().log(logs, start_time)

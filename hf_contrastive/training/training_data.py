@@ -42,7 +42,8 @@ class TrainingData:
     def __init__(
         self, dataset: Any, collator: Callable[..., Any], args: ContrastiveTrainingArguments, batch_size: int = 0
     ) -> None:
-        self.dataset, self.collator = dataset, collator
+        self.dataset, self.collator, self._given = dataset, collator, dataset
+        self._is_first = args.process_index == 0
         self.sampler: Sampler[int] | None = None
         self.stream: StreamState | None = None
         # By default Accelerate's main process reads a stream for all and joins their batches, which takes tensors only.
@@ -108,7 +109,8 @@ class TrainingData:
             if len(batches) < wanted:
                 # The Trainer would add their gradient, wrongly scaled, to that of the next pass's first step.
                 batches.clear()
-            self.stream.take(batches, last=last)
+            ran_out = trainer.feed.ran_out or trainer.accelerator.gradient_state.end_of_dataloader
+            self.stream.take(batches, last=last, ran_out=ran_out)
         for batch in batches:
             if isinstance(batch, dict):
                 self._names.update(batch.pop(DATASET_NAME, []))
@@ -123,6 +125,15 @@ class TrainingData:
         shares = {f"dataset/{name}": count / total for name, count in sorted(self._names.items())}
         self._names.clear()
         return shares
+
+    @property
+    def skipped_rows(self) -> int | None:
+        """This process's share of the bad rows that were left out, or `None` if none may be."""
+        count: int | None = getattr(self._given, "skipped_rows", None)
+        if self.stream is None or count is None:
+            return count
+        # Where each process reads the rows of all, each has skipped the same.
+        return self.stream.skipped_rows if self.stream.batches.is_split or self._is_first else 0
 
     def save(self, folder: Path) -> None:
         """Write the position in the stream, if there is one; every process calls it."""

@@ -131,11 +131,6 @@ def test_rows_of_a_stream_are_kept_without_decoding_the_others(tmp_path: Path):
     assert len(list(splits.train)) == 4
 
 
-def test_bad_rows_of_a_stream_cannot_be_skipped():
-    with pytest.raises(ValueError, match="`on_bad_row` is 'skip', but a stream has no other rows"):
-        load_pairs(None, streaming=True, on_bad_row="skip")
-
-
 def test_a_stream_is_numbered_for_evaluation_and_an_endless_mix_refused():
     stream = PairStream(make_pairs(3).to_iterable_dataset())
     assert [number for number, _ in NumberedStream(stream)] == [0, 1, 2]
