@@ -1,9 +1,27 @@
 """Pure tensor functions, each formula once. This package imports torch and nothing else of ours."""
 
+from hf_contrastive.functional.alignment_bound import AlignmentBound, alignment_bound
+from hf_contrastive.functional.centroids import CentroidGap, centroid_gap
+from hf_contrastive.functional.conflict import Conflict, expected_chi, multimodal_conflict
 from hf_contrastive.functional.contrastive import info_nce, mean_info_nce, positive_logits
+from hf_contrastive.functional.cosine_distribution import ByMatch, cosine_histogram, cosine_quantiles, matched_auc
+from hf_contrastive.functional.cosines import CosineMoments, CosineStatistics, cosine_moments, cosine_statistics
 from hf_contrastive.functional.debiased import debiased_info_nce
 from hf_contrastive.functional.decoupled import decoupled_contrastive, von_mises_fisher_weights
-from hf_contrastive.functional.divergence import log_density_ratio, smoothed_divergence
+from hf_contrastive.functional.divergence import (
+    HeldOutDivergence,
+    divergence_of_halves,
+    log_density_ratio,
+    smoothed_divergence,
+)
+from hf_contrastive.functional.effective_potential import (
+    EffectivePotential,
+    GreatCircle,
+    effective_potential,
+    great_circle,
+)
+from hf_contrastive.functional.energies import Energies, log_kernel_volume, population_energies
+from hf_contrastive.functional.frechet import FrechetDistance, frechet_distance
 from hf_contrastive.functional.gaussian import gaussian_kl, sliced_gaussianity
 from hf_contrastive.functional.geometry import (
     ModalityGap,
@@ -22,6 +40,7 @@ from hf_contrastive.functional.partition import (
     paired_log_partitions,
     self_log_partition,
 )
+from hf_contrastive.functional.permutation import Control, modality_control, pairing_control
 from hf_contrastive.functional.probes import (
     average_ranks,
     class_prototypes,
@@ -33,50 +52,91 @@ from hf_contrastive.functional.probes import (
 )
 from hf_contrastive.functional.redundancy import barlow_twins, covariance_penalty, cross_correlation, variance_hinge
 from hf_contrastive.functional.retrieval import Ranks, Relevance, retrieval_ranks, retrieval_relevance
-from hf_contrastive.functional.separability import linear_separability
+from hf_contrastive.functional.separability import Separability, linear_separability, separability
 from hf_contrastive.functional.softplus import sigmoid_loss
 from hf_contrastive.functional.spectrum import effective_rank, spectrum
 from hf_contrastive.functional.symile import multilinear_inner_product, shifted_products
+from hf_contrastive.functional.two_sample import (
+    TwoSampleDistance,
+    energy_distance,
+    maximum_mean_discrepancy,
+    median_bandwidth,
+)
 from hf_contrastive.functional.volume import gram_volume
 
 
 __all__ = [
+    "AlignmentBound",
+    "ByMatch",
+    "CentroidGap",
+    "Conflict",
+    "Control",
+    "CosineMoments",
+    "CosineStatistics",
+    "EffectivePotential",
+    "Energies",
+    "FrechetDistance",
+    "GreatCircle",
+    "HeldOutDivergence",
     "ModalityGap",
     "PairMask",
     "Ranks",
     "Relevance",
+    "Separability",
+    "TwoSampleDistance",
     "alignment",
+    "alignment_bound",
     "average_ranks",
     "barlow_twins",
     "cauchy_schwarz_divergence",
+    "centroid_gap",
     "class_prototypes",
     "class_ranks",
+    "cosine_histogram",
+    "cosine_moments",
+    "cosine_quantiles",
+    "cosine_statistics",
     "covariance_penalty",
     "cross_correlation",
     "debiased_info_nce",
     "decoupled_contrastive",
+    "divergence_of_halves",
+    "effective_potential",
     "effective_rank",
+    "energy_distance",
+    "expected_chi",
+    "frechet_distance",
     "gaussian_kl",
     "gram_determinant",
     "gram_volume",
+    "great_circle",
     "hoelder_divergence",
     "info_nce",
     "linear_probe",
     "linear_separability",
     "log_density_ratio",
+    "log_kernel_volume",
     "log_partition",
     "log_partitions",
+    "matched_auc",
+    "maximum_mean_discrepancy",
     "mean_info_nce",
     "mean_per_class",
+    "median_bandwidth",
+    "modality_control",
     "modality_gap",
     "multilinear_inner_product",
+    "multimodal_conflict",
     "neighbor_scores",
     "one_row_per_id",
     "paired_log_partitions",
+    "pairing_control",
+    "population_energies",
     "positive_logits",
     "retrieval_ranks",
     "retrieval_relevance",
     "self_log_partition",
+    "separability",
     "shifted_products",
     "sigmoid_loss",
     "sliced_gaussianity",
