@@ -42,7 +42,7 @@ def frechet_distance(
 
     Samples overstate the distance, by about $1/n + 1/m$ times the variance and by far more where rows are not many
     times d. The floor is that of a seeded deal of all rows, each cloud centered on itself, to two clouds as large:
-    values of different numbers of rows compare only by what they exceed it.
+    values of different numbers of rows compare only by what they exceed it. One deal scatters as the distance does.
 
     Source: Dowson & Landau 1982, https://doi.org/10.1016/0047-259X(82)90077-X; Heusel et al. 2017 (FID),
     https://huggingface.co/papers/1706.08500.

@@ -82,10 +82,10 @@ def maximum_mean_discrepancy(
     >>> round(float(maximum_mean_discrepancy(x, -x, bandwidth=1.0).unbiased), 4)
     1.7293
     """
-    if bandwidth is None:
-        bandwidth = median_bandwidth(x, y, normalize=normalize)
-    check_positive(bandwidth, "bandwidth")
     x, y = _clouds(x, y, normalize)
+    if bandwidth is None:
+        bandwidth = median_bandwidth(x, y, normalize=False)
+    check_positive(bandwidth, "bandwidth")
     factor = -1 / (2 * bandwidth**2)
     return _distance(x, y, lambda squared: squared.mul_(factor).exp_(), at_zero=1.0)
 
@@ -94,7 +94,7 @@ def maximum_mean_discrepancy(
 def median_bandwidth(
     x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, max_rows: int = 2000, normalize: bool = True
 ) -> float:
-    """Median distance between a row of one cloud and a row of the other.
+    """Median distance between a row of one cloud and a row of the other, the lower one of an even number.
 
     Source: the median heuristic as Cai et al. 2026 take it, https://huggingface.co/papers/2601.19597.
 
