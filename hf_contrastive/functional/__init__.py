@@ -1,6 +1,11 @@
 """Pure tensor functions, each formula once. This package imports torch and nothing else of ours."""
 
-from hf_contrastive.functional.alignment_bound import AlignmentBound, alignment_bound
+from hf_contrastive.functional.barrier import (
+    EffectivePotential,
+    GreatCircle,
+    effective_potential,
+    great_circle,
+)
 from hf_contrastive.functional.centroids import CentroidGap, centroid_gap
 from hf_contrastive.functional.conflict import Conflict, expected_chi, multimodal_conflict
 from hf_contrastive.functional.contrastive import info_nce, mean_info_nce, positive_logits
@@ -13,12 +18,6 @@ from hf_contrastive.functional.divergence import (
     divergence_of_halves,
     log_density_ratio,
     smoothed_divergence,
-)
-from hf_contrastive.functional.effective_potential import (
-    EffectivePotential,
-    GreatCircle,
-    effective_potential,
-    great_circle,
 )
 from hf_contrastive.functional.energies import Energies, log_kernel_volume, population_energies
 from hf_contrastive.functional.frechet import FrechetDistance, frechet_distance
@@ -33,6 +32,7 @@ from hf_contrastive.functional.geometry import (
 )
 from hf_contrastive.functional.groups import one_row_per_id, sums_of_ids
 from hf_contrastive.functional.hoelder import cauchy_schwarz_divergence, hoelder_divergence
+from hf_contrastive.functional.mildness import AlignmentBound, alignment_bound
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.partition import (
     log_partition,
@@ -52,7 +52,7 @@ from hf_contrastive.functional.probes import (
 )
 from hf_contrastive.functional.redundancy import barlow_twins, covariance_penalty, cross_correlation, variance_hinge
 from hf_contrastive.functional.retrieval import Ranks, Relevance, retrieval_ranks, retrieval_relevance
-from hf_contrastive.functional.separability import Separability, linear_separability, separability
+from hf_contrastive.functional.separability import Separability, linear_separability, modality_separability
 from hf_contrastive.functional.softplus import sigmoid_loss
 from hf_contrastive.functional.spectrum import effective_rank, spectrum
 from hf_contrastive.functional.symile import multilinear_inner_product, shifted_products
@@ -125,6 +125,7 @@ __all__ = [
     "median_bandwidth",
     "modality_control",
     "modality_gap",
+    "modality_separability",
     "multilinear_inner_product",
     "multimodal_conflict",
     "neighbor_scores",
@@ -136,7 +137,6 @@ __all__ = [
     "retrieval_ranks",
     "retrieval_relevance",
     "self_log_partition",
-    "separability",
     "shifted_products",
     "sigmoid_loss",
     "sliced_gaussianity",

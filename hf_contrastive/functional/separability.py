@@ -34,11 +34,11 @@ def linear_separability(
     seed: int = 0,
     normalize: bool = True,
 ) -> Float[Tensor, ""]:
-    """The accuracy of [`separability`], whose arguments it has."""
-    return separability(x, y, folds=folds, ridge=ridge, seed=seed, normalize=normalize).accuracy
+    """The accuracy of [`modality_separability`], whose arguments it has."""
+    return modality_separability(x, y, folds=folds, ridge=ridge, seed=seed, normalize=normalize).accuracy
 
 
-def separability(
+def modality_separability(
     x: Float[Tensor, "n d"],
     y: Float[Tensor, "m d"],
     *,

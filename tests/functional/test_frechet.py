@@ -45,7 +45,9 @@ def test_singular_covariances_in_different_planes_do_not_overlap():
 
 @pytest.mark.parametrize("sizes", [(40, 60), (200, 200)])
 def test_the_floor_is_the_value_of_two_samples_of_one_distribution(sizes: tuple[int, int]):
-    results = [frechet_distance(unit_rows(sizes[0], 16, seed), unit_rows(sizes[1], 16, seed + 999)) for seed in range(100)]
+    results = [
+        frechet_distance(unit_rows(sizes[0], 16, seed), unit_rows(sizes[1], 16, seed + 999)) for seed in range(100)
+    ]
     squared, floor = (torch.stack([getattr(r, name) for r in results]) for name in ("squared", "floor"))
     # Both scatter by an eighth; a deal of rows that were centered has a fiftieth less.
     assert squared.mean().item() == pytest.approx(floor.mean().item(), rel=0.08)

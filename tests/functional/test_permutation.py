@@ -53,7 +53,9 @@ def test_shuffled_pairs_lose_what_pairs_say_and_keep_what_clouds_say():
     assert aligned.z < -10
     assert aligned.p == pytest.approx(1 / 21)
     # Unrelated unit rows lie two apart in square; the mean over 60 pairs and 20 shuffles scatters by about 0.02.
-    assert aligned.mean == pytest.approx(2 - 2 * float(x.mean(0) @ (y / y.norm(dim=1, keepdim=True)).mean(0)), abs=0.06)
+    assert aligned.mean == pytest.approx(
+        2 - 2 * float(x.mean(0) @ (y / y.norm(dim=1, keepdim=True)).mean(0)), abs=0.06
+    )
     recall = pairing_control(lambda x, y: retrieval_ranks(x, y).recall(1), x, y)
     assert recall.value > 0.9
     assert recall.mean < 0.1

@@ -61,7 +61,8 @@ def effective_potential(
     \tilde\rho_2(z)$.
 
     A point is not a row, so $U_{12}(z) = -z \cdot \mathrm{E}[y \mid z]$ takes the mean of matches around it, weighted by
-    $e^{z \cdot x_i / h}$ (a kernel regression). A chunk of points goes over all rows at a time, in 16 MiB.
+    $e^{z \cdot x_i / h}$ (a kernel regression), and densities have the same kernel. With h at the temperature they are
+    those of the loss, which sees no finer. A chunk of points goes over all rows at a time, in 16 MiB.
 
     Source: Cai et al. 2026, Section 4 ($V_{1|2}$; its estimate between rows is ours),
     https://huggingface.co/papers/2601.19597.
@@ -70,16 +71,17 @@ def effective_potential(
         points: Where the potential is wanted, scaled to unit length here.
         x: Rows of modality 1.
         y: Rows of modality 2, row i the match of row i of `x`.
-        temperature: $\tau$, of the loss and of the kernel that smoothes densities.
-        smoothing: $h$, over which matches are averaged. By default `temperature`.
+        temperature: $\tau$ of the loss.
+        smoothing: $h$ of the kernel that averages matches and smoothes densities. By default `temperature`.
     """
+    check_positive(temperature, "temperature")
     smoothing = temperature if smoothing is None else smoothing
     check_positive(smoothing, "smoothing")
     points, x, y = (as_embeddings(z, name) for z, name in ((points, "points"), (x, "x"), (y, "y")))
     check_paired(x, y, "`x` and `y`")
     check_same_width(points, x, "`points` and `x`")
-    constant = math.log(len(x)) + log_kernel_volume(x.shape[1], temperature)
-    log_density, own = (log_partition(points, z, 1 / temperature) - constant for z in (y, x))
+    constant = math.log(len(x)) + log_kernel_volume(x.shape[1], smoothing)
+    log_density, own = (log_partition(points, z, 1 / smoothing) - constant for z in (y, x))
     alignment = torch.empty_like(own)
     step = max(1, CHUNK_SCORES // len(x))
     with torch.autocast(x.device.type, enabled=False):
