@@ -106,7 +106,7 @@ def multimodal_conflict(
 
 def _softmax_mean(queries: Tensor, keys: Tensor, temperature: float) -> Float[Tensor, "n d"]:
     """Mean of the keys under each query's softmax: the gradient of the log partition, which is made over tiles."""
-    with torch.enable_grad():
+    with torch.enable_grad(), torch.autocast(queries.device.type, enabled=False):
         queries = queries.detach().requires_grad_()
         sums = log_partition(queries, keys.detach(), 1 / temperature, keep_bytes=0).sum()
     return torch.autograd.grad(sums, queries)[0] * temperature

@@ -63,8 +63,8 @@ def pairing_control(
     if len(x) != len(y):
         raise ValueError(f"`x` and `y` must match row by row, but got {len(x)} and {len(y)} rows.")
     generator = _generator(shuffles, seed)
-    values = [statistic(x, y[_order(y, generator)]) for _ in range(shuffles)]
-    return _control(statistic(x, y), values)
+    own = statistic(x, y)  # first, so that an error names the row that is to blame
+    return _control(own, [statistic(x, y[_order(y, generator)]) for _ in range(shuffles)])
 
 
 @torch.no_grad()
@@ -91,8 +91,9 @@ def modality_control(
         check_same_width(clouds[0], cloud, f"`clouds[0]` and `clouds[{i}]`")
     generator = _generator(shuffles, seed)
     pool, sizes = torch.cat(clouds), [len(cloud) for cloud in clouds]
+    own = statistic(*clouds)
     values = [statistic(*torch.split(pool[_order(pool, generator)], sizes)) for _ in range(shuffles)]
-    return _control(statistic(*clouds), values)
+    return _control(own, values)
 
 
 def deal_variance(

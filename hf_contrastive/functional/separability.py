@@ -38,6 +38,7 @@ def linear_separability(
     return modality_separability(x, y, folds=folds, ridge=ridge, seed=seed, normalize=normalize).accuracy
 
 
+@torch.no_grad()
 def modality_separability(
     x: Float[Tensor, "n d"],
     y: Float[Tensor, "m d"],
@@ -76,13 +77,14 @@ def modality_separability(
     fold_x, fold_y = folds_of_items(items_x, items_y, folds, seed)
     hits = x.new_zeros(len(x)), y.new_zeros(len(y))
     accuracies = []
-    for fold in range(folds):
-        rows = fold_x == fold, fold_y == fold
-        weight, bias = _discriminant(x[~rows[0]], y[~rows[1]], ridge)
-        for own, z, held_out, sign in zip(hits, (x, y), rows, (1, -1), strict=True):
-            # A row on the boundary is a guess: collapsed clouds must score like chance.
-            own[held_out] = (1 + (sign * (z[held_out] @ weight - bias)).sign()) / 2
-            accuracies.append(own[held_out].mean())
+    with torch.autocast(x.device.type, enabled=False):
+        for fold in range(folds):
+            rows = fold_x == fold, fold_y == fold
+            weight, bias = _discriminant(x[~rows[0]], y[~rows[1]], ridge)
+            for own, z, held_out, sign in zip(hits, (x, y), rows, (1, -1), strict=True):
+                # A row on the boundary is a guess: collapsed clouds must score like chance.
+                own[held_out] = (1 + (sign * (z[held_out] @ weight - bias)).sign()) / 2
+                accuracies.append(own[held_out].mean())
     return Separability(torch.stack(accuracies).mean(), 0.5, _standard_error(hits, (items_x, items_y)))
 
 

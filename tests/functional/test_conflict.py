@@ -111,7 +111,7 @@ def test_refuses_what_it_is_not_defined_for(given: int, options: dict[str, objec
 
 
 def test_no_three_vectors_are_all_opposite():
-    with pytest.raises(ValueError, match="3 unit vectors cannot have the one `cosine` -0.6"):
+    with pytest.raises(ValueError, match=r"3 unit vectors cannot have the one `cosine` -0\.6"):
         expected_chi(-0.6, 4)
     with pytest.raises(ValueError, match="`num_modalities` must be at least 2"):
         expected_chi(0.5, 1)
