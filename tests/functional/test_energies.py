@@ -95,6 +95,9 @@ def test_rows_of_several_matches_have_their_mean_potential():
     expected = -(sum(of_x) / 3 + sum(of_y) / 5).item() / 2 / 0.1
     actual = population_energies(x, y, x_ids=x_ids, y_ids=y_ids, temperature=0.1)
     assert actual.alignment.item() == pytest.approx(expected, abs=1e-11)
+    volume, kernels = log_kernel_volume(4, 0.1), (cosines / 0.1).exp()
+    assert actual.cross_entropy_x.item() == pytest.approx(volume - mean_log(kernels, own=False), abs=1e-11)
+    assert actual.cross_entropy_y.item() == pytest.approx(volume - mean_log(kernels.T, own=False), abs=1e-11)
     with pytest.raises(ValueError, match="Every row needs a match, but row 3 of `y` has none"):
         population_energies(x, y, x_ids=x_ids, y_ids=torch.tensor([1, 0, 2, 9, 1]))
 
