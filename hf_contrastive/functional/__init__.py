@@ -1,9 +1,26 @@
 """Pure tensor functions, each formula once. This package imports torch and nothing else of ours."""
 
+from hf_contrastive.functional.barrier import (
+    EffectivePotential,
+    GreatCircle,
+    effective_potential,
+    great_circle,
+)
+from hf_contrastive.functional.centroids import CentroidGap, centroid_gap
+from hf_contrastive.functional.conflict import Conflict, expected_chi, multimodal_conflict
 from hf_contrastive.functional.contrastive import info_nce, mean_info_nce, positive_logits
+from hf_contrastive.functional.cosine_distribution import ByMatch, cosine_histogram, cosine_quantiles, matched_auc
+from hf_contrastive.functional.cosines import CosineMoments, CosineStatistics, cosine_moments, cosine_statistics
 from hf_contrastive.functional.debiased import debiased_info_nce
 from hf_contrastive.functional.decoupled import decoupled_contrastive, von_mises_fisher_weights
-from hf_contrastive.functional.divergence import log_density_ratio, smoothed_divergence
+from hf_contrastive.functional.divergence import (
+    HeldOutDivergence,
+    divergence_of_halves,
+    log_density_ratio,
+    smoothed_divergence,
+)
+from hf_contrastive.functional.energies import Energies, log_kernel_volume, population_energies
+from hf_contrastive.functional.frechet import FrechetDistance, frechet_distance
 from hf_contrastive.functional.gaussian import gaussian_kl, sliced_gaussianity
 from hf_contrastive.functional.gaussianity import (
     Gaussianity,
@@ -34,6 +51,7 @@ from hf_contrastive.functional.hubness import (
 )
 from hf_contrastive.functional.isotropy import CentroidNorm, MeanCosine, centroid_norm, mean_cosine
 from hf_contrastive.functional.marchenko_pastur import isotropic_spectrum
+from hf_contrastive.functional.mildness import AlignmentBound, alignment_bound
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.partition import (
     log_partition,
@@ -41,6 +59,7 @@ from hf_contrastive.functional.partition import (
     paired_log_partitions,
     self_log_partition,
 )
+from hf_contrastive.functional.permutation import Control, modality_control, pairing_control
 from hf_contrastive.functional.probes import (
     average_ranks,
     class_prototypes,
@@ -59,7 +78,7 @@ from hf_contrastive.functional.quantiles import (
 from hf_contrastive.functional.redundancy import barlow_twins, covariance_penalty, cross_correlation, variance_hinge
 from hf_contrastive.functional.retrieval import Ranks, Relevance, retrieval_ranks, retrieval_relevance
 from hf_contrastive.functional.retrieval_chance import RetrievalChance, count_matches
-from hf_contrastive.functional.separability import linear_separability
+from hf_contrastive.functional.separability import Separability, linear_separability, modality_separability
 from hf_contrastive.functional.softplus import sigmoid_loss
 from hf_contrastive.functional.spectrum import (
     SpectrumSummary,
@@ -75,15 +94,33 @@ from hf_contrastive.functional.spectrum import (
     variance_share,
 )
 from hf_contrastive.functional.symile import multilinear_inner_product, shifted_products
+from hf_contrastive.functional.two_sample import (
+    TwoSampleDistance,
+    energy_distance,
+    maximum_mean_discrepancy,
+    median_bandwidth,
+)
 from hf_contrastive.functional.volume import gram_volume
 from hf_contrastive.functional.zero_shot import ClassAccuracy, zero_shot_accuracy
 
 
 __all__ = [
+    "AlignmentBound",
+    "ByMatch",
+    "CentroidGap",
     "CentroidNorm",
     "ClassAccuracy",
+    "Conflict",
+    "Control",
     "CoordinateQuantiles",
+    "CosineMoments",
+    "CosineStatistics",
+    "EffectivePotential",
+    "Energies",
+    "FrechetDistance",
     "Gaussianity",
+    "GreatCircle",
+    "HeldOutDivergence",
     "Hubness",
     "HubnessBins",
     "MeanCosine",
@@ -94,31 +131,45 @@ __all__ = [
     "Ranks",
     "Relevance",
     "RetrievalChance",
+    "Separability",
     "SpectrumSummary",
+    "TwoSampleDistance",
     "alignment",
+    "alignment_bound",
     "anderson_darling",
     "average_ranks",
     "barlow_twins",
     "cauchy_schwarz_divergence",
+    "centroid_gap",
     "centroid_norm",
     "chance_hubness",
     "class_prototypes",
     "class_ranks",
     "condition_number",
     "coordinate_quantiles",
+    "cosine_histogram",
+    "cosine_moments",
+    "cosine_quantiles",
+    "cosine_statistics",
     "count_matches",
     "covariance_penalty",
     "cross_correlation",
     "dagostino_pearson",
     "debiased_info_nce",
     "decoupled_contrastive",
+    "divergence_of_halves",
+    "effective_potential",
     "effective_rank",
+    "energy_distance",
     "entropy_rank",
+    "expected_chi",
     "expected_gaussianity",
+    "frechet_distance",
     "gaussian_kl",
     "gaussianity",
     "gram_determinant",
     "gram_volume",
+    "great_circle",
     "hoelder_divergence",
     "hubness",
     "info_nce",
@@ -128,20 +179,29 @@ __all__ = [
     "linear_probe",
     "linear_separability",
     "log_density_ratio",
+    "log_kernel_volume",
     "log_partition",
     "log_partitions",
+    "matched_auc",
+    "maximum_mean_discrepancy",
     "mean_cosine",
     "mean_info_nce",
     "mean_per_class",
+    "median_bandwidth",
+    "modality_control",
     "modality_gap",
+    "modality_separability",
     "multilinear_inner_product",
+    "multimodal_conflict",
     "neighbor_scores",
     "norm_quantiles",
     "norm_variation",
     "numerical_rank",
     "one_row_per_id",
     "paired_log_partitions",
+    "pairing_control",
     "participation_ratio",
+    "population_energies",
     "positive_logits",
     "rank_me",
     "recall_by_hubness",

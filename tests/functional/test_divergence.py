@@ -8,6 +8,7 @@ from torch.autograd import gradcheck
 
 from hf_contrastive.functional import (
     PairMask,
+    divergence_of_halves,
     info_nce,
     log_density_ratio,
     log_partition,
@@ -180,3 +181,59 @@ def test_a_cloud_of_one_row_is_refused():
 def test_a_temperature_that_is_not_positive_is_refused(temperature: float):
     with pytest.raises(ValueError, match="`temperature` must be positive and finite"):
         smoothed_divergence(unit_rows(4, 3), unit_rows(4, 3), temperature=temperature)
+
+
+# ---- As a measure, between halves ----
+
+
+def test_a_divergence_of_halves_is_the_mean_of_both_ways_to_cross_them():
+    x, y = unit_rows(12, 3), unit_rows(12, 3, seed=1)
+    half = torch.randperm(12, generator=torch.Generator().manual_seed(4)) % 2
+    (x0, x1), (y0, y1) = ([z[half == i] for i in (0, 1)] for z in (x, y))
+    actual = divergence_of_halves(2 * x, y, temperature=0.3, seed=4)
+    crossed = [smoothed_divergence(x0, y1, temperature=0.3), smoothed_divergence(x1, y0, temperature=0.3)]
+    within = [smoothed_divergence(x0, x1, temperature=0.3), smoothed_divergence(y0, y1, temperature=0.3)]
+    assert actual.divergence.item() == pytest.approx(sum(crossed).item() / 2, abs=1e-12)
+    assert actual.floor.item() == pytest.approx(sum(within).item() / 2, abs=1e-12)
+    assert actual.divergence.item() == pytest.approx((actual.x_from_y + actual.y_from_x).item() / 2, abs=1e-12)
+
+
+def test_its_sides_are_those_of_the_smoothed_densities():
+    temperature, angles = 0.1, torch.arange(512, dtype=torch.float64) * (2 * math.pi / 512)
+    kernels = torch.exp((torch.cos(angles.unsqueeze(1) - angles) - 1) / temperature)
+    laws = [torch.exp(kappa * torch.cos(angles - mean)) for mean, kappa in ((0, 4), (0.7, 2))]
+    p, q = (law / law.sum() for law in laws)
+    log_ratio = (kernels @ p).log() - (kernels @ q).log()
+    generator = np.random.default_rng(1)
+    clouds = [torch.from_numpy(generator.vonmises(mean, kappa, 3000)) for mean, kappa in ((0, 4), (0.7, 2))]
+    actual = divergence_of_halves(*(torch.stack([z.cos(), z.sin()], dim=1) for z in clouds), temperature=temperature)
+    # The deviation over seeds is 0.02 at this size.
+    assert actual.x_from_y.item() == pytest.approx((p * log_ratio).sum().item(), abs=0.08)
+    assert actual.y_from_x.item() == pytest.approx(-(q * log_ratio).sum().item(), abs=0.08)
+    assert (p * log_ratio).sum() < -(q * log_ratio).sum() - 0.1
+
+
+def test_matched_rows_hide_a_gap_from_the_plain_divergence_but_not_from_halves():
+    x = unit_rows(400, 8)
+    y = x + 0.05 * random_rows(400, 8, seed=1) + torch.eye(8, dtype=torch.float64)[0] * 0.3
+    halves = divergence_of_halves(x, y, temperature=0.05)
+    assert smoothed_divergence(x, y, temperature=0.05) < 0
+    assert halves.divergence > halves.floor + 0.03
+
+
+def test_items_of_several_rows_stay_in_one_half():
+    x, y = unit_rows(8, 3), unit_rows(8, 3).repeat_interleave(3, dim=0)
+    ids = torch.arange(8)
+    actual = divergence_of_halves(x, y, x_ids=ids, y_ids=ids.repeat_interleave(3), temperature=0.2)
+    half = torch.randperm(8, generator=torch.Generator().manual_seed(0)) % 2
+    parts = [(x[half == i], y[half.repeat_interleave(3) == 1 - i]) for i in (0, 1)]
+    expected = sum(smoothed_divergence(*part, temperature=0.2) for part in parts) / 2
+    assert actual.divergence.item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+def test_halves_need_two_rows_each():
+    with pytest.raises(ValueError, match="`x` must have at least 4 rows"):
+        divergence_of_halves(unit_rows(3, 3), unit_rows(8, 3))
+    ids = torch.tensor([0, 1, 1, 1])
+    with pytest.raises(ValueError, match=r"Each half of `x` must have at least 2 rows, but got \["):
+        divergence_of_halves(unit_rows(4, 3), unit_rows(4, 3), x_ids=ids, y_ids=ids)

@@ -4,7 +4,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from torch import Tensor
 
-from hf_contrastive.functional import linear_separability
+from hf_contrastive.functional import linear_separability, modality_separability
 from tests.functional.rows import random_rows, unit_rows
 
 
@@ -83,3 +83,48 @@ def test_every_fold_needs_a_row():
     with pytest.raises(ValueError, match=r"^`y` must have at least 5 rows, but got shape \[4, 3\]\.$"):
         linear_separability(unit_rows(5, 3), unit_rows(4, 3))
     assert linear_separability(unit_rows(5, 3), unit_rows(5, 3, seed=1)).isfinite()
+
+
+# ---- Items, chance and certainty ----
+
+
+def test_accuracy_stands_beside_chance_and_its_standard_error_over_samples():
+    results = [modality_separability(shifted(100, 3, 0, seed=s), shifted(100, 3, 1, seed=s + 500)) for s in range(40)]
+    accuracies, errors = (torch.stack([getattr(r, name) for r in results]) for name in ("accuracy", "standard_error"))
+    assert results[0].chance == 0.5
+    # A deviation over 40 samples is known to 11 percent; the rule, fitted anew, adds a little.
+    assert accuracies.std().item() == pytest.approx(errors.mean().item(), rel=0.35)
+
+
+def test_the_standard_error_of_unrelated_rows_is_that_of_two_shares():
+    x, y = shifted(300, 2, -0.75, seed=0), shifted(200, 2, 0.75, seed=1)
+    actual = modality_separability(x, y)
+    p = actual.accuracy.item()
+    assert actual.standard_error.item() == pytest.approx((p * (1 - p) * (1 / 300 + 1 / 200) / 4) ** 0.5, rel=0.05)
+
+
+def test_copies_of_a_row_that_ids_tie_together_add_no_certainty():
+    x, y = shifted(100, 2, 0, seed=0), shifted(100, 2, 1.5, seed=1)
+    once = modality_separability(x, y)
+    ids = torch.arange(100).repeat_interleave(5)
+    again = modality_separability(x, y.repeat_interleave(5, dim=0), x_ids=torch.arange(100), y_ids=ids)
+    assert again.accuracy.item() == pytest.approx(once.accuracy.item(), abs=0.02)
+    assert again.standard_error.item() == pytest.approx(once.standard_error.item(), rel=0.1)
+    assert modality_separability(x, y.repeat_interleave(5, dim=0)).standard_error < 0.9 * once.standard_error
+
+
+def test_an_item_that_is_held_out_is_not_known_from_its_other_rows():
+    # Each item is a point that all its rows share; which modality it has is a coin toss, which memory alone can tell.
+    items = unit_rows(12, 40)
+    x, y = items[:6].repeat_interleave(10, dim=0), items[6:].repeat_interleave(10, dim=0)
+    ids = torch.arange(12).repeat_interleave(10)
+    known = modality_separability(x, y, x_ids=ids[:60], y_ids=ids[60:] + 100, folds=3)
+    leaked = modality_separability(x, y, folds=3)
+    assert leaked.accuracy.item() == 1
+    assert known.accuracy.item() < 0.8
+
+
+def test_items_must_fill_every_fold():
+    ids = torch.zeros(6, dtype=torch.long)
+    with pytest.raises(ValueError, match="`x` must show enough items for 5 parts"):
+        modality_separability(unit_rows(6, 3), unit_rows(6, 3), x_ids=ids, y_ids=torch.arange(6))
