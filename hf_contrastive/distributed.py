@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.encoder import EncoderOutput
-from hf_contrastive.functional.checks import refuse_nonfinite
+from hf_contrastive.functional.checks import refuse_any_nonfinite
 from hf_contrastive.hard_negatives import collect, without_hard_negatives
 from hf_contrastive.pair_scales import scale_and_bias_fields
 
@@ -105,9 +105,9 @@ def gather_batch(
         ValueError: A present embedding is not finite. Every process raises, naming the row of the world's batch.
     """
     if world_size() == 1:
-        for m, x in output.embeds.items():
-            # What absent rows hold is never used.
-            refuse_nonfinite(x if present is None else x[present[m]], f"{m}_embeds")
+        # What absent rows hold is never used.
+        there = {m: x if present is None else x[present[m]] for m, x in output.embeds.items()}
+        refuse_any_nonfinite({f"{m}_embeds": x for m, x in there.items()})
         return ContrastiveBatch.whole(
             dict(sorted(without_hard_negatives(output.embeds).items())),
             output.logit_scale,
@@ -129,8 +129,7 @@ def gather_batch(
         stacked = torch.where(mask.unsqueeze(-1), stacked, torch.zeros_like(stacked))
         world = all_gather_rows(stacked)
         masks = dict(zip(modalities, gather_rows(mask).unbind(dim=1), strict=True))
-    for position, m in enumerate(modalities):
-        refuse_nonfinite(world[:, position], f"{m}_embeds")
+    refuse_any_nonfinite({f"{m}_embeds": world[:, position] for position, m in enumerate(modalities)})
     of_all = dict(zip(modalities, world.unbind(dim=1), strict=True))
     return ContrastiveBatch(
         local=without_hard_negatives(dict(zip(modalities, stacked.unbind(dim=1), strict=True))),

@@ -1,6 +1,7 @@
 """What the functional core demands of embeddings, and how it says so."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Shaped
@@ -62,6 +63,13 @@ def refuse_nonfinite(x: Shaped[Tensor, "n ..."], name: str) -> None:
         raise NonFiniteError(
             f"`{name}` holds rows that are not finite: row {_first(bad)} is the first of {int(bad.sum())}."
         )
+
+
+def refuse_any_nonfinite(named: Mapping[str, Shaped[Tensor, "n ..."]]) -> None:
+    """[`refuse_nonfinite`] of several tensors by name, for which an accelerator is waited for once."""
+    if named and not math.isfinite(sum(x.detach().sum() for x in named.values())):
+        for name, x in named.items():
+            refuse_nonfinite(x, name)
 
 
 def check_same_width(x: Shaped[Tensor, "n d"], y: Shaped[Tensor, "m e"], names: str) -> None:

@@ -16,7 +16,7 @@ from hf_contrastive.functional.pairs import PairMask
 
 # Rows and columns of a tile. A small one stays in a processor's cache; on accelerators, launches of kernels would decide.
 TILE = 512
-ACCELERATOR_TILE = 2048
+ACCELERATOR_TILE = 4096
 # What a reduction may keep for its backward pass: single-precision logits of 8,192 x 8,192 pairs.
 KEEP_BYTES = 2**28
 

@@ -5,8 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -19,6 +20,9 @@ from hf_contrastive.functional.checks import NonFiniteError
 logger = logging.get_logger(__name__)
 
 FILE = "nonfinite_batch.json"
+
+# Row numbers of a batch.
+Rows: TypeAlias = "np.ndarray[Any, Any]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,7 @@ class StepGuard:
         # Whether a scaler of half precision passes the step over, which optimizers that look after it themselves hide.
         self.overflowed = False
         self._seen: list[_Seen] = []
-        self._rows: list[Tensor | None] = []
+        self._rows: list[Rows | None] = []
         self._resumed = False
         self._told: list[dict[str, Any]] | None = None
 
@@ -54,7 +58,7 @@ class StepGuard:
         """A run begins, or goes on where another one stopped."""
         self._resumed, self._told = resumed, None
 
-    def begin(self, rows: list[Tensor | None]) -> None:
+    def begin(self, rows: list[Rows | None]) -> None:
         """A step begins, with these rows of the dataset in each of its batches, where they are known."""
         self._seen, self._rows, self.skipped, self.overflowed = [], rows, False, False
 
@@ -177,7 +181,7 @@ def _first_rows(batches: list[dict[str, Any]]) -> str:
     return "Its rows have no known numbers: a stream has none, `id_column` of the collator gives them."
 
 
-def _numbers(values: Tensor | None) -> list[int] | None:
+def _numbers(values: Tensor | Rows | None) -> list[int] | None:
     return None if values is None else values.tolist()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -15,7 +16,7 @@ from hf_contrastive.data.modalities import ROWS
 from hf_contrastive.data.replay import CollatorWithRows, DataGenerators, replayable
 from hf_contrastive.training.checkpoints import Checkpoints, Part, resolve_checkpoint
 from hf_contrastive.training.loss_log import LossLog
-from hf_contrastive.training.nonfinite import StepGuard
+from hf_contrastive.training.nonfinite import Rows, StepGuard
 from hf_contrastive.training.preemption import SaveWhenTerminated
 from hf_contrastive.training.processes import ManyProcessesTrainer
 from hf_contrastive.training.replacing import replaced
@@ -131,10 +132,10 @@ class ResumableTrainer(ManyProcessesTrainer):
             self.losses.add(terms)
             self.steps.saw(loss, terms, ids)
 
-    def _begin_step(self, rows: list[Tensor | None]) -> None:
+    def _begin_step(self, rows: list[Rows | None]) -> None:
         if self.args.accumulate_negatives and (known := [x for x in rows if x is not None]):
             # One batch of all of them.
-            rows = [torch.cat(known)]
+            rows = [np.concatenate(known)]
         if (summed := self.losses.pop_summed()) is not None:
             # Of steps before this call, so it is no part of its `train_loss`.
             self._tr_loss += summed
