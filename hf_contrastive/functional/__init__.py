@@ -1,7 +1,15 @@
 """Pure tensor functions, each formula once. This package imports torch and nothing else of ours."""
 
+from hf_contrastive.functional.concentration import softmax_perplexity
 from hf_contrastive.functional.contrastive import info_nce, mean_info_nce, positive_logits
 from hf_contrastive.functional.debiased import debiased_info_nce
+from hf_contrastive.functional.decomposition import (
+    CloudDistance,
+    PairDistance,
+    cloud_distance,
+    pair_distance,
+    subspace_overlap,
+)
 from hf_contrastive.functional.decoupled import decoupled_contrastive, von_mises_fisher_weights
 from hf_contrastive.functional.divergence import log_density_ratio, smoothed_divergence
 from hf_contrastive.functional.gaussian import gaussian_kl, sliced_gaussianity
@@ -15,6 +23,7 @@ from hf_contrastive.functional.geometry import (
 )
 from hf_contrastive.functional.groups import one_row_per_id, sums_of_ids
 from hf_contrastive.functional.hoelder import cauchy_schwarz_divergence, hoelder_divergence
+from hf_contrastive.functional.interventions import CloudMap, mean_shift, shift_along_gap, whitening
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.partition import (
     log_partition,
@@ -41,7 +50,10 @@ from hf_contrastive.functional.volume import gram_volume
 
 
 __all__ = [
+    "CloudDistance",
+    "CloudMap",
     "ModalityGap",
+    "PairDistance",
     "PairMask",
     "Ranks",
     "Relevance",
@@ -51,6 +63,7 @@ __all__ = [
     "cauchy_schwarz_divergence",
     "class_prototypes",
     "class_ranks",
+    "cloud_distance",
     "covariance_penalty",
     "cross_correlation",
     "debiased_info_nce",
@@ -68,24 +81,30 @@ __all__ = [
     "log_partitions",
     "mean_info_nce",
     "mean_per_class",
+    "mean_shift",
     "modality_gap",
     "multilinear_inner_product",
     "neighbor_scores",
     "one_row_per_id",
+    "pair_distance",
     "paired_log_partitions",
     "positive_logits",
     "retrieval_ranks",
     "retrieval_relevance",
     "self_log_partition",
+    "shift_along_gap",
     "shifted_products",
     "sigmoid_loss",
     "sliced_gaussianity",
     "smoothed_divergence",
+    "softmax_perplexity",
     "spearman",
     "spectrum",
+    "subspace_overlap",
     "sums_of_ids",
     "uniformity",
     "uniformity_floor",
     "variance_hinge",
     "von_mises_fisher_weights",
+    "whitening",
 ]
