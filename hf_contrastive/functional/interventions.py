@@ -79,9 +79,7 @@ def whitening(x: Float[Tensor, "n d"], *, shrinkage: float = 0.1) -> CloudMap:
     return CloudMap(center, matrix.to(x.dtype))
 
 
-def shift_along_gap(
-    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], fraction: float
-) -> tuple[CloudMap, CloudMap]:
+def shift_along_gap(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], fraction: float) -> tuple[CloudMap, CloudMap]:
     r"""Maps that move two clouds along the line between their centers, $x - \lambda \Delta$ and $y + \lambda \Delta$ with
     $\Delta = \bar x - \bar y$.
 

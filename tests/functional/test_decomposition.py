@@ -77,7 +77,9 @@ def test_subspaces_that_coincide_are_orthogonal_or_random():
     assert float(subspace_overlap(x, axes(2, 3, 0.1, 0.1), 2, normalize=False)) == pytest.approx(1)
     assert float(subspace_overlap(x, axes(0.1, 0.1, 3, 2), 2, normalize=False)) == pytest.approx(0, abs=1e-12)
     # Chance is k / d; over seeds the deviation is about 0.01 at this size.
-    assert float(subspace_overlap(unit_rows(400, 60), unit_rows(400, 60, seed=1), 20)) == pytest.approx(1 / 3, abs=0.04)
+    assert float(subspace_overlap(unit_rows(400, 60), unit_rows(400, 60, seed=1), 20)) == pytest.approx(
+        1 / 3, abs=0.04
+    )
 
 
 @pytest.mark.parametrize("k", [0, 4])

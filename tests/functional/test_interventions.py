@@ -60,7 +60,7 @@ def test_a_collapsed_cloud_cannot_be_whitened():
 
 @pytest.mark.parametrize("shrinkage", [-0.1, 1.5, math.nan])
 def test_shrinkage_is_a_share(shrinkage: float):
-    with pytest.raises(ValueError, match="^`shrinkage` is a share"):
+    with pytest.raises(ValueError, match=r"^`shrinkage` is a share"):
         whitening(unit_rows(9, 3), shrinkage=shrinkage)
 
 
