@@ -1,6 +1,7 @@
 """The diagnosis of embeddings: what parts the modalities, and what can be done about it."""
 
 from hf_contrastive.diagnosis.diagnosis import diagnose
+from hf_contrastive.diagnosis.embedding import DatasetOptions
 from hf_contrastive.diagnosis.page import write_page
 from hf_contrastive.diagnosis.result import (
     Composition,
@@ -14,7 +15,7 @@ from hf_contrastive.diagnosis.result import (
     Trials,
     write_json,
 )
-from hf_contrastive.diagnosis.sources import DatasetOptions, EmbeddingSource
+from hf_contrastive.diagnosis.sources import EmbeddingSource
 
 
 __all__ = [

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hf_contrastive.diagnosis.embedding import draw_rows
 from hf_contrastive.diagnosis.result import Composition, CosineHistogram, Projection
-from hf_contrastive.diagnosis.sources import draw_rows
 from hf_contrastive.functional import cloud_distance, pair_distance, subspace_overlap
 
 
@@ -49,24 +49,33 @@ def cosine_histogram(
     x, y = F.normalize(x.float(), dim=1), F.normalize(y.float(), dim=1)
     n = len(x)
     ids = torch.arange(n) if ids is None else ids
+    if len(torch.unique(ids)) < 2:
+        raise ValueError(f"Unmatched rows need two different ids or more, but all {n} rows have one.")
     generator = torch.Generator().manual_seed(seed)
-    found = {"matched": (x * y).sum(dim=1), "unmatched": [], "permuted": None}
     # In a random order, row i with rows i + 1, i + 2, ...: neighbors in a dataset may be alike.
     order = torch.randperm(n, generator=generator)
+    unmatched = []
     for shift in range(1, min(n, PARTNERS + 1)):
         partner = order.roll(shift)
         others = ids[order] != ids[partner]
-        found["unmatched"].append((x[order][others] * y[partner][others]).sum(dim=1))
-    permutation = torch.randperm(n, generator=generator)
-    others = ids != ids[permutation]
-    found["permuted"] = (x * y[permutation]).sum(dim=1)[others]
-    found["unmatched"] = torch.cat(found["unmatched"])
+        unmatched.append((x[order][others] * y[partner][others]).sum(dim=1))
+    others = torch.zeros(n, dtype=torch.bool)
+    while not others.any():
+        permutation = torch.randperm(n, generator=generator)
+        others = ids != ids[permutation]
+    found = {
+        "matched": (x * y).sum(dim=1),
+        "unmatched": torch.cat(unmatched),
+        "permuted": (x * y[permutation]).sum(dim=1)[others],
+    }
     edges = torch.linspace(-1, 1, NUM_BINS + 1)
     densities = {name: torch.histogram(z.clamp(-1, 1), edges, density=True).hist for name, z in found.items()}
     return CosineHistogram(
         edges=tuple(edges.tolist()),
         means={name: float(z.mean()) for name, z in found.items()},
-        **{name: tuple(z.tolist()) for name, z in densities.items()},
+        matched=tuple(densities["matched"].tolist()),
+        unmatched=tuple(densities["unmatched"].tolist()),
+        permuted=tuple(densities["permuted"].tolist()),
     )
 
 
@@ -84,5 +93,5 @@ def compose(
         matched={part: float(value) for part, value in matched.items()},
         clouds={part: float(value) for part, value in cloud_distance(x, y)._asdict().items()},
         clouds_control={part: float(controls[0][part] + controls[1][part]) / 2 for part in controls[0]},
-        subspace_overlap={k: float(subspace_overlap(x, y, k)) for k in DIRECTIONS if k <= x.shape[1]},
+        subspace_overlap={k: float(subspace_overlap(x, y, k)) for k in DIRECTIONS if k <= min(x.shape[1], len(x) - 1)},
     )

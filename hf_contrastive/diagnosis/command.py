@@ -10,9 +10,9 @@ from transformers.utils import logging
 
 from hf_contrastive import __version__
 from hf_contrastive.diagnosis.diagnosis import diagnose
+from hf_contrastive.diagnosis.embedding import NUM_ROWS, DatasetOptions
 from hf_contrastive.diagnosis.page import write_page
 from hf_contrastive.diagnosis.result import Diagnosis, write_json
-from hf_contrastive.diagnosis.sources import NUM_ROWS, DatasetOptions
 from hf_contrastive.diagnosis.table import as_text, finding_lines, tables
 from hf_contrastive.report.plots import plot_geometry
 

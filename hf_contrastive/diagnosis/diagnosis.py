@@ -1,18 +1,19 @@
 """The diagnosis of a set of embeddings: measures, what parts the modalities, what can be done, and plain sentences."""
 
-from collections.abc import Mapping
 from dataclasses import fields, replace
 from itertools import combinations
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from hf_contrastive.diagnosis.arrays import compose, cosine_histogram, project
+from hf_contrastive.diagnosis.embedding import DatasetOptions
 from hf_contrastive.diagnosis.findings import find, modality_facts
 from hf_contrastive.diagnosis.interventions import split_items, try_interventions
 from hf_contrastive.diagnosis.result import Diagnosis, PairDiagnosis
-from hf_contrastive.diagnosis.sources import DatasetOptions, EmbeddingSource, Source, open_source
+from hf_contrastive.diagnosis.sources import EmbeddingSource, Source, open_source
 from hf_contrastive.functional import spectrum
 from hf_contrastive.functional.checks import as_embeddings
 from hf_contrastive.metrics import geometry_report, retrieval_report
@@ -90,7 +91,7 @@ def diagnose_embeddings(source: EmbeddingSource, *, seed: int = 0) -> Diagnosis:
     """
     embeds, ids = source.embeds, source.ids
     rows, width = next(iter(embeds.values())).shape
-    items = rows if ids is None else len(ids.unique())
+    items = rows if ids is None else len(torch.unique(ids))
     halves = split_items(rows, ids, seed)
     metrics = geometry_report(embeds, separability=True) | retrieval_report(embeds, ids=ids, detailed=True)
     pairs = tuple(_pair(source, *names, halves=halves, seed=seed) for names in combinations(embeds, 2))
@@ -101,7 +102,7 @@ def diagnose_embeddings(source: EmbeddingSource, *, seed: int = 0) -> Diagnosis:
             rows=rows,
             width=width,
             center_share=float(as_embeddings(x, m).mean(dim=0).square().sum()),
-            copies=1 - len(x.unique(dim=0)) / rows,
+            copies=1 - len(torch.unique(x, dim=0)) / rows,
             has_ids=ids is not None,
         )
         for m, x in embeds.items()
@@ -133,11 +134,11 @@ def _pair(
     halves: tuple[Int[Tensor, "a"], Int[Tensor, "b"]],
     seed: int,
 ) -> PairDiagnosis:
-    both: Mapping[str, Tensor] = {m: source.embeds[m] for m in (first, second)}
+    x, y = source.embeds[first], source.embeds[second]
     return PairDiagnosis(
         first=first,
         second=second,
-        composition=compose(*both.values(), (first, second), halves),
-        trials=try_interventions(both, ids=source.ids, logit_scale=source.logit_scale, seed=seed),
-        cosines=cosine_histogram(*both.values(), ids=source.ids, seed=seed),
+        composition=compose(x, y, (first, second), halves),
+        trials=try_interventions({first: x, second: y}, ids=source.ids, logit_scale=source.logit_scale, seed=seed),
+        cosines=cosine_histogram(x, y, ids=source.ids, seed=seed),
     )

@@ -6,6 +6,8 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
@@ -128,9 +130,6 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _parquet(path: Path) -> dict[str, np.ndarray]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     table = pq.read_table(path)
     kinds = {field.name: field.type for field in table.schema}
     nested = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
@@ -178,8 +177,6 @@ def _id_values(path: Path) -> np.ndarray:
     if path.suffix.lower() == ".npy":
         values = np.load(path, allow_pickle=False)
     else:
-        import pyarrow.parquet as pq
-
         table = pq.read_table(path)
         if table.num_columns != 1:
             raise ValueError(f"`ids` is {str(path)!r}, which must have one column, but has {table.column_names}.")

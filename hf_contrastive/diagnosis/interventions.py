@@ -1,7 +1,8 @@
 """Interventions on two modalities: fitted on one half of the items and measured on the other, side by side."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -89,25 +90,33 @@ def try_interventions(
     def report(changed: Mapping[str, Tensor]) -> dict[str, float]:
         return geometry_report(changed, separability=True) | retrieval_report(changed, ids=measured_ids)
 
-    def after(maps: Mapping[str, CloudMap]) -> dict[str, Tensor]:
-        return {m: maps[m].apply(x) for m, x in measured.items()}
+    def after(fit: Callable[..., Any], *arguments: Any) -> tuple[dict[str, float], str]:
+        """Measures after maps by modality, or why there are none: a cloud that has collapsed cannot be centered, which is no reason to stop."""
+        try:
+            maps: dict[str, CloudMap] = fit(*arguments)
+            changed = {m: maps[m].apply(x) for m, x in measured.items()}
+        except ValueError as error:
+            return {}, f"Could not be done. {error}"
+        return report(changed), ""
 
     temperatures = _temperatures(fitted, fitted_ids, measured, measured_ids, logit_scale)
-    whiten = {m: whitening(x, shrinkage=SHRINKAGE) for m, x in fitted.items()}
+    shifted, no_shift = after(lambda: {m: mean_shift(x) for m, x in fitted.items()})
+    whitened, no_whitening = after(lambda: {m: whitening(x, shrinkage=SHRINKAGE) for m, x in fitted.items()})
     found = [
         Intervention(name="none", label="as it is", metrics=report(measured)),
         Intervention(
             name="mean_shift",
             label="mean shift",
-            metrics=report(after({m: mean_shift(x) for m, x in fitted.items()})),
-            note="The center of each modality is subtracted, and rows are scaled to unit length again.",
+            metrics=shifted,
+            note=no_shift or "The center of each modality is subtracted, and rows are scaled to unit length again.",
         ),
         Intervention(
             name="whitening",
             label="whitening",
-            metrics=report(after(whiten)),
+            metrics=whitened,
             settings={"shrinkage": SHRINKAGE},
-            note="Each modality is centered and its covariance made the identity by the symmetric root (ZCA).",
+            note=no_whitening
+            or "Each modality is centered and its covariance made the identity by the symmetric root (ZCA).",
         ),
     ]
     scale = logit_scale or 1 / temperatures.best
@@ -127,7 +136,7 @@ def try_interventions(
     curve = {}
     for fraction in FRACTIONS:
         maps = shift_along_gap(fitted[first], fitted[second], fraction)
-        curve[fraction] = report(after({first: maps[0], second: maps[1]}))
+        curve[fraction], _ = after(dict, zip((first, second), maps, strict=True))
     return Trials(
         fitted_rows=len(halves[0]),
         measured_rows=len(halves[1]),
@@ -168,7 +177,7 @@ def _temperatures(
         float(softmax_perplexity(x, y, 1 / t).mean() + softmax_perplexity(y, x, 1 / t).mean()) / 2
         for t in TEMPERATURES
     ]
-    best = min(TEMPERATURES, key=lambda t: contrastive_loss(fitted, fitted_ids, 1 / t))
+    best = _best_temperature(fitted, fitted_ids)
     return Temperatures(
         temperatures=TEMPERATURES,
         loss=tuple(losses),
@@ -179,3 +188,13 @@ def _temperatures(
         own=None if logit_scale is None else 1 / logit_scale,
         loss_at_own=None if logit_scale is None else contrastive_loss(measured, measured_ids, logit_scale),
     )
+
+
+def _best_temperature(unit: Mapping[str, Tensor], ids: Tensor | None) -> float:
+    """The temperature with the least loss, to within 3 %: of the grid, then between its neighbors."""
+
+    def loss(temperature: float) -> float:
+        return contrastive_loss(unit, ids, 1 / temperature)
+
+    nearest = min(TEMPERATURES, key=loss)
+    return min((nearest * 2 ** (step / 24) for step in range(-12, 13)), key=loss)

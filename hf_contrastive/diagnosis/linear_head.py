@@ -65,7 +65,7 @@ def train_heads(
                 ids=None if ids is None else ids[chosen],
             )
             optimizer.zero_grad()
-            total(loss(batch)).backward()
+            torch.autograd.backward(total(loss(batch)))
             optimizer.step()
             schedule.step()
     return heads.requires_grad_(False)

@@ -15,7 +15,7 @@ class Finding:
     """One sentence on the geometry, and what to do.
 
     Args:
-        rule: Name of the rule that found it, see [`hf_contrastive.diagnosis.findings`].
+        rule: Name of the rule that found it, see [`hf_contrastive.diagnosis.rules`].
         severity: `"problem"`, `"warning"`, `"note"` or `"good"`.
         about: Modality, or pair of modalities joined by an underscore.
         says: What is the case, with the value and what it is compared with.
@@ -57,7 +57,8 @@ class Intervention:
     Args:
         name: `"none"`, `"mean_shift"`, `"whitening"` or `"linear_head"`.
         label: What tables call it, with its setting.
-        metrics: Measures by the names of [`geometry_report`] and [`retrieval_report`].
+        metrics: Measures by the names of [`geometry_report`] and [`retrieval_report`]; none where it could not be done, as
+            `note` then says.
         settings: What it was done with.
         note: How to read it.
     """
@@ -103,7 +104,7 @@ class Trials:
         measured_rows: Rows that all numbers are of; none shows what a fitted row shows.
         interventions: The first is `"none"`, the rows as they are.
         shift_curve: Measures after moving both modalities along the gap, by fraction from -1 to 1: 0 stays, at 0.5 the
-            centers meet, at 1 they have changed places.
+            centers meet, at 1 they have changed places. Empty where a row would lose its direction.
         temperatures: Temperature, which changes the loss and no ranking.
     """
 

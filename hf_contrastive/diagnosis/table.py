@@ -103,7 +103,9 @@ def _interventions(one: Diagnosis, pair: PairDiagnosis, *, compared: bool) -> Ta
     }
     found: list[tuple[str, Mapping[str, float]]] = [(trial.label, trial.metrics) for trial in trials.interventions]
     found += [(f"{fraction:g} along the gap", trials.shift_curve[fraction]) for fraction in (-0.5, 0.5, 1.0)]
-    rows = [(label, *(f"{metrics[key]:.3f}" for key in columns.values())) for label, metrics in found]
+    rows = [
+        (label, *(f"{metrics[key]:.3f}" if metrics else "-" for key in columns.values())) for label, metrics in found
+    ]
     note = (
         f"Fitted on {trials.fitted_rows} rows, measured on {trials.measured_rows} that show other things. Heads are linear "
         "maps on frozen embeddings: compare their weights with weight 0."

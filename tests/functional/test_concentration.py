@@ -23,5 +23,5 @@ def test_it_lies_between_one_and_all():
 
 
 def test_a_scale_is_positive():
-    with pytest.raises(ValueError, match="^`scale` must be positive"):
+    with pytest.raises(ValueError, match=r"^`scale` must be positive"):
         softmax_perplexity(unit_rows(2, 2), unit_rows(2, 2), 0.0)
