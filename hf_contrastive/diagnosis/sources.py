@@ -73,6 +73,8 @@ def open_source(source: Source, options: DatasetOptions, *, ids: Any = None) -> 
         model, processor = load_dual_encoder(names[0])
         model = model.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return _embedded(model, processor, names[0], options, ids)
+    if not any(map(is_embedding_file, names)) and len(names) > 1:
+        raise ValueError(f"Give one model, or files of embeddings, but got {names}. A second model goes to `compare`.")
     if options.dataset is not None:
         raise ValueError(f"`dataset` is for a model to embed, but {names} are embeddings already. Leave it out.")
     embeds, found = read_embeddings(names, ids=ids if isinstance(ids, str | Path) else None)
