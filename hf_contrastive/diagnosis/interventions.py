@@ -26,6 +26,7 @@ SHRINKAGE = 0.1
 FRACTIONS = tuple(step / 10 for step in range(-10, 11))
 TEMPERATURES = tuple(0.005 * 2 ** (step / 2) for step in range(16))
 DIVERGENCE_WEIGHTS = (0.0, 0.25, 0.5, 1.0)
+HEAD_STEPS = 60
 HEAD_NOTE = (
     "A linear head per modality, trained on the frozen embeddings of the other half of the items with the loss "
     "`clip_divergence`. Compare weights with weight 0, which is CLIP alone: training the whole model can do more."
@@ -122,7 +123,7 @@ def try_interventions(
     scale = logit_scale or 1 / temperatures.best
     for weight in DIVERGENCE_WEIGHTS:
         loss = get_loss("clip_divergence", weight=weight)
-        heads = train_heads(fitted, loss, scale=scale, ids=fitted_ids, seed=seed)
+        heads = train_heads(fitted, loss, scale=scale, ids=fitted_ids, steps=HEAD_STEPS, seed=seed)
         found.append(
             Intervention(
                 name="linear_head",
@@ -191,10 +192,10 @@ def _temperatures(
 
 
 def _best_temperature(unit: Mapping[str, Tensor], ids: Tensor | None) -> float:
-    """The temperature with the least loss, to within 3 %: of the grid, then between its neighbors."""
+    """The temperature with the least loss, to within 6 %: of the grid, then between its neighbors."""
 
     def loss(temperature: float) -> float:
         return contrastive_loss(unit, ids, 1 / temperature)
 
     nearest = min(TEMPERATURES, key=loss)
-    return min((nearest * 2 ** (step / 24) for step in range(-12, 13)), key=loss)
+    return min((nearest * 2 ** (step / 12) for step in range(-6, 7)), key=loss)

@@ -21,7 +21,7 @@ def train_heads(
     *,
     scale: float,
     ids: Int[Tensor, "n"] | None = None,
-    steps: int = 60,
+    steps: int,
     learning_rate: float = 1e-3,
     decay: float = 0.1,
     seed: int = 0,
@@ -41,7 +41,7 @@ def train_heads(
             Inverse temperature.
         ids (`Tensor`, *optional*):
             What each row shows.
-        steps (`int`, *optional*, defaults to 60):
+        steps (`int`):
             Steps of AdamW, each on at most 512 rows.
         learning_rate (`float`, *optional*, defaults to 1e-3):
             Its learning rate, which falls linearly to zero.

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hf_contrastive.diagnosis import Diagnosis, diagnose
+from hf_contrastive.diagnosis import Diagnosis, diagnose, interventions
 
 
 ROWS, WIDTH = 80, 8
@@ -22,3 +22,12 @@ def clouds(*, gap: float = 1.0, rows: int = ROWS, width: int = WIDTH, noise: flo
 def diagnosis() -> Diagnosis:
     """Clouds with a gap, compared with clouds without one."""
     return diagnose(clouds(), compare=clouds(gap=0.0))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer settings of the interventions, where they are not what is tested."""
+    monkeypatch.setattr(interventions, "DIVERGENCE_WEIGHTS", (0.0, 1.0))
+    monkeypatch.setattr(interventions, "HEAD_STEPS", 2)
+    monkeypatch.setattr(interventions, "FRACTIONS", (-0.5, 0.5, 1.0))
+    monkeypatch.setattr(interventions, "TEMPERATURES", (0.02, 0.1, 0.5))

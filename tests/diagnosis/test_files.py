@@ -99,12 +99,18 @@ def test_integers_and_strings_are_ids():
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": X, "texts": Y[:5]}, r"Row i of every modality.*'images' of shape \[6, 3\], 'texts' of shape \[5, 3\]"),
+        (
+            {"images": X, "texts": Y[:5]},
+            r"Row i of every modality.*'images' of shape \[6, 3\], 'texts' of shape \[5, 3\]",
+        ),
         ({"images": X, "texts": Y[:, :2]}, r"with one width.*'texts' of shape \[6, 2\].*repeat its row"),
         ({"images": X}, r"needs two modalities or more.*both\.npz' hold 'images' of shape \[6, 3\].*\(rows, width\)"),
         ({"images": X, "texts": Y[0]}, r"'texts' in '.*both\.npz' is an array of float32 of shape \[3\]"),
         ({"images": X, "texts": X > 0}, r"'texts' in .* is an array of bool"),
-        ({"images": X * np.array([[1], [1], [np.nan], [1], [1], [1]]), "texts": Y}, r"images of .*both\.npz.*row 2 is the"),
+        (
+            {"images": X * np.array([[1], [1], [np.nan], [1], [1], [1]]), "texts": Y},
+            r"images of .*both\.npz.*row 2 is the",
+        ),
         ({"images": X * np.array([[1], [0], [1], [1], [1], [1]]), "texts": Y}, r"rows of zeros.*row 1 is the first"),
         ({"images": X[:1], "texts": Y[:1]}, r"must have at least 2 rows, but got shape \[1, 3\]"),
         ({"images": X, "texts": Y, "ids": np.arange(5)}, r"one id for each of 6 rows, but holds \[5\]"),
@@ -175,7 +181,10 @@ def test_one_name_in_two_archives_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"images": X.tolist(), "texts": [[1.0, 2.0]] + Y[1:].tolist()}, "Row 1 of column 'texts' has 3 numbers, but the first has 2"),
+        (
+            {"images": X.tolist(), "texts": [[1.0, 2.0]] + Y[1:].tolist()},
+            "Row 1 of column 'texts' has 3 numbers, but the first has 2",
+        ),
         ({"images": X.tolist(), "texts": [*Y[:5].tolist(), None]}, "Row 5 of column 'texts' is empty"),
         ({"url": ["x"]}, r"It has the columns \['url'\], none of lists or numbers"),
     ],

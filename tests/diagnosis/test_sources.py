@@ -173,7 +173,12 @@ def test_rows_of_files_are_drawn_together_with_their_ids(tmp_path: Path):
     ("source", "options", "ids", "message"),
     [
         (["a/model", "another/model"], {}, None, r"one model, or files.*A second model goes to `compare`"),
-        (["images.npy", "texts.npy"], {"dataset": "imagefolder"}, None, r"`dataset` is for a model to embed.*Leave it out"),
+        (
+            ["images.npy", "texts.npy"],
+            {"dataset": "imagefolder"},
+            None,
+            r"`dataset` is for a model to embed.*Leave it out",
+        ),
         (clouds(rows=10), {}, [1, 2], "`ids` must hold one id for each of 10 rows, but holds 2"),
         ({"image": clouds()["image"]}, {}, None, r"two or more matrices.*\{'image': \[80, 8\]\}"),
         ({"image": torch.zeros(5, 2), "text": torch.ones(5, 2)}, {}, None, "`image` holds rows of zeros"),
