@@ -182,7 +182,7 @@ def test_one_name_in_two_archives_is_refused(tmp_path: Path):
     ("columns", "message"),
     [
         (
-            {"images": X.tolist(), "texts": [[1.0, 2.0]] + Y[1:].tolist()},
+            {"images": X.tolist(), "texts": [[1.0, 2.0], *Y[1:].tolist()]},
             "Row 1 of column 'texts' has 3 numbers, but the first has 2",
         ),
         ({"images": X.tolist(), "texts": [*Y[:5].tolist(), None]}, "Row 5 of column 'texts' is empty"),
