@@ -49,6 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--split", help="Split to embed. By default test, validation, or the rows that training holds out.")
     add("--image_column", default="image", help="Column of images. Default: %(default)s.")
     add("--text_column", help="Column of texts. By default the first of the usual names, such as caption.")
+    add("--all_captions", action="store_true", help="Take every text of a list: the protocol of Flickr8k and COCO.")
     add("--id_column", help="Column that tells which rows show the same.")
     add("--ids", help="For files: a .txt, .npy or .parquet file that tells which rows show the same.")
     add("--num_rows", type=int, default=NUM_ROWS, help="Rows to measure at most. Default: %(default)s.")

@@ -67,8 +67,10 @@ def diagnose(
     own = open_source(source, chosen, ids=ids)
     # Before anything is measured: what cannot be compared should fail at once.
     other = None if compare is None else _same_rows(own, open_source(compare, chosen, ids=ids))
-    found = diagnose_embeddings(own, seed=seed)
-    return found if other is None else replace(found, compared=diagnose_embeddings(other, seed=seed))
+    found = diagnose_embeddings(own, seed=seed, progress=chosen.progress)
+    if other is None:
+        return found
+    return replace(found, compared=diagnose_embeddings(other, seed=seed, progress=chosen.progress))
 
 
 def _same_rows(own: EmbeddingSource, other: EmbeddingSource) -> EmbeddingSource:
@@ -83,7 +85,7 @@ def _same_rows(own: EmbeddingSource, other: EmbeddingSource) -> EmbeddingSource:
     return other if own.ids is None else replace(other, ids=own.ids)
 
 
-def diagnose_embeddings(source: EmbeddingSource, *, seed: int = 0) -> Diagnosis:
+def diagnose_embeddings(source: EmbeddingSource, *, seed: int = 0, progress: bool = False) -> Diagnosis:
     """The diagnosis of embeddings that are there.
 
     Raises:
@@ -94,7 +96,9 @@ def diagnose_embeddings(source: EmbeddingSource, *, seed: int = 0) -> Diagnosis:
     items = rows if ids is None else len(torch.unique(ids))
     halves = split_items(rows, ids, seed)
     metrics = geometry_report(embeds, separability=True) | retrieval_report(embeds, ids=ids, detailed=True)
-    pairs = tuple(_pair(source, *names, halves=halves, seed=seed) for names in combinations(embeds, 2))
+    pairs = tuple(
+        _pair(source, *names, halves=halves, seed=seed, progress=progress) for names in combinations(embeds, 2)
+    )
     modalities = [
         modality_facts(
             metrics,
@@ -133,12 +137,15 @@ def _pair(
     *,
     halves: tuple[Int[Tensor, "a"], Int[Tensor, "b"]],
     seed: int,
+    progress: bool,
 ) -> PairDiagnosis:
     x, y = source.embeds[first], source.embeds[second]
     return PairDiagnosis(
         first=first,
         second=second,
         composition=compose(x, y, (first, second), halves),
-        trials=try_interventions({first: x, second: y}, ids=source.ids, logit_scale=source.logit_scale, seed=seed),
+        trials=try_interventions(
+            {first: x, second: y}, ids=source.ids, logit_scale=source.logit_scale, seed=seed, progress=progress
+        ),
         cosines=cosine_histogram(x, y, ids=source.ids, seed=seed),
     )

@@ -39,7 +39,10 @@ class DatasetOptions:
         image_column (`str`, *optional*, defaults to `"image"`):
             Column of images.
         text_column (`str`, *optional*):
-            Column of texts. By default the first of the usual names, such as `caption`.
+            Column of texts. By default the first of the usual names, such as `caption`. Of a list, the first is taken.
+        all_captions (`bool`, *optional*, defaults to `False`):
+            Whether to take every text of a list, in a row of its own: an image is then one candidate with several matches,
+            the protocol of Flickr8k and COCO.
         id_column (`str`, *optional*):
             Column that tells which rows show the same.
         num_rows (`int`, *optional*, defaults to 5,000):
@@ -61,6 +64,7 @@ class DatasetOptions:
     split: str | None = None
     image_column: str = "image"
     text_column: str | None = None
+    all_captions: bool = False
     id_column: str | None = None
     num_rows: int = NUM_ROWS
     batch_size: int = 64
@@ -97,7 +101,7 @@ def open_examples(options: DatasetOptions) -> ExampleDataset:
     columns: dict[str, Any] = {"image_column": options.image_column, "caption_column": options.text_column}
     columns |= {"id_column": options.id_column}
     if isinstance(given, datasets.Dataset):
-        return PairDataset(given, **columns)
+        return PairDataset(given, **columns, **({"pick": {"text": "all"}} if options.all_captions else {}))
     if not isinstance(given, str | Path | None):
         raise ValueError(
             "`dataset` must be a name or path for `load_pairs`, a `datasets.Dataset` or an `ExampleDataset`, but is a "
@@ -106,7 +110,17 @@ def open_examples(options: DatasetOptions) -> ExampleDataset:
     if options.split is not None:
         columns |= {"train_split": options.split, "test_split": options.split}
     name = None if given is None else str(given)
-    return load_pairs(name, config=options.config, seed=0, **columns).test
+    pairs = load_pairs(name, config=options.config, seed=0, **columns).test
+    if not options.all_captions:
+        return pairs
+    return PairDataset(
+        pairs.dataset,
+        image_column=pairs.image_column,
+        caption_column=pairs.caption_column,
+        id_column=pairs.id_column,
+        pick={"text": "all"},
+        name=pairs.name,
+    )
 
 
 def embed_cached(

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.diagnosis.linear_head import apply_heads, train_heads
@@ -64,6 +65,7 @@ def try_interventions(
     ids: Int[Tensor, "n"] | None = None,
     logit_scale: float | None = None,
     seed: int = 0,
+    progress: bool = False,
 ) -> Trials:
     """
     Mean shift, whitening, moving along the gap, temperature, and the weight of the divergence in the loss.
@@ -77,6 +79,8 @@ def try_interventions(
             The model's inverse temperature, at which heads are trained. By default the best one.
         seed (`int`, *optional*, defaults to 0):
             Seed of the halves and of the heads' batches.
+        progress (`bool`, *optional*, defaults to `False`):
+            Whether to show a bar.
 
     Raises:
         ValueError: There are too few rows for two halves.
@@ -88,7 +92,11 @@ def try_interventions(
     fitted, measured = ({m: x[half] for m, x in unit.items()} for half in halves)
     fitted_ids, measured_ids = (None if ids is None else ids[half] for half in halves)
 
+    total_trials = 3 + len(DIVERGENCE_WEIGHTS) + len(FRACTIONS)
+    bar = tqdm(total=total_trials, desc="interventions", leave=False, disable=not progress)
+
     def report(changed: Mapping[str, Tensor]) -> dict[str, float]:
+        bar.update()
         return geometry_report(changed, separability=True) | retrieval_report(changed, ids=measured_ids)
 
     def after(fit: Callable[..., Any], *arguments: Any) -> tuple[dict[str, float], str]:
@@ -138,6 +146,7 @@ def try_interventions(
     for fraction in FRACTIONS:
         maps = shift_along_gap(fitted[first], fitted[second], fraction)
         curve[fraction], _ = after(dict, zip((first, second), maps, strict=True))
+    bar.close()
     return Trials(
         fitted_rows=len(halves[0]),
         measured_rows=len(halves[1]),

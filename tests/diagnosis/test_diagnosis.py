@@ -118,7 +118,7 @@ def test_files_are_compared_row_by_row_whatever_they_are_called(quick: None, tmp
             {"compare": clouds(rows=25)},
             r"the same rows, but 'embeddings' has \['image', 'text'\] of 24 rows and .* 25 rows",
         ),
-        ({"rows": 5}, "has no option rows. Its options: batch_size, cache_dir, config"),
+        ({"rows": 5}, "has no option rows. Its options: all_captions, batch_size, cache_dir"),
     ],
 )
 def test_what_cannot_be_diagnosed_is_refused(options: dict[str, Any], message: str):

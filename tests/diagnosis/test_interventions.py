@@ -140,6 +140,13 @@ def test_the_models_temperature_stands_beside_the_best():
     assert found.interventions[-1].settings["logit_scale"] == 50.0
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_bar_counts_the_trials(capsys: pytest.CaptureFixture[str]):
+    try_interventions(clouds(rows=20), progress=True)
+    # Three maps, two heads, three fractions.
+    assert "interventions:   0%|          | 0/8" in capsys.readouterr().err
+
+
 # ---- Unusual clouds ----
 
 

@@ -78,6 +78,19 @@ def test_every_caption_of_a_list_is_a_row_with_the_id_of_its_image(
     assert torch.equal(found.embeds["image"][0], found.embeds["image"][1])
 
 
+def test_all_captions_of_a_dataset_or_file_are_rows_on_request(
+    pretrained: tuple[CLIPModel, CLIPProcessor], tmp_path: Path
+):
+    pairs = make_pairs(6, many_captions=True)
+    pairs.to_parquet(tmp_path / "pairs.parquet")
+    given = (pairs, {}), (str(tmp_path / "pairs.parquet"), {"split": "train"})
+    found = [open_model(pretrained, tmp_path, data, all_captions=True, **options) for data, options in given]
+    for each in found:
+        assert each.ids.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+        torch.testing.assert_close(each.embeds["text"], found[0].embeds["text"], rtol=0, atol=1e-5)
+    assert open_model(pretrained, tmp_path, pairs).ids is None
+
+
 def test_an_id_column_tells_what_rows_show(pretrained: tuple[CLIPModel, CLIPProcessor], tmp_path: Path):
     pairs = make_pairs(6).add_column("product", ["b", "b", "a", "a", "c", "c"])
     assert open_model(pretrained, tmp_path, pairs, id_column="product").ids.tolist() == [1, 1, 0, 0, 2, 2]
