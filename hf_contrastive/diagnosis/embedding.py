@@ -101,7 +101,7 @@ def open_examples(options: DatasetOptions) -> ExampleDataset:
     columns: dict[str, Any] = {"image_column": options.image_column, "caption_column": options.text_column}
     columns |= {"id_column": options.id_column}
     if isinstance(given, datasets.Dataset):
-        return PairDataset(given, **columns, **({"pick": {"text": "all"}} if options.all_captions else {}))
+        return PairDataset(given, pick={"text": "all" if options.all_captions else "first"}, **columns)
     if not isinstance(given, str | Path | None):
         raise ValueError(
             "`dataset` must be a name or path for `load_pairs`, a `datasets.Dataset` or an `ExampleDataset`, but is a "

@@ -8,8 +8,10 @@ import torch.nn.functional as F
 
 from hf_contrastive.diagnosis import Diagnosis, interventions
 from hf_contrastive.diagnosis.interventions import contrastive_loss, split_items, try_interventions
+from hf_contrastive.diagnosis.linear_head import apply_heads, train_heads
 from hf_contrastive.diagnosis.result import Trials
-from hf_contrastive.functional import mean_shift
+from hf_contrastive.functional import mean_shift, shift_along_gap, whitening
+from hf_contrastive.losses import get_loss
 from hf_contrastive.metrics import geometry_report, retrieval_report
 from tests.diagnosis.conftest import ROWS, clouds
 
@@ -71,11 +73,33 @@ def test_the_first_trial_is_the_measured_half_as_it_is(trials: Trials):
     assert trials.interventions[0].metrics == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_mean_shift_is_fitted_on_the_other_half(trials: Trials):
+@pytest.mark.parametrize("name", ["mean_shift", "whitening", "along the gap", "linear_head"])
+def test_everything_is_fitted_on_the_other_half(trials: Trials, name: str):
     fitted, measured = split_items(ROWS, None, 0)
-    changed = {m: mean_shift(x[fitted]).apply(x[measured]) for m, x in clouds().items()}
+    first, second = ({m: x[half] for m, x in clouds().items()} for half in (fitted, measured))
+    if name == "linear_head":
+        actual = trials.interventions[-1].metrics
+        options = {"scale": 1 / trials.temperatures.best, "steps": 60}
+        changed = apply_heads(train_heads(first, get_loss("clip_divergence", weight=1.0), **options), second)
+    else:
+        actual = trials.shift_curve[0.3] if name == "along the gap" else named(trials, name)
+        maps = {
+            "mean_shift": lambda: [mean_shift(x) for x in first.values()],
+            "whitening": lambda: [whitening(x, shrinkage=0.1) for x in first.values()],
+            "along the gap": lambda: shift_along_gap(*first.values(), 0.3),
+        }[name]()
+        changed = {m: map_.apply(x) for map_, (m, x) in zip(maps, second.items(), strict=True)}
     expected = geometry_report(changed, separability=True) | retrieval_report(changed)
-    assert named(trials, "mean_shift") == pytest.approx(expected, abs=1e-5)
+    assert actual == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_best_temperature_is_that_of_the_other_half(trials: Trials):
+    fitted, measured = split_items(ROWS, None, 0)
+    first, second = ({m: F.normalize(x[half], dim=1) for m, x in clouds().items()} for half in (fitted, measured))
+    best = trials.temperatures.best
+    around = [contrastive_loss(first, None, 1 / (best * factor)) for factor in (0.94, 1.0, 1.06)]
+    assert min(around) == around[1]
+    assert trials.temperatures.loss_at_best == pytest.approx(contrastive_loss(second, None, 1 / best), abs=1e-5)
 
 
 def test_every_trial_has_the_same_measures(trials: Trials):
