@@ -119,7 +119,7 @@ def _covariance(x: Tensor) -> Tensor:
 
 
 def _root(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues of the covariance, largest first, and a matrix whose product with its transpose is the covariance."""
+    """Eigenvalues of the covariance, in order, and a matrix whose product with its transpose is the covariance."""
     values, vectors = torch.linalg.eigh(_covariance(x))
     values = values.clamp(min=0)
-    return values.flip(0), vectors * values.sqrt()
+    return values, vectors * values.sqrt()
