@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from hf_contrastive.data import load_scenes as load_scenes
     from hf_contrastive.data import mix_datasets as mix_datasets
     from hf_contrastive.data import shuffle_stream as shuffle_stream
+    from hf_contrastive.diagnosis import Diagnosis as Diagnosis
+    from hf_contrastive.diagnosis import diagnose as diagnose
     from hf_contrastive.encoder import EncoderOutput as EncoderOutput
     from hf_contrastive.encoder import contrastive_forward as contrastive_forward
     from hf_contrastive.evaluators import LinearProbe as LinearProbe
@@ -55,6 +57,7 @@ _MODULES = {
     "ContrastiveLoss": "losses",
     "ContrastiveTrainer": "training.trainer",
     "ContrastiveTrainingArguments": "training.training_args",
+    "Diagnosis": "diagnosis",
     "EncoderOutput": "encoder",
     "ExampleDataset": "data",
     "LinearProbe": "evaluators",
@@ -69,6 +72,7 @@ _MODULES = {
     "ZeroShot": "evaluators",
     "cache_tower_embeddings": "towers.cache",
     "contrastive_forward": "encoder",
+    "diagnose": "diagnosis",
     "find_towers": "towers.find",
     "geometry_report": "metrics",
     "get_loss": "losses",

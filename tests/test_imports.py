@@ -82,6 +82,20 @@ def units_imported_by(name: str) -> set[str]:
         ("data", {"hard_negatives"}),
         ("evaluators", {"data", "distributed", "encoder", "functional"}),
         (
+            "diagnosis",
+            {
+                "batch",
+                "data",
+                "evaluators",
+                "functional",
+                "losses",
+                "metrics",
+                "models",
+                "report",
+                "towers",
+            },
+        ),
+        (
             "training",
             {
                 "batch",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hf_contrastive.diagnosis.command import make_parser
 from hf_contrastive.losses import get_loss, list_losses, registry
 from hf_contrastive.metrics import list_metrics
 from hf_contrastive.testing import batch_of, random_output
@@ -65,9 +66,11 @@ def test_commands_name_files_and_arguments_that_exist(monkeypatch: pytest.Monkey
             names = recipe_arguments()
             assert {a.removeprefix("--").partition("=")[0] for a in rest if a.startswith("--")} <= names
             assert all(Path(a).is_file() for a in rest if a.endswith(".yaml"))
+        elif program == "hf-contrastive":
+            make_parser().parse_args(arguments)
         else:
             assert (program, *arguments) == ("hf", "auth", "login")
-    assert seen == {"make", "accelerate", "hf"}
+    assert seen == {"make", "accelerate", "hf", "hf-contrastive"}
 
 
 def recipe_arguments() -> set[str]:

@@ -49,6 +49,8 @@ class ModelEncoder:
             Makes a context for the forward pass, for instance autocast.
         progress (`bool`, *optional*, defaults to `False`):
             Whether to show a bar.
+        normalize (`bool`, *optional*, defaults to `True`):
+            Whether to scale embeddings to unit length. If not, they have the lengths that the model gives them.
         many_processes (`bool`, *optional*, defaults to `False`):
             Whether every process of the group calls the encoder with the same values. Each then embeds a share.
     """
@@ -64,6 +66,7 @@ class ModelEncoder:
         wrapped: nn.Module | None = None,
         context: Callable[[], AbstractContextManager[Any]] = nullcontext,
         progress: bool = False,
+        normalize: bool = True,
         many_processes: bool = False,
     ) -> None:
         if processor is None:
@@ -81,6 +84,7 @@ class ModelEncoder:
         self.wrapped = model if wrapped is None else wrapped
         self.batch_size, self.device = batch_size, model.device if device is None else device
         self.context, self.progress, self.many_processes = context, progress, many_processes
+        self.normalize = normalize
 
     @torch.no_grad()
     def __call__(self, modality: str, values: Sequence[Any]) -> Float[Tensor, "n d"]:
@@ -129,7 +133,8 @@ class ModelEncoder:
                 f"The {modality} features of {len(values)} values must have shape (values, width), not {got}."
             )
         # At least single precision, as in training.
-        return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        return F.normalize(x, dim=1) if self.normalize else x
 
 
 @contextmanager

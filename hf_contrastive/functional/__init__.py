@@ -7,11 +7,19 @@ from hf_contrastive.functional.barrier import (
     great_circle,
 )
 from hf_contrastive.functional.centroids import CentroidGap, centroid_gap
+from hf_contrastive.functional.concentration import softmax_perplexity
 from hf_contrastive.functional.conflict import Conflict, expected_chi, multimodal_conflict
 from hf_contrastive.functional.contrastive import info_nce, mean_info_nce, positive_logits
 from hf_contrastive.functional.cosine_distribution import ByMatch, cosine_histogram, cosine_quantiles, matched_auc
 from hf_contrastive.functional.cosines import CosineMoments, CosineStatistics, cosine_moments, cosine_statistics
 from hf_contrastive.functional.debiased import debiased_info_nce
+from hf_contrastive.functional.decomposition import (
+    CloudDistance,
+    PairDistance,
+    cloud_distance,
+    pair_distance,
+    subspace_overlap,
+)
 from hf_contrastive.functional.decoupled import decoupled_contrastive, von_mises_fisher_weights
 from hf_contrastive.functional.divergence import (
     HeldOutDivergence,
@@ -49,6 +57,7 @@ from hf_contrastive.functional.hubness import (
     k_occurrences,
     recall_by_hubness,
 )
+from hf_contrastive.functional.interventions import CloudMap, mean_shift, shift_along_gap, whitening
 from hf_contrastive.functional.isotropy import CentroidNorm, MeanCosine, centroid_norm, mean_cosine
 from hf_contrastive.functional.marchenko_pastur import isotropic_spectrum
 from hf_contrastive.functional.mildness import AlignmentBound, alignment_bound
@@ -110,6 +119,8 @@ __all__ = [
     "CentroidGap",
     "CentroidNorm",
     "ClassAccuracy",
+    "CloudDistance",
+    "CloudMap",
     "Conflict",
     "Control",
     "CoordinateQuantiles",
@@ -126,6 +137,7 @@ __all__ = [
     "MeanCosine",
     "ModalityGap",
     "NormVariation",
+    "PairDistance",
     "PairMask",
     "Quantiles",
     "Ranks",
@@ -145,6 +157,7 @@ __all__ = [
     "chance_hubness",
     "class_prototypes",
     "class_ranks",
+    "cloud_distance",
     "condition_number",
     "coordinate_quantiles",
     "cosine_histogram",
@@ -187,6 +200,7 @@ __all__ = [
     "mean_cosine",
     "mean_info_nce",
     "mean_per_class",
+    "mean_shift",
     "median_bandwidth",
     "modality_control",
     "modality_gap",
@@ -198,6 +212,7 @@ __all__ = [
     "norm_variation",
     "numerical_rank",
     "one_row_per_id",
+    "pair_distance",
     "paired_log_partitions",
     "pairing_control",
     "participation_ratio",
@@ -208,12 +223,15 @@ __all__ = [
     "retrieval_ranks",
     "retrieval_relevance",
     "self_log_partition",
+    "shift_along_gap",
     "shifted_products",
     "sigmoid_loss",
     "sliced_gaussianity",
     "smoothed_divergence",
+    "softmax_perplexity",
     "spearman",
     "spectrum",
+    "subspace_overlap",
     "summarize_spectrum",
     "sums_of_ids",
     "uniformity",
@@ -221,5 +239,6 @@ __all__ = [
     "variance_hinge",
     "variance_share",
     "von_mises_fisher_weights",
+    "whitening",
     "zero_shot_accuracy",
 ]

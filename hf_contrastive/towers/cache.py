@@ -119,14 +119,19 @@ def cache_tower_embeddings(
 
 def fingerprint(dataset: Dataset, tower: Tower, collator: Any, dtype: str) -> str:
     """What a cached output depends on, as 32 hexadecimal digits."""
+    rest = [tower.modality, dtype, dataset._fingerprint, describe_collator(collator)]
+    return module_fingerprint(tower.encoder, rest)
+
+
+def module_fingerprint(module: nn.Module, rest: Any) -> str:
+    """A module's weights and configuration, and what else an output of it depends on, as 32 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(tower.encoder.state_dict().items()):
+    for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    config = getattr(tower.encoder, "config", None)
-    settings = config.to_diff_dict() if isinstance(config, PretrainedConfig) else repr(tower.encoder)
-    rest = [_VERSION, tower.modality, dtype, dataset._fingerprint, settings, describe_collator(collator)]
-    digest.update(json.dumps(rest, sort_keys=True, default=str).encode())
+    config = getattr(module, "config", None)
+    settings = config.to_diff_dict() if isinstance(config, PretrainedConfig) else repr(module)
+    digest.update(json.dumps([_VERSION, settings, rest], sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 

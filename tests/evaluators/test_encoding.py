@@ -32,6 +32,15 @@ def test_embeddings_are_those_of_the_model_in_order(pair: tuple[Any, Any], batch
     torch.testing.assert_close(encode("image", images), F.normalize(output.image_embeds), rtol=0, atol=1e-6)
 
 
+def test_lengths_are_kept_on_request(pair: tuple[Any, Any]):
+    model, processor = pair
+    found = ModelEncoder(model, processor, normalize=False)("text", TEXTS)
+    with torch.no_grad():
+        inputs = processor(text=TEXTS, return_tensors="pt", padding=True, truncation=True)
+        expected = model.eval().get_text_features(**inputs).pooler_output
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
 def test_the_model_is_left_as_it_was(pair: tuple[Any, Any]):
     model, processor = pair
     model.train()

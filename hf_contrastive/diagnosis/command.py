@@ -1,0 +1,118 @@
+"""The command `hf-contrastive`: a diagnosis in the terminal, as JSON, as a page and as pictures."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from transformers.utils import logging
+
+from hf_contrastive import __version__
+from hf_contrastive.diagnosis.diagnosis import diagnose
+from hf_contrastive.diagnosis.embedding import NUM_ROWS, DatasetOptions
+from hf_contrastive.diagnosis.page import write_page
+from hf_contrastive.diagnosis.result import Diagnosis, write_json
+from hf_contrastive.diagnosis.table import as_text, finding_lines, tables
+from hf_contrastive.report.plots import plot_geometry
+
+
+EXAMPLES = """\
+examples:
+  hf-contrastive diagnose openai/clip-vit-base-patch32 --dataset your-org/captioned-images
+  hf-contrastive diagnose outputs/clip_decoupled --compare openai/clip-vit-base-patch32
+  hf-contrastive diagnose images.npy texts.npy --ids ids.txt
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="hf-contrastive", description="See the geometry of dual encoders.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    diagnose_ = commands.add_parser(
+        "diagnose",
+        help="Measure embeddings of a model or of files, and what can be done about their gap.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = diagnose_.add_argument
+    add(
+        "source",
+        nargs="+",
+        help="A dual encoder (Hub id or folder), or files of embeddings: .npy .npz .safetensors .parquet.",
+    )
+    add("--compare", nargs="+", metavar="SOURCE", help="Another model, or its files, to be measured on the same rows.")
+    add("--output", default="diagnosis", help="Folder for what is written. Default: %(default)s.")
+    add("--dataset", help="Hub id, folder, parquet/JSON/CSV/tar files or loader. By default the scenes.")
+    add("--config", help="Configuration of the dataset.")
+    add("--split", help="Split to embed. By default test, validation, or the rows that training holds out.")
+    add("--image_column", default="image", help="Column of images. Default: %(default)s.")
+    add("--text_column", help="Column of texts. By default the first of the usual names, such as caption.")
+    add("--all_captions", action="store_true", help="Take every text of a list: the protocol of Flickr8k and COCO.")
+    add("--id_column", help="Column that tells which rows show the same.")
+    add("--ids", help="For files: a .txt, .npy or .parquet file that tells which rows show the same.")
+    add("--num_rows", type=int, default=NUM_ROWS, help="Rows to measure at most. Default: %(default)s.")
+    add("--batch_size", type=int, default=64, help="Rows to embed at a time. Default: %(default)s.")
+    add("--device", help="Where the model runs. By default a GPU if there is one.")
+    add("--cache_dir", help="Folder of embeddings that were computed before. By default in the cache of datasets.")
+    add("--seed", type=int, default=0, help="Seed of all that is drawn. Default: %(default)s.")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line, by default that of the process."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    known = {field.name for field in fields(DatasetOptions)} - {"dataset", "seed"}
+    options = {name: value for name, value in vars(args).items() if name in known}
+    logging.disable_progress_bar()
+    try:
+        diagnosis = diagnose(args.source, args.dataset, compare=args.compare, ids=args.ids, seed=args.seed, **options)
+    except (ValueError, OSError) as error:
+        # What the user gave cannot be used, as the message says; where in the code that was found helps nobody.
+        parser.exit(2, f"hf-contrastive: {error}\n")
+    show(diagnosis)
+    print(f"\nWritten: {', '.join(str(path) for path in write(diagnosis, args.output))}")
+
+
+def show(diagnosis: Diagnosis) -> None:
+    """Print findings and tables."""
+    about = f"{diagnosis.rows} rows" + (f" of the {diagnosis.dataset}" if diagnosis.dataset else "")
+    print(f"{diagnosis.name}: {about}, width {diagnosis.width}")
+    for one in diagnosis.all:
+        print(f"\nFindings: {one.name}\n" if diagnosis.compared else "\nFindings\n")
+        print("\n".join(finding_lines(one)) or "None: no rule has anything to say.")
+    for table in tables(diagnosis):
+        print(f"\n{as_text(table)}")
+
+
+def write(diagnosis: Diagnosis, folder: str | Path) -> list[Path]:
+    """Write numbers, page and pictures into a folder, which is made if it is not there.
+
+    Returns:
+        The files.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = folder / "diagnosis.json"
+    write_json(diagnosis, numbers)
+    return [numbers, write_page(diagnosis, folder), *_draw(diagnosis, folder)]
+
+
+def _draw(diagnosis: Diagnosis, folder: Path) -> list[Path]:
+    drawn = []
+    for pair in diagnosis.pairs:
+        names = (pair.first, pair.second)
+        # One model measured twice, with other rows of a file, still has two rows of panels.
+        runs = {
+            f"{one.name}{' ' * place}": {m: one.embeds[m] for m in names} for place, one in enumerate(diagnosis.all)
+        }
+        path = folder / f"geometry_{pair.first}_{pair.second}.png"
+        try:
+            plot_geometry(runs, path)
+        except ImportError as error:
+            print(f"No pictures: {error}", file=sys.stderr)
+            return []
+        drawn.append(path)
+    return drawn

@@ -1,0 +1,172 @@
+"""Embed the rows of a dataset with a model, once: what was computed before is read from disk."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from hf_contrastive.data import ExampleDataset, PairDataset, load_pairs
+from hf_contrastive.data.modalities import IDS
+from hf_contrastive.data.numbering import read_rows
+from hf_contrastive.diagnosis.files import as_ids
+from hf_contrastive.evaluators import ModelEncoder
+from hf_contrastive.towers.cache import describe_collator, module_fingerprint
+
+
+# Rows that are embedded unless told otherwise: the usual test pool of COCO.
+NUM_ROWS = 5000
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions:
+    """
+    Which rows a model embeds, and how.
+
+    Args:
+        dataset (`str`, [`~datasets.Dataset`] or [`ExampleDataset`], *optional*):
+            What [`load_pairs`] loads, or data that is there. By default the scenes that come with this package.
+        config (`str`, *optional*):
+            Configuration of the dataset.
+        split (`str`, *optional*):
+            Split to embed. By default `test`, `validation`, or the rows that training with this package holds out.
+        image_column (`str`, *optional*, defaults to `"image"`):
+            Column of images.
+        text_column (`str`, *optional*):
+            Column of texts. By default the first of the usual names, such as `caption`. Of a list, the first is taken.
+        all_captions (`bool`, *optional*, defaults to `False`):
+            Whether to take every text of a list, in a row of its own: an image is then one candidate with several matches,
+            the protocol of Flickr8k and COCO.
+        id_column (`str`, *optional*):
+            Column that tells which rows show the same.
+        num_rows (`int`, *optional*, defaults to 5,000):
+            Rows to embed at most, drawn with the seed.
+        batch_size (`int`, *optional*, defaults to 64):
+            Rows to embed at a time.
+        device (`str`, *optional*):
+            Where a model that is loaded runs. By default a GPU if there is one.
+        cache_dir (`str` or `Path`, *optional*):
+            Folder of embeddings that were computed before. By default one in the cache of `datasets`.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the rows that are drawn.
+        progress (`bool`, *optional*, defaults to `True`):
+            Whether to show a bar.
+    """
+
+    dataset: Any = None
+    config: str | None = None
+    split: str | None = None
+    image_column: str = "image"
+    text_column: str | None = None
+    all_captions: bool = False
+    id_column: str | None = None
+    num_rows: int = NUM_ROWS
+    batch_size: int = 64
+    device: str | None = None
+    cache_dir: str | Path | None = None
+    seed: int = 0
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("num_rows", "batch_size"):
+            least = 1 if name == "batch_size" else 2
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be at least {least}, but got {getattr(self, name)}.")
+
+
+def draw_rows(number: int, wanted: int, seed: int) -> list[int]:
+    """`wanted` of `number` rows in order, the same at every call with one seed; all if there are no more."""
+    if number <= wanted:
+        return list(range(number))
+    drawn = torch.randperm(number, generator=torch.Generator().manual_seed(seed))[:wanted]
+    return sorted(drawn.tolist())
+
+
+def open_examples(options: DatasetOptions) -> ExampleDataset:
+    """The rows that a model may embed.
+
+    Raises:
+        FileNotFoundError: A path does not exist.
+        ValueError: The dataset, a split or a column is missing or of the wrong kind.
+    """
+    given = options.dataset
+    if isinstance(given, ExampleDataset):
+        return given
+    columns: dict[str, Any] = {"image_column": options.image_column, "caption_column": options.text_column}
+    columns |= {"id_column": options.id_column}
+    if isinstance(given, datasets.Dataset):
+        return PairDataset(given, pick={"text": "all" if options.all_captions else "first"}, **columns)
+    if not isinstance(given, str | Path | None):
+        raise ValueError(
+            "`dataset` must be a name or path for `load_pairs`, a `datasets.Dataset` or an `ExampleDataset`, but is a "
+            f"{type(given).__name__}."
+        )
+    if options.split is not None:
+        columns |= {"train_split": options.split, "test_split": options.split}
+    name = None if given is None else str(given)
+    pairs = load_pairs(name, config=options.config, seed=0, **columns).test
+    if not options.all_captions:
+        return pairs
+    return PairDataset(
+        pairs.dataset,
+        image_column=pairs.image_column,
+        caption_column=pairs.caption_column,
+        id_column=pairs.id_column,
+        pick={"text": "all"},
+        name=pairs.name,
+    )
+
+
+def embed_cached(
+    model: Any, processor: Any, examples: ExampleDataset, rows: list[int], options: DatasetOptions
+) -> dict[str, Tensor]:
+    """Embeddings of rows by modality, and what they show as `ids` where that is known.
+
+    They are kept in a file under a fingerprint of the model's weights and configuration, the processor, the dataset, its
+    columns and the rows, and computed again when any of them differs.
+    """
+    what = [
+        examples.dataset._fingerprint,
+        [examples.columns, examples.picks, examples.id_column, examples.seed],
+        rows,
+        describe_collator(processor),
+    ]
+    root = Path(options.cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "hf_contrastive_embeddings")
+    file = root / f"{module_fingerprint(model, what)}.safetensors"
+    if not file.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        # A file is whole or not there.
+        part = file.with_suffix(f".{os.getpid()}.part")
+        try:
+            save_file(_embed(model, processor, examples, rows, options), part)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+    with safe_open(file, "pt") as stored:
+        return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+
+
+def _embed(
+    model: Any, processor: Any, examples: ExampleDataset, rows: list[int], options: DatasetOptions
+) -> dict[str, Tensor]:
+    encode = ModelEncoder(model, processor, batch_size=options.batch_size, normalize=False)
+    parts: dict[str, list[Tensor]] = {m: [] for m in examples.columns}
+    ids: list[Any] = []
+    starts = range(0, len(rows), options.batch_size)
+    for start in tqdm(starts, desc="embedding", unit="batch", leave=False, disable=not options.progress):
+        chunk = rows[start : start + options.batch_size]
+        batch = read_rows(examples, chunk)
+        for m, found in parts.items():
+            values = [example[m] for example in batch]
+            if None in values:
+                raise ValueError(f"Row {chunk[values.index(None)]} of the {examples.name} has no {m}: drop it first.")
+            found.append(encode(m, values))
+        ids += [example.get(IDS, example.get("id")) for example in batch]
+    known = {} if ids[0] is None else {IDS: as_ids(ids)}
+    return {m: torch.cat(found).contiguous() for m, found in parts.items()} | known

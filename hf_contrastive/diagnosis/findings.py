@@ -1,0 +1,130 @@
+"""From numbers to sentences: the facts that rules read, and the rules that apply."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hf_contrastive.diagnosis.result import Finding, PairDiagnosis
+from hf_contrastive.diagnosis.rules import RULES, SEVERITIES, Facts
+
+
+def find(
+    metrics: Mapping[str, float], pairs: Sequence[PairDiagnosis], modalities: Iterable[Facts], *, items: int
+) -> tuple[Finding, ...]:
+    """All sentences that are true, the most severe first.
+
+    Args:
+        metrics: Measures of all rows.
+        pairs: What was found of every two modalities.
+        modalities: Facts of each modality, see [`modality_facts`].
+        items: Number of different things that the rows show.
+    """
+    facts: dict[str, Sequence[Facts]] = {
+        "pair": [pair_facts(metrics, pair, items=items) for pair in pairs],
+        "modality": list(modalities),
+    }
+    found = [
+        Finding(
+            rule=rule.name,
+            severity=rule.severity,
+            about=each["about"],
+            says=_sentence(rule.says, each),
+            advice=_sentence(rule.advice, each),
+        )
+        for rule in RULES
+        for each in facts[rule.scope]
+        if rule.applies(each)
+    ]
+    return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+
+def _sentence(text: str, facts: Facts) -> str:
+    text = text.format(**facts)
+    return text[:1].upper() + text[1:]
+
+
+def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int) -> dict[str, Any]:
+    """What rules on a pair of modalities read. R@1 without a direction is the mean of both."""
+    first, second = pair.first, pair.second
+    name = f"{first}_{second}"
+    gap, floor = metrics[f"geometry/modality_gap_{name}"], metrics[f"geometry/modality_gap_floor_{name}"]
+    forward, backward = (metrics[f"retrieval/{m}_to_{n}_recall@1"] for m, n in ((first, second), (second, first)))
+    trials, temperatures, clouds = pair.trials, pair.trials.temperatures, pair.composition.clouds
+    r1 = (forward + backward) / 2
+    by_name = {trial.name: _mean_r1(trial.metrics, first, second) for trial in trials.interventions}
+    gaps_by_name = {t.name: t.metrics.get(f"geometry/modality_gap_{name}", math.nan) for t in trials.interventions}
+    heads = [trial for trial in trials.interventions if trial.name == "linear_head"]
+    gaps = [trial.metrics[f"geometry/modality_gap_{name}"] for trial in heads]
+    closest = min(range(1, len(heads)), key=gaps.__getitem__)
+    trial_items = items * trials.measured_rows / (trials.measured_rows + trials.fitted_rows)
+    before = by_name["none"]
+    return {
+        "about": name,
+        "first": first,
+        "second": second,
+        "gap": gap,
+        "gap_floor": floor,
+        "gap_ratio": gap / floor,
+        "separability": metrics[f"geometry/separability_{name}"],
+        **{f"{part}_share": value / max(clouds["total"], 1e-12) for part, value in clouds.items()},
+        "r1": r1,
+        "r1_forward": forward,
+        "r1_backward": backward,
+        "r1_error": _error(r1, items),
+        "chance": 1 / items,
+        "matched": pair.cosines.means["matched"],
+        "permuted": pair.cosines.means["permuted"],
+        "r1_none": before,
+        "gap_none": gaps_by_name["none"],
+        "gap_mean_shift": gaps_by_name["mean_shift"],
+        "r1_mean_shift": by_name["mean_shift"],
+        "r1_whitening": by_name["whitening"],
+        "trial_error": math.sqrt(2) * _error(before, trial_items),
+        "head_weight": heads[closest].settings["weight"],
+        "head_gap": gaps[closest],
+        "head_gap_clip": gaps[0],
+        "head_r1": _mean_r1(heads[closest].metrics, first, second),
+        "head_r1_clip": _mean_r1(heads[0].metrics, first, second),
+        "own": temperatures.own,
+        "best": temperatures.best,
+        "loss_at_own": temperatures.loss_at_own,
+        "loss_at_best": temperatures.loss_at_best,
+    }
+
+
+def modality_facts(
+    metrics: Mapping[str, float],
+    modality: str,
+    *,
+    rows: int,
+    width: int,
+    center_share: float,
+    copies: float,
+    has_ids: bool,
+) -> dict[str, Any]:
+    """What rules on one modality read."""
+    return {
+        "about": modality,
+        "rows": rows,
+        "width": width,
+        "rows_wanted": 4 * width,
+        "rank_most": min(width, rows - 1),
+        "uniformity": metrics[f"geometry/uniformity_{modality}"],
+        "uniformity_floor": metrics["geometry/uniformity_floor"],
+        "effective_rank": metrics[f"geometry/effective_rank_{modality}"],
+        "center_share": center_share,
+        "copies": copies,
+        "has_ids": has_ids,
+    }
+
+
+def _mean_r1(metrics: Mapping[str, float], first: str, second: str) -> float:
+    """Not a number where an intervention could not be done, so that no rule on it applies."""
+    names = [f"retrieval/{m}_to_{n}_recall@1" for m, n in ((first, second), (second, first))]
+    return sum(metrics.get(name, math.nan) for name in names) / 2
+
+
+def _error(share: float, number: float) -> float:
+    """Standard error of a share; that of one hit where there is none, since none in few is no certainty."""
+    share = min(max(share, 1 / number), 1 - 1 / number)
+    return math.sqrt(share * (1 - share) / number)
