@@ -10,13 +10,15 @@ from torch import Tensor
 from hf_contrastive.functional.tiles import Plan, tile_size
 
 
-# Pairs up to which a matrix of logits and autograd's own nodes are faster than tiles with their bookkeeping.
-FEW_PAIRS = 2**14
+# Pairs up to which a matrix of logits and autograd's own nodes are faster than tiles with their bookkeeping. An
+# accelerator takes longer to be told of a tile than to compute it.
+FEW_PAIRS, ACCELERATOR_FEW_PAIRS = 2**14, 2**22
 
 
 def is_small(x: Float[Tensor, "q d"], y: Float[Tensor, "k d"], plan: Plan) -> bool:
     """Whether the pairs are few, lie in one tile, and none is left out but each row itself."""
-    few = 0 < len(x) * len(y) <= FEW_PAIRS and max(len(x), len(y)) <= (plan.tile or tile_size(x))
+    most = FEW_PAIRS if x.device.type == "cpu" else ACCELERATOR_FEW_PAIRS
+    few = 0 < len(x) * len(y) <= most and max(len(x), len(y)) <= (plan.tile or tile_size(x))
     # A row alone has no other one, and a sum without pairs is for tiles to define.
     every = len(x) > 1 if plan.symmetric else plan.mask.skip is None
     return few and every and plan.mask.is_full and plan.hardness == 0

@@ -22,7 +22,7 @@ logger = logging.get_logger(__name__)
 FILE = "nonfinite_batch.json"
 
 # Row numbers of a batch.
-Rows: TypeAlias = np.ndarray[Any, Any]
+Rows: TypeAlias = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,7 +145,8 @@ def test_losses_without_partitions_are_those_of_the_cpu(device: torch.device, wa
     expected = with_gradients(loss, device, torch.float64)
     with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
         actual = with_gradients(loss, device, torch.float32)
-    assert_near(actual, expected, 1e-5, 1e-2 if autocast else 1e-4)
+    # The backward pass runs inside of the autocast region here, where that of a Cholesky factor multiplies in bfloat16.
+    assert_near(actual, expected, 1e-5, 3e-2 if autocast else 1e-4)
 
 
 @pytest.mark.parametrize("keep_bytes", [0, 2**28])
