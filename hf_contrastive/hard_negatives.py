@@ -34,6 +34,10 @@ class HardNegatives:
         self._readers.append(modality)
         return self._rows[modality]
 
+    def count(self, modality: str) -> int:
+        """Number of rows of a modality, 0 where it has none. To count is not to read."""
+        return len(self._rows[modality]) if modality in self._rows else 0
+
     def __contains__(self, modality: object) -> bool:
         return modality in self._rows
 
