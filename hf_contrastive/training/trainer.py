@@ -156,6 +156,7 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
             model=self._unwrap(model),
             keep_bytes=self.args.encode_keep_bytes,
             no_sync=partial(self.accelerator.no_sync, model),
+            replayed=self.steps.saw_replay,
         )
         # Outside of training `max_steps` may be unknown, and weights have their last values.
         progress = self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 1.0
