@@ -69,6 +69,12 @@ def without_hard_negatives(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: x for name, x in inputs.items() if not name.startswith(PREFIX)}
 
 
+def numbers_of_hard_negatives(inputs: Mapping[str, Any]) -> dict[str, int]:
+    """How many hard negatives each row has, by modality, without those that have none."""
+    names = [name for name in inputs if name.startswith(PREFIX)]
+    return {name.removeprefix(PREFIX).split(SEPARATOR, 1)[0]: inputs[name].shape[1] for name in names}
+
+
 def join_rows(inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
     """Inputs of each tower with its hard negatives after the batch's rows, and how many rows the batch has itself."""
     joined, own_rows = without_hard_negatives(inputs), {}
