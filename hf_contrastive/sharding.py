@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def scalars_to_vectors(model: nn.Module) -> list[str]:
@@ -67,7 +68,37 @@ def full_value(parameter: nn.Parameter) -> Tensor:
     """A copy of the parameter, whole and without a graph. Every process must ask for it."""
     with whole(parameter):
         value = parameter.detach()
-        return value.full_tensor() if isinstance(value, DTensor) else value.clone()
+        return joined(value) if isinstance(value, DTensor) else value.clone()
+
+
+def joined(value: Tensor) -> Tensor:
+    """A tensor whole, if FSDP2 has cut it, without a graph. Every process must ask for it."""
+    if not isinstance(value, DTensor):
+        return value
+    # Parts that are offloaded to the CPU cannot be exchanged there.
+    here: Any = value.detach().to(value.device_mesh.device_type)
+    found: Tensor = here.full_tensor()
+    return found
+
+
+def cut_like(value: Tensor, other: Tensor) -> Tensor:
+    """A whole value, the same on all processes, on the device of another tensor and cut into parts as that is."""
+    if isinstance(other, DTensor):
+        value = value.to(other.device_mesh.device_type)
+        value = distribute_tensor(value, other.device_mesh, other.placements, src_data_rank=None)
+    return value.to(other.device)
+
+
+def local_part(value: Tensor) -> Tensor:
+    """What this process has of a tensor: all of it, unless FSDP2 has cut it."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
+def reshard(model: nn.Module) -> None:
+    """Have FSDP2 drop the whole copies that a forward pass without a backward pass leaves in place of the parameters."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 @torch.no_grad()

@@ -72,17 +72,24 @@ class TowerTrainer(ResumableTrainer):
             )
         self.ema: EMA | None = None
         if args.ema_decay is not None:
-            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
                 raise ValueError(
-                    "`ema_decay` needs whole parameters on every process, which FSDP and DeepSpeed have not. Use DDP."
+                    "`ema_decay` reads the parameters after each step and writes them for each evaluation, which DeepSpeed "
+                    "ZeRO-3 has cut and gathers in forward passes alone. Train with ZeRO-2 or FSDP2, or set it to None."
                 )
-            self.ema = ema = EMA(args.ema_decay, replace_model=args.save_ema, is_skipped=lambda: self.steps.skipped)
+            self.ema = ema = EMA(
+                args.ema_decay,
+                replace_model=args.save_ema,
+                is_skipped=lambda: self.steps.skipped,
+                scalars=self._vectors,
+            )
             self.add_callback(ema)
             self.checkpoints.add(
                 Part(
                     file=EMA_FILE,
-                    save=ema.save,
+                    save=lambda file: ema.save(file, write=args.should_save),
                     load=lambda file: ema.load(file, self.model),
+                    joint=True,
                     missing="the moving average starts at the weights of the checkpoint",
                 )
             )

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
@@ -18,6 +19,7 @@ from tests.training.parity import Setting, make_parity_trainer
 STEPS = 4
 # Adam divides by the gradient's size, which for a bias without effect is rounding; a larger epsilon forgives it.
 OPTIONS: dict[str, Any] = {"max_steps": STEPS, "adam_epsilon": 1e-4, "logit_scale_learning_rate": 1e-2}
+AVERAGE = {"ema_decay": 0.5, "eval_strategy": "steps", "eval_steps": 1, "evaluate_ema": True}
 
 
 class FSDP2OnCPU(ContrastiveTrainer):
@@ -69,17 +71,30 @@ def losses(trainer: ContrastiveTrainer) -> list[float]:
     return [log["loss"] for log in trainer.state.log_history if "loss" in log]
 
 
+def evaluate(trainer: ContrastiveTrainer, *, averaged: bool) -> dict[str, float]:
+    """Metrics of the trainer's weights, or of their moving average."""
+    trainer.args.evaluate_ema = averaged
+    return trainer.evaluate()
+
+
 def train_sharded(kind: str, dtype: torch.dtype, folder: str) -> None:
     """Train, save, resume, and train against the bound of the temperature; leave in `folder` what came out."""
     setting = Setting("clip", "adamw", dtype)
-    first, second, third = (load(setting, folder) for _ in range(3))
-    whole = make_sharded_trainer(kind, setting, folder, first, save_strategy="steps", save_steps=2)
+    first, second, third, fourth = (load(setting, folder) for _ in range(4))
+    average = {} if kind == "zero3" else AVERAGE
+    if kind == "zero3":
+        with pytest.raises(ValueError, match=r"`ema_decay` .* ZeRO-3 .* Train with ZeRO-2 or FSDP2"):
+            make_sharded_trainer(kind, setting, folder, fourth, **AVERAGE)
+    whole = make_sharded_trainer(kind, setting, folder, first, save_strategy="steps", save_steps=2, **average)
     whole.train()
-    metrics = whole.evaluate()
+    averaged = evaluate(whole, averaged=True)
+    metrics = evaluate(whole, averaged=False)
     whole.save_model(f"{folder}/saved")
 
-    resumed = make_sharded_trainer(kind, setting, folder, second)
+    resumed = make_sharded_trainer(kind, setting, folder, second, **average)
     resumed.train(resume_from_checkpoint=f"{folder}/checkpoint-2")
+    if resumed.ema is not None:
+        resumed.ema.save(Path(folder) / "resumed.safetensors", write=rank() == 0)
 
     bounded = make_sharded_trainer(kind, setting, folder, third, max_logit_scale=15.0, logit_scale_learning_rate=0.5)
     bounded.loss = ever_warmer
@@ -88,6 +103,7 @@ def train_sharded(kind: str, dtype: torch.dtype, folder: str) -> None:
         "losses": torch.tensor(losses(whole)),
         "resumed": torch.tensor(losses(resumed)),
         "eval_loss": torch.tensor(metrics["eval_loss"]),
+        "averaged_loss": torch.tensor(averaged["eval_loss"]),
         "eval_scale": torch.tensor(metrics["eval_logit_scale"]),
         "bounded": torch.tensor([log["logit_scale"] for log in bounded.state.log_history if "logit_scale" in log]),
         "bounded_at_end": torch.tensor(bounded.evaluate()["eval_logit_scale"]),
