@@ -25,7 +25,14 @@ from hf_contrastive.sharding import (
 from hf_contrastive.testing import batch_of, run_distributed
 from tests.conftest import make_inputs, tiny_clip, tiny_siglip
 from tests.training.parity import Setting, make_model
-from tests.training.sharded_training import STEPS, evaluate, losses, make_sharded_trainer, train_sharded
+from tests.training.sharded_training import (
+    STEPS,
+    evaluate,
+    losses,
+    make_sharded_trainer,
+    train_in_half_precision,
+    train_sharded,
+)
 
 
 def test_scalars_become_vectors_and_come_back_as_they_were(clip: CLIPModel):
@@ -53,6 +60,9 @@ def test_a_model_with_two_towers_says_that_it_has_no_single_embedding(clip: CLIP
         clip.get_input_embeddings()
     without_one_embedding(clip)
     assert clip.get_input_embeddings() is None
+    siglip = tiny_siglip()
+    without_one_embedding(siglip)
+    assert siglip.get_input_embeddings() is None
 
 
 def test_a_model_without_scalars_is_left_alone():
@@ -117,6 +127,11 @@ def test_bare_fsdp2_has_the_gradients_of_one_process():
 
 
 # ---- The trainer ----
+
+
+@pytest.mark.distributed
+def test_temperature_and_bias_stay_in_single_precision_where_the_forward_pass_is_in_half(tmp_path: Path):
+    run_distributed(train_in_half_precision, str(tmp_path), num_processes=2)
 
 
 @pytest.mark.distributed

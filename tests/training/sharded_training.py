@@ -1,5 +1,6 @@
 """Trainings sharded on two CPU processes: DeepSpeed as the launcher would set it, FSDP2 past Accelerate's refusal of CPUs."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import CLIPModel
 
 from hf_contrastive import ContrastiveBatch, ContrastiveTrainer
 from hf_contrastive.distributed import rank
-from tests.training.parity import Setting, make_parity_trainer
+from tests.training.parity import Setting, make_model, make_parity_trainer
 
 
 STEPS = 4
@@ -33,6 +35,8 @@ class FSDP2OnCPU(ContrastiveTrainer):
             reshard_after_forward=True,
             state_dict_type="FULL_STATE_DICT",
         )
+        if self.accelerator.mixed_precision != "no":
+            plugin.set_mixed_precision(self.accelerator.mixed_precision)
         for state in (PartialState, AcceleratorState):
             state._shared_state |= {"distributed_type": DistributedType.FSDP, "fsdp_plugin": plugin}
         self.accelerator.state.__dict__.update(AcceleratorState._shared_state)
@@ -65,6 +69,48 @@ def make_sharded_trainer(
 def ever_warmer(batch: ContrastiveBatch) -> dict[str, Tensor]:
     """A loss that only wants a higher scale."""
     return {"warmer": -batch.logit_scale + sum(x.sum() * 0.0 for x in batch.local.values())}
+
+
+class WarmerAndLower:
+    """A loss that only wants a higher scale and a lower bias, and notes the batches that it has seen."""
+
+    def __init__(self) -> None:
+        self.scales: list[Tensor] = []
+        self.biases: list[Tensor] = []
+        self.embeds: list[Tensor] = []
+
+    def __call__(self, batch: ContrastiveBatch) -> dict[str, Tensor]:
+        self.scales.append(batch.logit_scale.detach())
+        self.biases.append(batch.logit_bias.detach())
+        self.embeds += [x.detach() for x in batch.local.values()]
+        # The processes differ, so their mean is told from each.
+        own = 1.5 - rank()
+        return {"warmer": own * (batch.logit_bias - batch.logit_scale) + sum(x.sum() * 0.0 for x in self.embeds[-2:])}
+
+
+def train_in_half_precision(folder: str) -> None:
+    """FSDP2 whose forward pass is in bfloat16: temperature and bias stay in single precision, embeddings too."""
+    setting, rate = Setting("siglip", "sgd", torch.float32), 1e-4
+    model = make_model(setting)
+    scale, bias = model.logit_scale.item(), model.logit_bias.item()
+    options = {"bf16": True, "learning_rate": rate, "logit_scale_learning_rate": None, "max_grad_norm": 0.0}
+    options |= {"eval_strategy": "steps", "eval_steps": 1}
+    trainer = make_sharded_trainer("fsdp2", setting, folder, model, **options)
+    trainer.loss = seen = WarmerAndLower()
+    trainer.train()
+    assert all(isinstance(x, DTensor) for x in trainer.model.parameters())
+    # One batch of training and then those of evaluation, which see what the step has changed.
+    expected = [(scale, bias)]
+    for _ in range(STEPS):
+        # The gradients of exp(scale) and of the bias, of which the mean over processes is 1.
+        scale, bias = scale + rate * math.exp(scale), bias - rate
+        expected.append((scale, bias))
+    found = list(dict.fromkeys((math.log(s), b.item()) for s, b in zip(seen.scales, seen.biases, strict=True)))
+    assert {x.dtype for x in (*seen.scales, *seen.biases, *seen.embeds)} == {torch.float32}
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=0, atol=2e-6)
+    # The tower was in half precision, its unit rows are not.
+    assert trainer.model.text_model.encoder.layers[0]._get_fsdp_state()._mp_policy.param_dtype == torch.bfloat16
+    assert not any(x.equal(x.bfloat16().float()) for x in seen.embeds)
 
 
 def losses(trainer: ContrastiveTrainer) -> list[float]:
