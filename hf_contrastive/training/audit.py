@@ -13,7 +13,7 @@ from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.distributed import rank, world_size
 from hf_contrastive.functional import sigmoid_loss
 from hf_contrastive.functional.chance import chance_of_sigmoid, chance_of_softmax, lowest_info_nce
-from hf_contrastive.losses import ContrastiveLoss, uses_bias
+from hf_contrastive.losses import ContrastiveLoss, InfoNCE, uses_bias
 from hf_contrastive.training.duplicates import count_duplicates, text_hashes
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
@@ -193,8 +193,9 @@ class NegativesAudit:
 
 def _candidates(batch: ContrastiveBatch, loss: object) -> list[int]:
     """How many keys a query of each direction is compared with, those of its batch and the hard negatives."""
-    both_ways = getattr(loss, "symmetric", True)
-    keys = [m for pair in batch.pairs(getattr(loss, "anchor", None)) for m in (pair if both_ways else pair[1:])]
+    # Other losses have no directions, or both of each pair.
+    anchor, both_ways = (loss.anchor, loss.symmetric) if isinstance(loss, InfoNCE) else (None, True)
+    keys = [m for pair in batch.pairs(anchor) for m in (pair if both_ways else pair[1:])]
     return [len(batch.world[key]) + batch.hard_negatives.count(key) for key in keys]
 
 
