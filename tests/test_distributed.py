@@ -85,6 +85,9 @@ def check_that_uneven_rows_are_refused_everywhere() -> None:
         all_gather_rows(torch.ones(3 - rank(), 2))
     with pytest.raises(ValueError, match=r"they bring \[8, 4\]"):
         gather_batch(random_output(num_rows=8 if rank() == 0 else 4))
+    hard = [f"hard_negatives__text__{number}" for number in range(1 + rank())]
+    with pytest.raises(ValueError, match=r"theirs are \[\[3, 5\], \[4, 5\]\]: .* and as many hard negatives\."):
+        gather_batch(random_output(modalities=("image", "text", *hard)))
     dist.barrier()
 
 

@@ -72,7 +72,7 @@ def units_imported_by(name: str) -> set[str]:
         ("queue", {"batch"}),
         ("losses", {"functional", "batch", "hard_negatives"}),
         ("towers", set()),
-        ("encoder", {"hard_negatives", "towers"}),
+        ("encoder", {"hard_negatives", "sharding", "towers"}),
         ("distributed", {"functional", "batch", "encoder", "hard_negatives", "pair_scales"}),
         ("testing", {"functional", "batch", "distributed", "encoder", "losses", "pair_scales"}),
         ("sharding", set()),

@@ -16,6 +16,8 @@ from hf_contrastive.data import images as fast
 
 # What a dataset and the collator call the ids of examples and the numbers of their rows, for the trainer.
 IDS, ROWS = "example_ids", "row_numbers"
+# Names the dataset of a mix that a row is from. The trainer takes it out of a batch.
+DATASET_NAME = "dataset_name"
 # "image", "text", "audio" or "embedding".
 Kind: TypeAlias = str
 
