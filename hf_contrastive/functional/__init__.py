@@ -15,6 +15,7 @@ from hf_contrastive.functional.geometry import (
 )
 from hf_contrastive.functional.groups import one_row_per_id, sums_of_ids
 from hf_contrastive.functional.hoelder import cauchy_schwarz_divergence, hoelder_divergence
+from hf_contrastive.functional.moments import CosineMoments, Moments, PairMoments
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.partition import (
     log_partition,
@@ -31,20 +32,31 @@ from hf_contrastive.functional.probes import (
     neighbor_scores,
     spearman,
 )
+from hf_contrastive.functional.ranks import Ranks
 from hf_contrastive.functional.redundancy import barlow_twins, covariance_penalty, cross_correlation, variance_hinge
-from hf_contrastive.functional.retrieval import Ranks, Relevance, retrieval_ranks, retrieval_relevance
+from hf_contrastive.functional.retrieval import (
+    Relevance,
+    retrieval_ranks,
+    retrieval_relevance,
+    two_way_retrieval_ranks,
+)
 from hf_contrastive.functional.separability import linear_separability
 from hf_contrastive.functional.softplus import sigmoid_loss
 from hf_contrastive.functional.spectrum import effective_rank, spectrum
 from hf_contrastive.functional.symile import multilinear_inner_product, shifted_products
+from hf_contrastive.functional.uniformity_estimate import UniformityEstimate, uniformity_estimate
 from hf_contrastive.functional.volume import gram_volume
 
 
 __all__ = [
+    "CosineMoments",
     "ModalityGap",
+    "Moments",
     "PairMask",
+    "PairMoments",
     "Ranks",
     "Relevance",
+    "UniformityEstimate",
     "alignment",
     "average_ranks",
     "barlow_twins",
@@ -84,7 +96,9 @@ __all__ = [
     "spearman",
     "spectrum",
     "sums_of_ids",
+    "two_way_retrieval_ranks",
     "uniformity",
+    "uniformity_estimate",
     "uniformity_floor",
     "variance_hinge",
     "von_mises_fisher_weights",

@@ -15,10 +15,8 @@ def spectrum(x: Float[Tensor, "n d"], *, normalize: bool = True) -> Float[Tensor
     """
     x = as_embeddings(x, "x", min_rows=2, normalize=normalize)
     centered = x - x.mean(dim=0)
-    # Rounding may push vanishing eigenvalues below zero.
     with torch.autocast(x.device.type, enabled=False):
-        covariance = centered.mT @ centered / (len(x) - 1)
-    return torch.linalg.eigvalsh(covariance).flip(0).clamp(min=0)
+        return eigenvalues(centered.mT @ centered / (len(x) - 1))
 
 
 def effective_rank(x: Float[Tensor, "n d"], *, normalize: bool = True) -> Float[Tensor, ""]:
@@ -29,7 +27,16 @@ def effective_rank(x: Float[Tensor, "n d"], *, normalize: bool = True) -> Float[
     >>> effective_rank(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
     tensor(2.)
     """
-    eigenvalues = spectrum(x, normalize=normalize)
-    shares = eigenvalues / eigenvalues.sum().clamp(min=torch.finfo(eigenvalues.dtype).tiny)
+    return directions_in_use(spectrum(x, normalize=normalize))
+
+
+def eigenvalues(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
+    """Eigenvalues of a covariance, largest first. Rounding may push vanishing ones below zero, so they are lifted."""
+    return torch.linalg.eigvalsh(covariance).flip(0).clamp(min=0)
+
+
+def directions_in_use(variances: Float[Tensor, "d"]) -> Float[Tensor, ""]:
+    """The exponential of the entropy of the shares of variance, see [`effective_rank`]."""
+    shares = variances / variances.sum().clamp(min=torch.finfo(variances.dtype).tiny)
     # The entropy of a share of zero is zero, but its slope is infinite.
     return torch.special.entr(shares[shares > 0]).sum().exp()
