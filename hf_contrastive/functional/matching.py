@@ -6,7 +6,7 @@ Dimension key: q = queries, k = keys, n = rows of one side, d = embedding width,
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from hf_contrastive.functional.checks import as_embeddings, check_same_width
@@ -39,15 +39,13 @@ def count_ranks(
     like = sides[0].rows(slice(0, 1))
     counts = [RankCounts(len(side.ids), dim, like) for side, dim in zip(sides, (1, 0), strict=True)][: 1 + both_ways]
     for tile, i, j in _tiles(*sides, size, matching_only=True):
-        matches = sides[0].ids[i].unsqueeze(1) == sides[1].ids[j]
         for count, place in zip(counts, (i, j), strict=False):
-            count.see_matches(tile, place, matches)
+            count.see_matches(tile, place, sides[0].matches(i, sides[1], j))
     spare = like.new_empty(min(size, len(queries)) * min(size, len(keys)))
     for tile, i, j in _tiles(*sides, size, matching_only=False):
-        matched = sides[0].meets(i, sides[1], j)
-        matches = sides[0].ids[i].unsqueeze(1) == sides[1].ids[j] if matched else None
+        meets = sides[0].meets(i, sides[1], j)
         for count, place in zip(counts, (i, j), strict=False):
-            count.add(tile, place, matches, shaped(spare, i, j))
+            count.add(tile, place, sides[0].matches(i, sides[1], j) if meets else None, shaped(spare, i, j))
     return [side.in_order_given(count.ranks()) for side, count in zip(sides, counts, strict=False)]
 
 
@@ -102,6 +100,10 @@ class _Side:
     def meets(self, i: slice, other: "_Side", j: slice) -> bool:
         """Whether rows i can match rows j of the other side."""
         return bool(self.ids[i.start] <= other.ids[j.stop - 1]) and bool(other.ids[j.start] <= self.ids[i.stop - 1])
+
+    def matches(self, i: slice, other: "_Side", j: slice) -> Bool[Tensor, "r c"]:
+        """Which of rows i match which of rows j of the other side."""
+        return self.ids[i].unsqueeze(1) == other.ids[j]
 
     def in_order_given(self, ranks: Ranks) -> Ranks:
         """Ranks in the order in which the user gave the rows."""

@@ -201,6 +201,7 @@ class PairMoments:
     """
 
     def __init__(self, width: int, *, normalize: bool = True) -> None:
+        self.width, self.normalize = width, normalize
         self.x, self.y = (Moments(width, normalize=normalize, name=name) for name in ("x", "y"))
         self.squared_distances = torch.zeros((), dtype=torch.float64)
 

@@ -18,6 +18,10 @@ from hf_contrastive.functional.products import row_products
 from hf_contrastive.functional.tiles import blocks, tile_size
 
 
+# Odd and far from what people choose.
+SEED_STEP, SEED_START = 0x9E3779B97F4A7C15, 0x3C6EF372FE94F82B
+
+
 class UniformityEstimate(NamedTuple):
     """An estimate of uniformity and its standard error, zero where all pairs were taken.
 
@@ -62,7 +66,7 @@ def uniformity_estimate(x: Any, *, t: float = 2.0, block: int = 8192, seed: int 
     check_positive(t, "t")
     if block < 2:
         raise ValueError(f"`block` must be at least 2, but got {block}.")
-    moments, sample = _moments_and_sample(_chunks(x), 2 * block, torch.Generator().manual_seed(seed))
+    moments, sample = _moments_and_sample(_chunks(x), 2 * block, seed)
     if moments.count <= 2 * block:
         return UniformityEstimate(float(uniformity(sample, t=t)), 0.0)
     value, variance = _controlled_mean(_Block(sample[:block], sample[block:], t), moments.cosines(), moments.count)
@@ -112,8 +116,10 @@ def _controlled_mean(block: _Block, cosines: CosineMoments, n: int) -> tuple[flo
     return float(value), float(from_samples + from_rest)
 
 
-def _moments_and_sample(chunks: Iterator[Tensor], size: int, generator: torch.Generator) -> tuple[Moments, Tensor]:
+def _moments_and_sample(chunks: Iterator[Tensor], size: int, seed: int) -> tuple[Moments, Tensor]:
     """Moments of all rows, and `size` of them (or all, if fewer) in random order: those with the smallest draws."""
+    # Rows that were themselves drawn with a small seed must not meet the numbers that made them.
+    generator = torch.Generator().manual_seed((seed * SEED_STEP + SEED_START) % 2**63)
     moments, kept, draws = None, None, torch.empty(0, dtype=torch.float64)
     for chunk in chunks:
         moments = moments or Moments(chunk.shape[-1])
