@@ -19,6 +19,7 @@ from hf_contrastive.functional.tiles import blocks, shaped, tile_size
 STRIPE = 4096
 
 
+@torch.no_grad()
 def count_ranks(
     queries: Float[Tensor, "q d"],
     keys: Float[Tensor, "k e"],
@@ -91,6 +92,8 @@ class _Side:
         ordered = bool((ids.diff() >= 0).all())
         self.order = None if ordered else ids.argsort(stable=True)
         self.ids = ids if self.order is None else ids[self.order]
+        # Looked at once a tile, which an accelerator would have to wait for.
+        self._ids = self.ids.cpu()
 
     def rows(self, place: slice) -> Float[Tensor, "r d"]:
         """Rows as they are scored."""
@@ -99,7 +102,8 @@ class _Side:
 
     def meets(self, i: slice, other: "_Side", j: slice) -> bool:
         """Whether rows i can match rows j of the other side."""
-        return bool(self.ids[i.start] <= other.ids[j.stop - 1]) and bool(other.ids[j.start] <= self.ids[i.stop - 1])
+        mine, others = self._ids[[i.start, i.stop - 1]].tolist(), other._ids[[j.start, j.stop - 1]].tolist()
+        return bool(mine[0] <= others[1] and others[0] <= mine[1])
 
     def matches(self, i: slice, other: "_Side", j: slice) -> Bool[Tensor, "r c"]:
         """Which of rows i match which of rows j of the other side."""

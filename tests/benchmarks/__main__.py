@@ -11,6 +11,7 @@ from tests.benchmarks import (
     losses_accuracy,
     losses_distributed,
     losses_memory,
+    metrics,
     parity,
     resume,
     towers,
@@ -29,6 +30,7 @@ chunked.main([])
 losses.main([])
 losses_accuracy.main([])
 losses_memory.main([])
+metrics.main([])
 parity.main()
 resume.main()
 if importlib.util.find_spec("open_clip"):
