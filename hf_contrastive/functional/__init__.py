@@ -15,7 +15,8 @@ from hf_contrastive.functional.geometry import (
 )
 from hf_contrastive.functional.groups import one_row_per_id, sums_of_ids
 from hf_contrastive.functional.hoelder import cauchy_schwarz_divergence, hoelder_divergence
-from hf_contrastive.functional.moments import CosineMoments, Moments, PairMoments
+from hf_contrastive.functional.moments import CosineMoments, Moments
+from hf_contrastive.functional.pair_moments import PairMoments
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.partition import (
     log_partition,

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from hf_contrastive.functional.checks import as_embeddings, check_paired
+from hf_contrastive.functional.checks import as_embeddings
 from hf_contrastive.functional.geometry import ModalityGap, gap_of_centers
 from hf_contrastive.functional.products import row_products
 from hf_contrastive.functional.spectrum import directions_in_use, eigenvalues
@@ -76,9 +76,9 @@ class Moments:
             ValueError: The batch is not a matrix of the width, or a row is not finite or (if `normalize`) zero. The
                 message counts rows over all batches. Rows of the batch before it are then not added either.
         """
-        batch = self._empty()
-        for rows in self._chunks(x):
-            batch._add(*_moments(rows))
+        batch = self.empty()
+        for rows in self.checked_chunks(x):
+            batch.add(*chunk_moments(rows))
         self.merge(batch)
 
     def merge(self, other: "Moments") -> "Moments":
@@ -88,7 +88,7 @@ class Moments:
                 f"Moments to merge must agree in `width` and `normalize`, but got {self.width}, {self.normalize} and "
                 f"{other.width}, {other.normalize}."
             )
-        self._add(other.count, other.mean, other.scatter)
+        self.add(other.count, other.mean, other.scatter)
         return self
 
     def covariance(self) -> Float[Tensor, "d d"]:
@@ -154,10 +154,11 @@ class Moments:
             moments.scatter = second - moments.count * moments.mean.outer(moments.mean)
         return moments
 
-    def _empty(self) -> "Moments":
+    def empty(self) -> "Moments":
+        """Moments of the same kind without rows."""
         return Moments(self.width, normalize=self.normalize, name=self.name)
 
-    def _chunks(self, x: Tensor) -> Iterator[Tensor]:
+    def checked_chunks(self, x: Tensor) -> Iterator[Tensor]:
         """Chunks of `x` as they count, each after its checks."""
         if isinstance(x, Tensor) and x.dim() == 2:
             if x.shape[1] != self.width:
@@ -168,7 +169,8 @@ class Moments:
         else:
             as_embeddings(x, self.name)  # which refuses it
 
-    def _add(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+    def add(self, count: int, mean: Float[Tensor, "d"], scatter: Float[Tensor, "d d"]) -> None:
+        """Add rows of which these are the number, the mean and the scatter."""
         if count == 0:
             return
         total = self.count + count
@@ -186,72 +188,7 @@ class Moments:
             raise ValueError(f"`{self.name}` must have at least 2 rows, but has {self.count}.")
 
 
-class PairMoments:
-    r"""
-    [`Moments`] of both sides of pairs and the sum of their squared distances.
-
-    Args:
-        width: Width d of the rows.
-        normalize: Whether to scale rows to unit length first.
-
-    >>> pairs = PairMoments(2)
-    >>> pairs.update(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 5.0]]))
-    >>> pairs.alignment()
-    tensor(2., dtype=torch.float64)
-    """
-
-    def __init__(self, width: int, *, normalize: bool = True) -> None:
-        self.width, self.normalize = width, normalize
-        self.x, self.y = (Moments(width, normalize=normalize, name=name) for name in ("x", "y"))
-        self.squared_distances = torch.zeros((), dtype=torch.float64)
-
-    @torch.no_grad()
-    def update(self, x: Shaped[Tensor, "n d"], y: Shaped[Tensor, "n d"]) -> None:
-        """Add pairs, row i of `x` with row i of `y`. Errors are those of [`Moments.update`]."""
-        check_paired(x, y, "`x` and `y`")
-        of_x, of_y, squared_distances = self.x._empty(), self.y._empty(), self.squared_distances
-        for left, right in zip(self.x._chunks(x), self.y._chunks(y), strict=True):
-            of_x._add(*_moments(left))
-            of_y._add(*_moments(right))
-            squared_distances = squared_distances + (left - right).square().sum(dtype=torch.float64).cpu()
-        self.x.merge(of_x)
-        self.y.merge(of_y)
-        self.squared_distances = squared_distances
-
-    def merge(self, other: "PairMoments") -> "PairMoments":
-        """Add the pairs of others, which stay as they are."""
-        self.x.merge(other.x)
-        self.y.merge(other.y)
-        self.squared_distances = self.squared_distances + other.squared_distances
-        return self
-
-    def alignment(self) -> Float[Tensor, ""]:
-        """[`alignment`] of all pairs, with `alpha=2`."""
-        if self.x.count == 0:
-            raise ValueError("Alignment needs at least 1 pair, but there is none yet.")
-        return self.squared_distances / self.x.count
-
-    def modality_gap(self) -> ModalityGap:
-        """[`modality_gap`] of both sides."""
-        return self.x.modality_gap(self.y)
-
-    def to_vector(self) -> Float[Tensor, "k"]:
-        """Sums that those of other pairs can be added to, as [`Moments.to_vector`]."""
-        return torch.cat([self.x.to_vector(), self.y.to_vector(), self.squared_distances.reshape(1)])
-
-    @classmethod
-    def from_vector(cls, vector: Float[Tensor, "k"], width: int, *, normalize: bool = True) -> "PairMoments":
-        """Moments of which [`to_vector`] gave `vector`, or a sum of such vectors."""
-        pairs = cls(width, normalize=normalize)
-        x, y = vector[:-1].chunk(2)
-        pairs.x, pairs.y = (
-            Moments.from_vector(part, width, normalize=normalize, name=name) for part, name in ((x, "x"), (y, "y"))
-        )
-        pairs.squared_distances = vector[-1].double().cpu()
-        return pairs
-
-
-def _moments(rows: Tensor) -> tuple[int, Tensor, Tensor]:
+def chunk_moments(rows: Tensor) -> tuple[int, Tensor, Tensor]:
     """Number, mean and scatter of one chunk."""
     mean = rows.mean(dim=0)
     centered = (rows - mean).mT.contiguous()

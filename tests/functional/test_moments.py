@@ -4,8 +4,6 @@ from torch import Tensor
 
 from hf_contrastive.functional import (
     Moments,
-    PairMoments,
-    alignment,
     effective_rank,
     modality_gap,
     moments,
@@ -65,40 +63,19 @@ def test_cosines_are_those_of_all_distinct_pairs():
     assert cosines.variance.item() == pytest.approx(pairs.var(correction=0).item(), abs=1e-13)
 
 
-def test_alignment_and_gap_of_pairs_are_those_of_the_rows():
-    x, y = cloud(), cloud(seed=1)
-    pairs = PairMoments(5)
-    for left, right in zip(x.split([1, 19, 40]), y.split([1, 19, 40]), strict=True):
-        pairs.update(left, right)
-    assert pairs.alignment().item() == pytest.approx(alignment(x, y).item(), abs=1e-13)
-    assert pairs.modality_gap().gap.item() == pytest.approx(modality_gap(x, y).gap.item(), abs=1e-13)
-
-
 def test_merged_moments_are_those_of_all_rows():
-    x, y = cloud(), cloud(seed=1)
+    x = cloud()
     merged, whole = of(x[:13]).merge(of(x[13:])).merge(Moments(5)), of(x)
     torch.testing.assert_close(merged.scatter, whole.scatter, rtol=1e-12, atol=1e-13)
-    parts = [PairMoments(5), PairMoments(5), PairMoments(5)]
-    parts[0].update(x[:13], y[:13])
-    parts[1].update(x[13:], y[13:])
-    parts[2].merge(parts[0]).merge(parts[1])
-    assert parts[2].x.count == 60
-    assert parts[2].alignment().item() == pytest.approx(alignment(x, y).item(), abs=1e-13)
 
 
 def test_vectors_add_up_to_the_moments_of_all_rows():
-    x, y = cloud(), cloud(seed=1)
+    x = cloud()
     summed = of(x[:13]).to_vector() + Moments(5).to_vector() + of(x[13:]).to_vector()
     back = Moments.from_vector(summed, 5)
     assert back.count == 60
     torch.testing.assert_close(back.mean, of(x).mean, rtol=0, atol=1e-14)
     torch.testing.assert_close(back.covariance(), of(x).covariance(), rtol=0, atol=1e-14)
-    halves = [PairMoments(5), PairMoments(5)]
-    for half, rows in zip(halves, (slice(13), slice(13, 60)), strict=True):
-        half.update(x[rows], y[rows])
-    pairs = PairMoments.from_vector(halves[0].to_vector() + halves[1].to_vector(), 5)
-    assert pairs.alignment().item() == pytest.approx(alignment(x, y).item(), abs=1e-13)
-    assert pairs.modality_gap().gap.item() == pytest.approx(modality_gap(x, y).gap.item(), abs=1e-13)
 
 
 def test_a_tight_cloud_far_from_the_origin_keeps_its_digits():
@@ -135,15 +112,6 @@ def test_a_bad_row_is_counted_over_all_batches_and_its_batch_left_out(
     assert made.mean.equal(before)
 
 
-def test_a_bad_row_of_one_side_leaves_both_out():
-    pairs, y = PairMoments(5), cloud(20, seed=1)
-    pairs.update(cloud(10), cloud(10, seed=1))
-    y[3, 2] = float("inf")
-    with pytest.raises(ValueError, match=r"^`y` holds rows that are not finite: row 13 is the first of 1\.$"):
-        pairs.update(cloud(20), y)
-    assert (pairs.x.count, pairs.y.count) == (10, 10)
-
-
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"^`x` must have width 5, but got shape \[3, 4\]\.$"):
         Moments(5).update(unit_rows(3, 4))
@@ -161,5 +129,3 @@ def test_what_does_not_fit_is_refused():
         of(unit_rows(3, 4)).modality_gap(of(unit_rows(3, 5)))
     with pytest.raises(ValueError, match="has 3 entries, which is not what moments of width 4 have"):
         Moments.from_vector(torch.ones(3), 4)
-    with pytest.raises(ValueError, match="Alignment needs at least 1 pair"):
-        PairMoments(4).alignment()
