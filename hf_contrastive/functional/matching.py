@@ -4,6 +4,7 @@ Dimension key: q = queries, k = keys, n = rows of one side, d = embedding width,
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -17,6 +18,8 @@ from hf_contrastive.functional.tiles import blocks, shaped, tile_size
 
 # Rows that are brought to unit length at a time and kept while all tiles beside them are made: 8 MiB at width 512.
 STRIPE = 4096
+# Pairs that are scored in double precision at a time.
+EXACT_PAIRS = 512
 
 
 @torch.no_grad()
@@ -38,15 +41,17 @@ def count_ranks(
     sides = _Side(queries, query_ids, "queries", normalize), _Side(keys, key_ids, "keys", normalize)
     size = chunk_size or tile_size(queries)
     like = sides[0].rows(slice(0, 1))
-    counts = [RankCounts(len(side.ids), dim, like) for side, dim in zip(sides, (1, 0), strict=True)][: 1 + both_ways]
+    counts = [RankCounts(len(query_ids), 1, like, partial(_exact, *sides))]
+    if both_ways:
+        counts.append(RankCounts(len(key_ids), 0, like, partial(_exact, *sides[::-1])))
     for tile, i, j in _tiles(*sides, size, matching_only=True):
-        for count, place in zip(counts, (i, j), strict=False):
-            count.see_matches(tile, place, sides[0].matches(i, sides[1], j))
+        for count, own, other in zip(counts, (i, j), (j, i), strict=False):
+            count.see_matches(tile, own, other, sides[0].matches(i, sides[1], j))
     spare = like.new_empty(min(size, len(queries)) * min(size, len(keys)))
     for tile, i, j in _tiles(*sides, size, matching_only=False):
-        meets = sides[0].meets(i, sides[1], j)
-        for count, place in zip(counts, (i, j), strict=False):
-            count.add(tile, place, sides[0].matches(i, sides[1], j) if meets else None, shaped(spare, i, j))
+        matches = sides[0].matches(i, sides[1], j) if sides[0].meets(i, sides[1], j) else None
+        for count, own, other in zip(counts, (i, j), (j, i), strict=False):
+            count.add(tile, own, other, matches, shaped(spare, i, j))
     return [side.in_order_given(count.ranks()) for side, count in zip(sides, counts, strict=False)]
 
 
@@ -95,10 +100,10 @@ class _Side:
         # Looked at once a tile, which an accelerator would have to wait for.
         self._ids = self.ids.cpu()
 
-    def rows(self, place: slice) -> Float[Tensor, "r d"]:
-        """Rows as they are scored."""
+    def rows(self, place: slice | Int[Tensor, "r"], dtype: torch.dtype | None = None) -> Float[Tensor, "r d"]:
+        """Rows as they are scored, in their own precision unless another is given."""
         x = self.x[place] if self.order is None else self.x[self.order[place]]
-        return as_embeddings(x, self.name, normalize=self.normalize)
+        return as_embeddings(x.to(dtype or x.dtype), self.name, normalize=self.normalize)
 
     def meets(self, i: slice, other: "_Side", j: slice) -> bool:
         """Whether rows i can match rows j of the other side."""
@@ -133,3 +138,9 @@ def _tiles(
                 right = keys.rows(j)
                 for i in wanted:
                     yield row_products(left[i.start - stripe.start : i.stop - stripe.start], right), i, j
+
+
+def _exact(queries: _Side, keys: _Side, i: Int[Tensor, "p"], j: Int[Tensor, "p"]) -> Float[Tensor, "p"]:
+    """Scores of single pairs in double precision."""
+    pairs = zip(torch.split(i, EXACT_PAIRS), torch.split(j, EXACT_PAIRS), strict=True)
+    return torch.cat([(queries.rows(a, torch.float64) * keys.rows(b, torch.float64)).sum(dim=1) for a, b in pairs])

@@ -3,6 +3,7 @@
 Dimension key: n = queries on one side, q = queries, k = keys, r x c = a tile.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -65,22 +66,29 @@ class RankCounts:
         n: Number of queries.
         dim: Dimension of a tile along which keys lie: 1 where queries are rows, 0 where they are columns.
         like: Tensor of the type and on the device of the scores.
+        exact: Scores of queries and keys, given by their numbers, that tell apart what rounding brings close.
     """
 
-    def __init__(self, n: int, dim: int, like: Tensor) -> None:
-        self.dim = dim
+    def __init__(
+        self, n: int, dim: int, like: Tensor, exact: Callable[[Int[Tensor, "p"], Int[Tensor, "p"]], Tensor]
+    ) -> None:
+        self.dim, self.exact = dim, exact
         self.best = like.new_full((n,), -torch.inf)
-        self.counts = torch.zeros(3, n, dtype=torch.long, device=like.device)
+        self.match, self.counts = (torch.zeros(*size, n, dtype=torch.long, device=like.device) for size in ((), (3,)))
 
-    def see_matches(self, tile: Float[Tensor, "r c"], queries: slice, matches: Bool[Tensor, "r c"]) -> None:
+    def see_matches(
+        self, tile: Float[Tensor, "r c"], queries: slice, keys: slice, matches: Bool[Tensor, "r c"]
+    ) -> None:
         """Take note of the best matches in a tile."""
-        best = tile.masked_fill(~matches, -torch.inf).amax(self.dim)
+        best, match = tile.masked_fill(~matches, -torch.inf).max(self.dim)
+        self.match[queries] = torch.where(best > self.best[queries], match + keys.start, self.match[queries])
         self.best[queries] = torch.maximum(self.best[queries], best)
 
     def add(
         self,
         tile: Float[Tensor, "r c"],
         queries: slice,
+        keys: slice,
         matches: Bool[Tensor, "r c"] | None,
         spare: Float[Tensor, "r c"],
     ) -> None:
@@ -88,14 +96,27 @@ class RankCounts:
         best, margin = self.best[queries].unsqueeze(self.dim), tolerance(tile)
         # Into floats: sums of booleans take three times as long. No match is above the best one.
         better = torch.gt(tile, best + margin, out=spare).sum(self.dim).long()
-        level = torch.ge(tile, best - margin, out=spare).sum(self.dim).long() - better
+        tied = torch.ge(tile, best - margin, out=spare).sum(self.dim).long() - better
         counts = self.counts[:, queries]
-        counts[0] += better
-        counts[1] += level
         if matches is not None:
             found = spare.mul_(matches).sum(self.dim).long()
-            counts[1] -= found
+            tied -= found
             counts[2] += found
+        counts[0] += better
+        counts[1] += tied
+        # Where more are as close, the rows themselves hardly differ, and all of them tie.
+        if 0 < int(tied.sum()) <= max(16, tile.numel() // 64):
+            close = (tile >= best - margin) & (tile <= best + margin)
+            self._settle(counts, close if matches is None else close & ~matches, queries, keys)
+
+    def _settle(self, counts: Tensor, close: Tensor, queries: slice, keys: slice) -> None:
+        """Let exact scores decide on wrong keys whose scores are close to the best match's."""
+        query, key = close.nonzero().unbind(1) if self.dim == 1 else close.mT.nonzero().unbind(1)
+        mine = query + queries.start
+        ahead = self.exact(mine, key + keys.start) - self.exact(mine, self.match[mine])
+        margin = tolerance(ahead)
+        counts[0].index_add_(0, query, (ahead > margin).long())
+        counts[1].index_add_(0, query, -(ahead.abs() > margin).long())
 
     def ranks(self) -> Ranks:
         """What has been counted."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from hf_contrastive.functional.checks import as_embeddings, check_same_width
 from hf_contrastive.functional.matching import checked_ids, count_ranks, refuse_unmatched
 from hf_contrastive.functional.products import row_products
-from hf_contrastive.functional.ranks import RankCounts, Ranks, tolerance
+from hf_contrastive.functional.ranks import Ranks, tolerance
 
 
 # Scores that a chunk of queries may hold at a time: 16 MiB in single precision.
@@ -108,7 +108,7 @@ def retrieval_relevance(
     normalize: bool = True,
     chunk_size: int | None = None,
 ) -> tuple[Ranks, Relevance]:
-    """[`retrieval_ranks`] and, from the same scores, average precision and NDCG over all matches of each query.
+    """[`retrieval_ranks`] and average precision and NDCG over all matches of each query.
 
     Args:
         queries: Rows that search.
@@ -124,12 +124,12 @@ def retrieval_relevance(
     """
     if k < 1:
         raise ValueError(f"`k` must be at least 1, but got {k}.")
-    ranks = torch.empty(3, len(queries), dtype=torch.long, device=queries.device)
+    ranks = retrieval_ranks(queries, keys, query_ids=query_ids, key_ids=key_ids, normalize=normalize)
     relevance = torch.empty(2, len(queries), dtype=torch.double, device=queries.device)
     for rows, scores, matches in _scored(queries, keys, query_ids, key_ids, normalize, chunk_size):
-        ranks[:, rows] = torch.stack(_ranks(scores, matches))
+        # In place: small results that outlive big scores would pin the memory of every chunk.
         relevance[:, rows] = torch.stack(_relevance(scores, matches, k))
-    return Ranks(*ranks.unbind()), Relevance(*relevance.unbind())
+    return ranks, Relevance(*relevance.unbind())
 
 
 def _scored(
@@ -155,13 +155,6 @@ def _scored(
             row_products(queries[start : start + step], keys),
             ids.unsqueeze(1) == key_ids,
         )
-
-
-def _ranks(scores: Tensor, matches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    counts, everyone = RankCounts(len(scores), 1, scores), slice(0, len(scores))
-    counts.see_matches(scores, everyone, matches)
-    counts.add(scores, everyone, matches, torch.empty_like(scores))
-    return counts.ranks()
 
 
 def _relevance(scores: Tensor, matches: Tensor, k: int) -> tuple[Tensor, Tensor]:

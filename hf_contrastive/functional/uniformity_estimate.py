@@ -120,20 +120,30 @@ def _moments_and_sample(chunks: Iterator[Tensor], size: int, seed: int) -> tuple
     """Moments of all rows, and `size` of them (or all, if fewer) in random order: those with the smallest draws."""
     # Rows that were themselves drawn with a small seed must not meet the numbers that made them.
     generator = torch.Generator().manual_seed((seed * SEED_STEP + SEED_START) % 2**63)
-    moments, kept, draws = None, None, torch.empty(0, dtype=torch.float64)
+    moments: Moments | None = None
+    rows: list[Tensor] = []
+    draws: list[Tensor] = []
+    bar = torch.inf
     for chunk in chunks:
         moments = moments or Moments(chunk.shape[-1])
         moments.update(chunk)
         new = torch.rand(len(chunk), dtype=torch.float64, generator=generator)
-        if len(draws) == size:
-            good = (new < draws[-1]).nonzero().squeeze(1)
-            chunk, new = chunk[good.to(chunk.device)], new[good]
-        draws, order = torch.cat([draws, new]).sort(stable=True)
-        draws, order = draws[:size], order[:size]
-        kept = (chunk if kept is None else torch.cat([kept, chunk]))[order.to(chunk.device)]
-    if moments is None or kept is None or moments.count < 2:
+        good = (new < bar).nonzero().squeeze(1)
+        rows.append(chunk[good.to(chunk.device)])
+        draws.append(new[good])
+        # Seldom: each time, all rows that are held are copied.
+        if sum(len(part) for part in draws) > 2 * size:
+            rows, draws = _smallest(rows, draws, size)
+            bar = float(draws[0][-1])
+    if moments is None or moments.count < 2:
         raise ValueError(f"`x` must have at least 2 rows, but has {moments.count if moments else 0}.")
-    return moments, kept
+    return moments, _smallest(rows, draws, size)[0][0]
+
+
+def _smallest(rows: list[Tensor], draws: list[Tensor], size: int) -> tuple[list[Tensor], list[Tensor]]:
+    """The `size` smallest draws, in order, and their rows."""
+    all_draws, order = torch.cat(draws).sort(stable=True)
+    return [torch.cat(rows)[order[:size].to(rows[0].device)]], [all_draws[:size]]
 
 
 def _chunks(x: Any) -> Iterator[Tensor]:
