@@ -1,6 +1,6 @@
 """Gather rows from all processes, with gradients."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -9,9 +9,13 @@ from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.encoder import EncoderOutput
+from hf_contrastive.functional import Moments, PairMoments
 from hf_contrastive.functional.checks import refuse_any_nonfinite
 from hf_contrastive.hard_negatives import collect, without_hard_negatives
 from hf_contrastive.pair_scales import scale_and_bias_fields
+
+
+M = TypeVar("M", Moments, PairMoments)
 
 
 def world_size() -> int:
@@ -39,6 +43,20 @@ def from_all(value: Any) -> list[Any]:
     if world_size() > 1:
         dist.all_gather_object(values, value)
     return values
+
+
+def all_reduce_moments(moments: M) -> M:
+    """Moments of the rows of all processes, on every one of them, by one all-reduce. All must call it.
+
+    Moments of rows and of pairs alike. A process may have none.
+    """
+    if world_size() == 1:
+        return moments
+    vector = moments.to_vector()
+    if dist.get_backend() == "nccl":
+        vector = vector.cuda()
+    dist.all_reduce(vector)
+    return moments.from_vector(vector, moments.width, normalize=moments.normalize)
 
 
 def all_gather_rows(x: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "B *rest"]:
