@@ -12,7 +12,6 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 POOLINGS = ("cls", "mean", "last", "attention", "pooler")
 HEADS = ("linear", "mlp", "none")
-# Names become attributes, prefixes of inputs and folders.
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 # What towers are never called, see towers/find.py.
 _TAKEN = ("vision", "visual", "multimodal", "fusion", "base")
@@ -166,11 +165,17 @@ def refuse_code(given: Any, what: str) -> None:
             refuse_code(value, what)
 
 
-def _modality(name: str, given: Any) -> ModalityConfig:
+def check_name(name: Any) -> str:
+    """The name of a modality; a ValueError if it cannot be one. Names become attributes, inputs and folders."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _TAKEN:
         raise ValueError(
             f"A modality is named in lower case, such as 'image' or 'text', none of {', '.join(_TAKEN)}, but got {name!r}."
         )
+    return name
+
+
+def _modality(name: str, given: Any) -> ModalityConfig:
+    check_name(name)
     if isinstance(given, ModalityConfig):
         return given
     if not isinstance(given, Mapping) or (unknown := sorted(set(given) - {field.name for field in fields(ModalityConfig)})):

@@ -99,7 +99,7 @@ class EncodingMixin:
         embeds[torch.tensor(order)] = rows
         return embeds.numpy() if to_numpy else embeds
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _encode(self, modality: str, processor: Any, values: list[Any], batch_size: int, show_progress: bool) -> Tensor:
         model: Any = self
         parts = []

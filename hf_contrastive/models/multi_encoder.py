@@ -74,6 +74,7 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
         self.logit_scale = nn.Parameter(torch.full((size,), float(config.logit_scale_init_value)))
         if config.logit_bias_init_value is not None:
             self.logit_bias = nn.Parameter(torch.full((size,), float(config.logit_bias_init_value)))
+        self._untrained = [name for name, p in self.named_parameters() if not p.requires_grad]
         self.post_init()
 
     @classmethod
@@ -165,8 +166,8 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
         source = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if name in kwargs}
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        # Loading makes all parameters anew, trainable.
-        model._freeze_unused()
+        # Loading makes all parameters anew, trainable, fixed position embeddings as well.
+        _freeze(model, model._untrained)
         model._processor_source = (pretrained_model_name_or_path, source)
         return loaded
 
@@ -283,11 +284,6 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
             return make_head(modality.head or "linear", tower.features or 0, self.config.width, attention=attention)
         except ValueError as error:
             raise ValueError(f"Modality {name!r}: {error}") from error
-
-    def _freeze_unused(self) -> None:
-        for name, modality in self.config.modalities.items():
-            if modality.shared_with is None:
-                _freeze(getattr(self, f"{name}_model"), modality.unused)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
