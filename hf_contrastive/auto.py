@@ -48,7 +48,9 @@ class RegisterOnImport(MetaPathFinder):
     def __init__(self, pending: dict[str, Callable[[], None]]) -> None:
         self.pending = pending
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         register = self.pending.pop(fullname, None)
         if register is None:
             return None

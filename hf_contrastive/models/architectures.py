@@ -1,12 +1,12 @@
 """Encoders of `transformers`, from a configuration, a name or a model."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from hf_contrastive.models.configuration import refuse_code
@@ -37,11 +37,11 @@ def encoder_class(config: PreTrainedConfig, architecture: str | None = None) -> 
         return found[0] if isinstance(found, (list, tuple)) else found
     # Such as ClapAudioModel, which `AutoModel` does not list.
     name = architecture or type(config).__name__.removesuffix("Config") + "Model"
-    found = getattr(transformers, name, None)
-    fits = isinstance(found, type) and issubclass(found, PreTrainedModel) and found.config_class is type(config)
-    if not fits:
+    model: Any = getattr(transformers, name, None)
+    is_model = isinstance(model, type) and issubclass(model, PreTrainedModel)
+    if not is_model or model.config_class is not type(config):
         raise ValueError(f"`transformers` has no model {name!r} for a {type(config).__name__}.")
-    return found
+    return model
 
 
 def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
@@ -67,13 +67,14 @@ def load_encoder(modality: str, source: Any, **kwargs: Any) -> PreTrainedModel:
         ValueError: The source is none of these, or several towers of which none is this modality's.
     """
     if isinstance(source, PreTrainedModel):
-        refuse_code(source.config.to_dict(), f"The {modality} tower")
-        set_up(source.config)
-        encoder = encoder_of(source)
-        _check_class(modality, encoder)
+        part = _part(modality, source.config)
+        encoder = encoder_of(next(module for module in source.modules() if getattr(module, "config", None) is part))
+        set_up(encoder.config)
+        # It must be one that can be made from its configuration again.
+        encoder_class(encoder.config, architecture_of(encoder))
         return encoder
     if isinstance(source, PreTrainedConfig):
-        return build_encoder(_part(modality, source))
+        return build_encoder(copy.deepcopy(_part(modality, source)))
     if not isinstance(source, (str, Path)):
         raise ValueError(
             f"The {modality} tower must be a name or folder, a model, a configuration, or the width of precomputed "
@@ -100,7 +101,7 @@ def set_up(config: PreTrainedConfig) -> None:
         setattr(config, name, value)
 
 
-def extra_inputs(encoder: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
+def extra_inputs(encoder: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     """Inputs that an encoder needs to return the same each time, or to return no more than an embedding needs."""
     config = encoder.config
     if config.model_type == "vit_mae" and "noise" not in inputs:
@@ -110,12 +111,6 @@ def extra_inputs(encoder: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
         # The order in which patches are shuffled: as they are.
         return {"noise": torch.arange(patches, device=pixels.device, dtype=torch.float32).expand(len(pixels), -1)}
     return {}
-
-
-def _check_class(modality: str, encoder: PreTrainedModel) -> None:
-    name = architecture_of(encoder)
-    if name is not None:
-        encoder_class(encoder.config, name)
 
 
 def _part(modality: str, config: PreTrainedConfig) -> PreTrainedConfig:

@@ -60,23 +60,30 @@ class ModalityConfig:
             raise ValueError(f"`features` must be a positive width, but got {self.features!r}.")
         if self.shared_with is not None:
             if self.tower is not None or self.pooling is not None:
-                raise ValueError(f"A tower that is shared with {self.shared_with!r} has no `tower` and `pooling` of its own.")
+                raise ValueError(
+                    f"A tower that is shared with {self.shared_with!r} has no `tower` and `pooling` of its own."
+                )
             return
         self.head = self.head or "linear"
         if isinstance(self.tower, Mapping):
             self.tower = _known_config(self.tower)
         if self.tower is None and self.features is None:
-            raise ValueError("A modality has a `tower`, is `shared_with` another, or is precomputed of width `features`.")
+            raise ValueError(
+                "A modality has a `tower`, is `shared_with` another, or is precomputed of width `features`."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """What differs from nothing, ready for JSON."""
         kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "tower"}
-        kept = {name: value for name, value in kept.items() if value is not None}
+        kept = {name: value for name, value in kept.items() if value not in (None, [])}
         if self.tower is None:
             return kept
         tower = self.tower.to_dict()
         # The precision is that of the whole model; where a tower was on somebody's disk concerns nobody.
-        return {"tower": {n: x for n, x in tower.items() if n not in ("transformers_version", "dtype", "_name_or_path")}, **kept}
+        return {
+            "tower": {n: x for n, x in tower.items() if n not in ("transformers_version", "dtype", "_name_or_path")},
+            **kept,
+        }
 
 
 class MultiEncoderConfig(PreTrainedConfig):
@@ -117,8 +124,9 @@ class MultiEncoderConfig(PreTrainedConfig):
         self.modalities = {name: _modality(name, given[name]) for name in sorted(given)}
         for name, modality in self.modalities.items():
             self._check_sharing(name, modality.shared_with)
-        if self._attn_implementation is not None:
-            self._attn_implementation = self._attn_implementation
+        if (attention := getattr(self, "_attn_implementation", None)) is not None:
+            # Once more, now for the towers.
+            setattr(self, "_attn_implementation", attention)  # noqa: B010
 
     def _check_sharing(self, name: str, other: str | None) -> None:
         owners = [m for m, modality in self.modalities.items() if modality.tower is not None]
@@ -178,7 +186,9 @@ def _modality(name: str, given: Any) -> ModalityConfig:
     check_name(name)
     if isinstance(given, ModalityConfig):
         return given
-    if not isinstance(given, Mapping) or (unknown := sorted(set(given) - {field.name for field in fields(ModalityConfig)})):
+    if not isinstance(given, Mapping) or (
+        unknown := sorted(set(given) - {field.name for field in fields(ModalityConfig)})
+    ):
         wrong = unknown if isinstance(given, Mapping) else given
         raise ValueError(f"The modality {name!r} has the entries of a ModalityConfig, but got {wrong!r}.")
     try:

@@ -100,7 +100,9 @@ class EncodingMixin:
         return embeds.numpy() if to_numpy else embeds
 
     @torch.inference_mode()
-    def _encode(self, modality: str, processor: Any, values: list[Any], batch_size: int, show_progress: bool) -> Tensor:
+    def _encode(
+        self, modality: str, processor: Any, values: list[Any], batch_size: int, show_progress: bool
+    ) -> Tensor:
         model: Any = self
         parts = []
         for start in tqdm(range(0, len(values), batch_size), desc=f"embedding {modality}", disable=not show_progress):

@@ -27,7 +27,9 @@ class AttentionPooling(nn.Module):
         self.key = nn.Linear(features, features, bias=False)
         self.value = nn.Linear(features, features)
 
-    def forward(self, tokens: Float[Tensor, "b t c"], mask: Shaped[Tensor, "b t"] | None = None) -> Float[Tensor, "b c"]:
+    def forward(
+        self, tokens: Float[Tensor, "b t c"], mask: Shaped[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b c"]:
         tokens = self.norm(tokens)
         query = self._heads(self.query.expand(len(tokens), 1, -1))
         kept = None if mask is None else (mask != 0)[:, None, None]
@@ -37,7 +39,7 @@ class AttentionPooling(nn.Module):
         return found.transpose(1, 2).flatten(1)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
 class TokenHead(nn.Module):
@@ -48,7 +50,9 @@ class TokenHead(nn.Module):
         self.pooling = pooling
         self.head = nn.Identity() if head is None else head
 
-    def forward(self, tokens: Float[Tensor, "b t c"], mask: Shaped[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
+    def forward(
+        self, tokens: Float[Tensor, "b t c"], mask: Shaped[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b d"]:
         return self.head(self.pooling(tokens, mask))
 
 
@@ -71,7 +75,9 @@ def make_head(kind: str, features: int, width: int, *, attention: bool) -> nn.Mo
     elif kind == "mlp":
         head = nn.Sequential(nn.Linear(features, features), nn.GELU(), nn.Linear(features, width, bias=False))
     elif features != width:
-        raise ValueError(f"Without a head a tower must be as wide as the joint space, {width}, but it is {features} wide.")
+        raise ValueError(
+            f"Without a head a tower must be as wide as the joint space, {width}, but it is {features} wide."
+        )
     return TokenHead(AttentionPooling(features), head) if attention else head
 
 

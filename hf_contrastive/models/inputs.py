@@ -72,6 +72,8 @@ class InputNames:
     def _unknown(self, name: str) -> str:
         readers = [m for m, names in self.reads.items() if name in names]
         if readers:
-            return f"{name!r} could be meant for {readers}: call it {' or '.join(repr(f'{m}_{name}') for m in readers)}."
+            return (
+                f"{name!r} could be meant for {readers}: call it {' or '.join(repr(f'{m}_{name}') for m in readers)}."
+            )
         known = {m: [self.name(m, own) for own in names] for m, names in self.reads.items()}
         return f"No tower reads the input {name!r}. The inputs of the towers are {known}."

@@ -1,30 +1,28 @@
 """Any encoders in, one unit embedding per modality out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from inspect import Parameter, Signature
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.utils import ModelOutput, logging
+from transformers.utils import ModelOutput
 
-from hf_contrastive.models.architectures import architecture_of, build_encoder, extra_inputs, load_encoder
-from hf_contrastive.models.configuration import ModalityConfig, MultiEncoderConfig
+from hf_contrastive.models.architectures import extra_inputs
+from hf_contrastive.models.configuration import MultiEncoderConfig
 from hf_contrastive.models.encoding import EncodingMixin
-from hf_contrastive.models.heads import init_head, make_head
+from hf_contrastive.models.fitting import fit_encoder, fit_head, freeze, plan_towers
+from hf_contrastive.models.heads import init_head
 from hf_contrastive.models.inputs import FEATURES, InputNames, inputs_read_by
 from hf_contrastive.models.pooling import pool, token_mask, tokens_of
-from hf_contrastive.models.probe import is_real, probe, run_options
+from hf_contrastive.models.precision import as_dtype, unit
+from hf_contrastive.models.probe import run_options
 from hf_contrastive.pair_scales import pair_names
 from hf_contrastive.temperature import BIAS
 from hf_contrastive.towers.precomputed import CACHED
-
-
-logger = logging.get_logger(__name__)
 
 
 class MultiEncoder(EncodingMixin, PreTrainedModel):
@@ -61,10 +59,12 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
             raise ValueError(f"`modalities` must be two or more, but got {list(config.modalities)}.")
         for name, modality in config.modalities.items():
             if modality.shared_with is None:
-                self.add_module(f"{name}_model", self._tower(name, modality, (towers or {}).get(name)))
+                self.add_module(f"{name}_model", fit_encoder(name, modality, (towers or {}).get(name)))
         for name, modality in config.modalities.items():
             if modality.head is not None:
-                self.add_module(f"{name}_projection", self._head(name, modality))
+                self.add_module(
+                    f"{name}_projection", fit_head(name, modality, config.modalities[self._owner(name)], config.width)
+                )
         encoders = {name: self._encoder(name) for name in config.modalities}
         self._inputs = InputNames({name: inputs_read_by(encoder) for name, encoder in encoders.items()})
         self.supports_gradient_checkpointing = any(
@@ -119,29 +119,7 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
             kwargs:
                 Further arguments of [`MultiEncoderConfig`].
         """
-        shared = dict(shared or {})
-        for argument, given in (("pooling", pooling), ("head", head)):
-            known = {*towers, *shared} if argument == "head" else {*towers}
-            if isinstance(given, Mapping) and (unknown := sorted(set(given) - known)):
-                raise ValueError(f"`{argument}` is for {unknown}, but the modalities are {sorted(known)}.")
-        encoders = {
-            name: load_encoder(name, source, **(tower_kwargs or {}))
-            for name, source in towers.items()
-            if type(source) is not int
-        }
-        modalities = {
-            name: ModalityConfig(
-                tower=encoders[name].config if name in encoders else None,
-                architecture=architecture_of(encoders[name]) if name in encoders else None,
-                features=None if name in encoders else source,
-                pooling=_of(pooling, name) if name in encoders else None,
-                head=_of(head, name, "linear"),
-            )
-            for name, source in towers.items()
-        }
-        for name, other in shared.items():
-            own = head.get(name) if isinstance(head, Mapping) else None
-            modalities[name] = ModalityConfig(shared_with=other, head=own)
+        modalities, encoders = plan_towers(towers, pooling, head, shared or {}, tower_kwargs or {})
         precisions = {encoder.dtype for encoder in encoders.values()}
         if dtype is None:
             dtype = precisions.pop() if len(precisions) == 1 else torch.float32
@@ -163,11 +141,15 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
         """
         if not kwargs.setdefault("use_safetensors", True):
             raise ValueError("`use_safetensors` must be True: pickled weights could run code.")
-        source = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if name in kwargs}
+        source = {
+            name: kwargs[name]
+            for name in ("revision", "token", "cache_dir", "local_files_only", "subfolder")
+            if name in kwargs
+        }
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         # Loading makes all parameters anew, trainable, fixed position embeddings as well.
-        _freeze(model, model._untrained)
+        freeze(model, model._untrained)
         model._processor_source = (pretrained_model_name_or_path, source)
         return loaded
 
@@ -200,7 +182,7 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
         given = self._inputs.split(inputs)
         if not given:
             raise ValueError(f"The model got no input of any of its modalities {self.modalities}.")
-        embeds = {f"{name}_embeds": _unit(self._features(name, mine).pooler_output) for name, mine in given.items()}
+        embeds = {f"{name}_embeds": unit(self._features(name, mine).pooler_output) for name, mine in given.items()}
         output = ModelOutput(**embeds)
         return output.to_tuple() if return_dict is False else output
 
@@ -217,10 +199,14 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
         def get_features(**inputs: Any) -> BaseModelOutputWithPooling:
             given = self._inputs.split(inputs)
             if set(given) != {modality}:
-                raise ValueError(f"`get_{modality}_features` takes inputs of {modality!r}, but got those of {list(given)}.")
+                raise ValueError(
+                    f"`get_{modality}_features` takes inputs of {modality!r}, but got those of {list(given)}."
+                )
             return self._features(modality, given[modality])
 
-        names = {name for own in self.inputs_of(modality) for name in (f"{modality}_{own}", self.input_name(modality, own))}
+        names = {
+            name for own in self.inputs_of(modality) for name in (f"{modality}_{own}", self.input_name(modality, own))
+        }
         # Callers look up what it reads.
         get_features.__signature__ = Signature([Parameter(name, Parameter.KEYWORD_ONLY) for name in sorted(names)])  # type: ignore[attr-defined]
         return get_features
@@ -236,14 +222,14 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
         elif encoder is None:
             pooled = inputs[FEATURES]
         else:
-            inputs = {key: _as_dtype(x, encoder) for key, x in inputs.items()}
+            inputs = {key: as_dtype(x, encoder) for key, x in inputs.items()}
             output = encoder(**inputs, **extra_inputs(encoder, inputs), **run_options(encoder))
             if (tokens := tokens_of(output)) is not None:
                 mask = token_mask(encoder, tokens.shape[1], inputs.get("attention_mask"))
             pooled = pool(self.config.modalities[owner].pooling, output, mask)
         head = getattr(self, f"{owner if self.config.modalities[name].head is None else name}_projection", None)
         if head is not None:
-            pooled = _as_dtype(pooled, head)
+            pooled = as_dtype(pooled, head)
             pooled = head(pooled) if pooled.dim() == 2 else head(pooled, mask)
         return BaseModelOutputWithPooling(last_hidden_state=output.get("last_hidden_state"), pooler_output=pooled)
 
@@ -254,37 +240,6 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
         encoder = getattr(self, f"{self._owner(name)}_model")
         return None if isinstance(encoder, nn.Identity) else encoder
 
-    def _tower(self, name: str, modality: ModalityConfig, given: PreTrainedModel | None) -> nn.Module:
-        """The encoder of a modality, whose open settings are filled in."""
-        if modality.tower is None:
-            return nn.Identity()
-        encoder = build_encoder(modality.tower, modality.architecture) if given is None else given
-        modality.tower = encoder.config
-        if is_real(encoder):
-            found = probe(name, encoder, modality.pooling)
-            modality.pooling, modality.features = found.pooling, found.features
-            _drop_pooler(encoder, modality)
-            modality.unused = [name for name in found.unused if not name.startswith("pooler.") or encoder.pooler is not None]
-        elif modality.pooling is None or modality.features is None:
-            raise ValueError(
-                f"The configuration of the {name} tower must say its `pooling` and its `features`, the width of what is "
-                "pooled, for a model without weights."
-            )
-        else:
-            _drop_pooler(encoder, modality)
-        _freeze(encoder, modality.unused)
-        if given is not None and modality.unused:
-            logger.info(f"The embedding of the {name} tower does not depend on {modality.unused}, which stay as they are.")
-        return encoder
-
-    def _head(self, name: str, modality: ModalityConfig) -> nn.Module | None:
-        tower = self.config.modalities[self._owner(name)]
-        attention = tower.pooling == "attention"
-        try:
-            return make_head(modality.head or "linear", tower.features or 0, self.config.width, attention=attention)
-        except ValueError as error:
-            raise ValueError(f"Modality {name!r}: {error}") from error
-
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if module is self:
@@ -293,33 +248,3 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
                 init.constant_(self.logit_bias, self.config.logit_bias_init_value)
         elif not init_head(module):
             super()._init_weights(module)
-
-
-def _of(given: str | Mapping[str, str] | None, name: str, default: str | None = None) -> str | None:
-    return given.get(name, default) if isinstance(given, Mapping) else given
-
-
-def _drop_pooler(encoder: PreTrainedModel, modality: ModalityConfig) -> None:
-    """Remove an own pooling that is not used, where the architecture can do without: adapters would train it in vain."""
-    if modality.pooling != "pooler" and "add_pooling_layer" in Signature.from_callable(type(encoder).__init__).parameters:
-        encoder.pooler = None
-
-
-def _freeze(encoder: nn.Module, names: Sequence[str] | None) -> None:
-    parameters = dict(encoder.named_parameters())
-    for name in names or ():
-        if name in parameters:
-            parameters[name].requires_grad_(False)
-
-
-def _as_dtype(x: Any, module: nn.Module) -> Any:
-    """Numbers in the precision of a module's weights."""
-    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
-    if dtype is None or not isinstance(x, Tensor) or not x.is_floating_point():
-        return x
-    return x.to(dtype)
-
-
-def _unit(x: Tensor) -> Tensor:
-    # At least single precision: cosines of half-precision rows are off in their third digit.
-    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)

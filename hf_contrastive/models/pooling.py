@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def own_vector(output: Mapping[str, Any]) -> Float[Tensor, "b c"] | None:
@@ -61,7 +61,7 @@ def pool(
     return tokens[torch.arange(len(tokens), device=tokens.device), at.clamp(0, mask.shape[1] - 1)]
 
 
-def token_mask(encoder: nn.Module, tokens: int, mask: Tensor | None) -> Tensor | None:
+def token_mask(encoder: Any, tokens: int, mask: Tensor | None) -> Tensor | None:
     """
     The mask of an encoder's tokens, from that of its inputs, of which there may be more.
 
@@ -70,8 +70,8 @@ def token_mask(encoder: nn.Module, tokens: int, mask: Tensor | None) -> Tensor |
     """
     if mask is None or mask.dim() != 2 or mask.shape[1] == tokens:
         return mask if mask is None or mask.dim() == 2 else None
-    if hasattr(encoder, "_get_feature_vector_attention_mask"):
-        found: Tensor = encoder._get_feature_vector_attention_mask(tokens, mask)
+    if (own := getattr(encoder, "_get_feature_vector_attention_mask", None)) is not None:
+        found: Tensor = own(tokens, mask)
         return found
     stride = -(-mask.shape[1] // tokens)
     if mask[:, ::stride].shape[1] == tokens:

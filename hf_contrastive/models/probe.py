@@ -81,7 +81,7 @@ def probe(modality: str, encoder: PreTrainedModel, pooling: str | None) -> Probe
     return Probed(chosen, vector.shape[-1], _unused(encoder, vector))
 
 
-def run_options(encoder: nn.Module) -> dict[str, Any]:
+def run_options(encoder: Any) -> dict[str, Any]:
     """Arguments with which an encoder returns a dictionary and keeps no keys and values."""
     parameters = inspect.signature(type(encoder).forward).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -122,7 +122,7 @@ def _has_class_token(encoder: nn.Module) -> bool:
     return any(name.rpartition(".")[2] in _CLASS_TOKENS for name, _ in encoder.named_parameters())
 
 
-def _is_bert_pooler(encoder: nn.Module) -> bool:
+def _is_bert_pooler(encoder: Any) -> bool:
     if encoder.config.model_type in _TRAINED_POOLERS:
         return False
     pooler = getattr(encoder, "pooler", None)

@@ -1,7 +1,7 @@
 """One processor for all modalities of a model, in one folder."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,10 @@ from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer
 from transformers.utils import PROCESSOR_NAME, cached_file
 
 from hf_contrastive.models.configuration import check_name
+from hf_contrastive.models.processor_parts import kind_of, places, text_options
 
 
 _LOADERS = {"text": AutoTokenizer, "image": AutoImageProcessor, "audio": AutoFeatureExtractor}
-# What the processors of `transformers` call the input of each modality.
-_ARGUMENTS = {"images": "image", "text": "text", "audio": "audio"}
-# Which files a processor of each kind writes: of each, one fits the root of a folder.
-_FILES = {"text": "tokenizer", "image": "preprocessor", "audio": "preprocessor"}
 _HUB = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
@@ -45,12 +42,16 @@ class MultiEncoderProcessor(ProcessorMixin):
         for name, modality in modalities.items():
             check_name(name)
             if modality.transform is not None:
-                raise ValueError(f"The modality {name!r} has a `transform`, which cannot be saved: give it to the collator.")
+                raise ValueError(
+                    f"The modality {name!r} has a `transform`, which cannot be saved: give it to the collator."
+                )
         self.modalities = {name: modalities[name] for name in sorted(modalities)}
         self.chat_template = None
 
     @classmethod
-    def for_model(cls, model: Any, processors: Mapping[str, Any], **options: Mapping[str, Any]) -> "MultiEncoderProcessor":
+    def for_model(
+        cls, model: Any, processors: Mapping[str, Any], **options: Mapping[str, Any]
+    ) -> "MultiEncoderProcessor":
         """
         A processor whose outputs are the inputs of a model.
 
@@ -82,12 +83,12 @@ class MultiEncoderProcessor(ProcessorMixin):
                 raise ValueError(f"`processors` has none for {name!r}.")
             reads = model.inputs_of(name)
             if isinstance(given, (str, Path)):
-                given = _LOADERS[_kind(reads)].from_pretrained(given, trust_remote_code=False)
-            rename = {own: model.input_name(name, own) for own in reads}
+                given = _LOADERS[kind_of(reads)].from_pretrained(given, trust_remote_code=False)
+            rename = {own: model.input_name(name, own) for own in reads if own in given.model_input_names}
             made[name] = Modality(
                 processor=given,
-                kind=_kind(reads),
-                options=options.get(name, _text_options(settings.tower, reads) if "input_ids" in reads else None),
+                kind=kind_of(reads),
+                options=options.get(name, text_options(settings.tower, reads) if "input_ids" in reads else None),
                 rename={own: called for own, called in rename.items() if called != own},
             )
         return cls(made)
@@ -108,12 +109,20 @@ class MultiEncoderProcessor(ProcessorMixin):
         Inputs of the model.
 
         Args:
-            images, text, audio (`list`, *optional*):
-                Values of the modalities `image`, `text` and `audio`. A single value is a batch of one.
+            images (`list`, *optional*):
+                Pictures. A single value, here and below, is a batch of one.
+            text (`list`, *optional*):
+                Texts.
+            audio (`list`, *optional*):
+                Sounds, `{"array": ..., "sampling_rate": ...}`.
             return_tensors (`str`, *optional*, defaults to `"pt"`):
                 Nothing else is made.
-            padding, truncation, max_length (*optional*):
-                For all texts, instead of what the processor has stored.
+            padding (`bool` or `str`, *optional*):
+                For all texts, as the next two, instead of what the processor has stored.
+            truncation (`bool` or `str`, *optional*):
+                Whether long texts are cut.
+            max_length (`int`, *optional*):
+                Tokens of the longest text.
             values (`dict[str, list]`):
                 Values of any modality, by its name.
         """
@@ -170,7 +179,9 @@ class MultiEncoderProcessor(ProcessorMixin):
             entries[name] = kept | {"width": modality.width}
         return {
             "processor_class": type(self).__name__,
-            "modalities": {m: {key: x for key, x in kept.items() if x not in (None, {})} for m, kept in entries.items()},
+            "modalities": {
+                m: {key: x for key, x in kept.items() if x not in (None, {})} for m, kept in entries.items()
+            },
         }
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
@@ -184,7 +195,7 @@ class MultiEncoderProcessor(ProcessorMixin):
             raise ValueError("`push_to_hub` is a method: `processor.push_to_hub(repo_id)`.")
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, place in _places({name: modality.kind for name, modality in self.modalities.items()}):
+        for name, place in places({name: modality.kind for name, modality in self.modalities.items()}):
             self.modalities[name].processor.save_pretrained(folder / place)
         file = folder / PROCESSOR_NAME
         file.write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -213,39 +224,10 @@ class MultiEncoderProcessor(ProcessorMixin):
         subfolder = hub.pop("subfolder", "")
         kinds = {check_name(name): str(entry.get("kind")) for name, entry in entries.items()}
         processors = {}
-        for name, place in _places(kinds):
+        for name, place in places(kinds):
             where = "/".join(part for part in (subfolder, place) if part)
             source = str(pretrained_model_name_or_path)
             processors[name] = _LOADERS[kinds[name]].from_pretrained(
                 source, trust_remote_code=False, **hub, **({"subfolder": where} if where else {})
             )
         return cls({name: Modality(processor=processors.get(name), **entry) for name, entry in entries.items()})
-
-
-def _places(kinds: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """For each modality with a processor, where in the folder its files are: in the root or in one called after it."""
-    taken = set()
-    for name in sorted(kinds):
-        if kinds[name] == "embedding":
-            continue
-        if kinds[name] not in _FILES:
-            raise ValueError(f"The modality {name!r} must be of a kind of {sorted(_FILES)}, but it is {kinds[name]!r}.")
-        files = _FILES[kinds[name]]
-        yield name, name if files in taken else ""
-        taken.add(files)
-
-
-def _kind(reads: tuple[str, ...]) -> str:
-    if "input_ids" in reads:
-        return "text"
-    return "image" if "pixel_values" in reads else "audio"
-
-
-def _text_options(config: Any, reads: tuple[str, ...]) -> dict[str, Any]:
-    """How a tower's texts are padded: as in its training, without outputs that it does not read."""
-    options: dict[str, Any] = {"padding": True, "truncation": True}
-    if config.model_type.startswith("siglip"):
-        # It reads all positions.
-        options = {"padding": "max_length", "truncation": True, "max_length": config.max_position_embeddings}
-        options["return_attention_mask"] = False
-    return options if "token_type_ids" in reads else options | {"return_token_type_ids": False}

@@ -78,9 +78,7 @@ TABLE = {
         "mean",
         ("cls", "attention", "last"),
     ),
-    "qwen3": Example(
-        Qwen3Config(**text_ids(1), num_key_value_heads=1, head_dim=8), "last", ("mean", "attention")
-    ),
+    "qwen3": Example(Qwen3Config(**text_ids(1), num_key_value_heads=1, head_dim=8), "last", ("mean", "attention")),
     "whisper": Example(
         WhisperConfig(
             d_model=16,
@@ -124,8 +122,13 @@ TABLE = {
     "clap_text": Example(ClapTextConfig(**text_ids(1), projection_dim=16), "pooler", ("cls", "mean", "attention")),
     "wav2vec2": Example(
         Wav2Vec2Config(
-            **LAYERS, conv_dim=[8, 8], conv_stride=[5, 4], conv_kernel=[10, 4], num_conv_pos_embeddings=4,
-            num_conv_pos_embedding_groups=2, num_feat_extract_layers=2,
+            **LAYERS,
+            conv_dim=[8, 8],
+            conv_stride=[5, 4],
+            conv_kernel=[10, 4],
+            num_conv_pos_embeddings=4,
+            num_conv_pos_embedding_groups=2,
+            num_feat_extract_layers=2,
         ),
         "mean",
         ("attention",),
