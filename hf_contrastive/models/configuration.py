@@ -109,24 +109,30 @@ class MultiEncoderConfig(PreTrainedConfig):
 
     model_type = "multi_encoder"
 
-    modalities: Any = None
-    width: int = 512
-    logit_scale_init_value: float = math.log(1 / 0.07)
-    logit_bias_init_value: float | None = None
-    scale_per_pair: bool = False
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        given, self.modalities = self.modalities or {}, {}
+    def __init__(
+        self,
+        modalities: Mapping[str, Any] | None = None,
+        width: int = 512,
+        logit_scale_init_value: float = math.log(1 / 0.07),
+        logit_bias_init_value: float | None = None,
+        scale_per_pair: bool = False,
+        **kwargs: Any,
+    ) -> None:
         refuse_code(kwargs, "The configuration")
-        super().__post_init__(**kwargs)
-        if type(self.width) is not int or self.width < 1:
-            raise ValueError(f"`width` must be a positive number of dimensions, but got {self.width!r}.")
+        if type(width) is not int or width < 1:
+            raise ValueError(f"`width` must be a positive number of dimensions, but got {width!r}.")
+        # The base class sets the attention of all towers that it sees, also those that run with another.
+        self.modalities: dict[str, ModalityConfig] = {}
+        self.width = width
+        self.logit_scale_init_value, self.logit_bias_init_value = logit_scale_init_value, logit_bias_init_value
+        self.scale_per_pair = scale_per_pair
+        super().__init__(**kwargs)
+        given = modalities or {}
         self.modalities = {name: _modality(name, given[name]) for name in sorted(given)}
         for name, modality in self.modalities.items():
             self._check_sharing(name, modality.shared_with)
-        if (attention := getattr(self, "_attn_implementation", None)) is not None:
-            # Once more, now for the towers.
-            setattr(self, "_attn_implementation", attention)  # noqa: B010
+        if (attention := kwargs.get("attn_implementation")) is not None:
+            self._attn_implementation = attention
 
     def _check_sharing(self, name: str, other: str | None) -> None:
         owners = [m for m, modality in self.modalities.items() if modality.tower is not None]

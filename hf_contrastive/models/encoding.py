@@ -51,7 +51,7 @@ class EncodingMixin:
     def encode(
         self,
         modality: str,
-        data: Sequence[Any],
+        data: Any,
         *,
         batch_size: int = 32,
         show_progress: bool = False,
