@@ -30,10 +30,7 @@ def test_it_comes_back_from_a_file(tmp_path: Path):
     assert type(loaded.text_config) is BertConfig
     assert loaded.image_config.image_size == 8
     assert (loaded.width, loaded.scale_per_pair, loaded.logit_bias_init_value) == (12, True, -10)
-    mine = given.to_dict()
-    assert mine == {key: x for key, x in loaded.to_dict().items() if key in mine} | {"_name_or_path": ""} or (
-        mine["modalities"] == loaded.to_dict()["modalities"]
-    )
+    assert loaded.to_dict()["modalities"] == given.to_dict()["modalities"]
 
 
 @pytest.mark.parametrize("name", list(TABLE))
