@@ -10,7 +10,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import AutoModel, default_data_collator, set_seed
 
-from hf_contrastive import ContrastiveTrainer
+from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments
 from hf_contrastive.encoder import contrastive_forward
 from hf_contrastive.models import MultiEncoder
 from hf_contrastive.testing import run_distributed
@@ -46,7 +46,7 @@ def state(model: torch.nn.Module) -> dict[str, Tensor]:
 def test_what_is_trained_is_loaded_by_auto_model(tmp_path: Path):
     model = image_and_text(pooling={"text": "attention"}, head="mlp")
     before = state(model)
-    train(model, tmp_path).save_model(tmp_path / "end")
+    train(model, tmp_path).save_model(str(tmp_path / "end"))
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert trained
     assert {name for name, x in model.state_dict().items() if not torch.equal(x, before[name])} == trained
@@ -117,13 +117,14 @@ def test_adapters_train_on_all_towers(tmp_path: Path):
     from hf_contrastive import load_adapter
 
     lora = LoraConfig(r=2, target_modules=["query", "value", "q_proj", "v_proj"])
-    trainer = make_trainer(image_and_text(), rows(), tmp_path, max_steps=2, peft_config=lora)
+    args = ContrastiveTrainingArguments(str(tmp_path), loss="clip", max_steps=2, use_cpu=True, report_to="none")
+    trainer = ContrastiveTrainer(image_and_text(), args, train_dataset=rows(), peft_config=lora)
     before = state(trainer.model)
     trainer.train()
     changed = {name for name, x in trainer.model.state_dict().items() if not torch.equal(x, before[name])}
     assert {"image" in name for name in changed if "lora_B" in name} == {True, False}
     assert all("lora" in name or "logit_scale" in name for name in changed)
-    trainer.save_model(tmp_path / "adapter")
+    trainer.save_model(str(tmp_path / "adapter"))
     again = load_adapter(image_and_text(), tmp_path / "adapter").eval()
     with torch.no_grad():
         expected, found = trainer.model.cpu().eval()(**two_inputs()), again(**two_inputs())
@@ -132,10 +133,10 @@ def test_adapters_train_on_all_towers(tmp_path: Path):
 
 @pytest.mark.distributed
 def test_two_processes_train_without_a_search_for_unused_parameters(tmp_path: Path):
-    run_distributed(train_on_a_process, 2, str(tmp_path))
+    run_distributed(train_on_a_process, str(tmp_path), num_processes=2)
 
 
-def train_on_a_process(rank: int, folder: str) -> None:
+def train_on_a_process(folder: str) -> None:
     model = MultiEncoder.from_towers(
         {"image": config_of("dinov2"), "text": config_of("bert")}, width=12, logit_bias_init_value=-1.0
     )
