@@ -13,11 +13,14 @@ _AUTO = "transformers.models.auto"
 
 
 def _register_config() -> None:
-    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import AutoConfig
 
+    from hf_contrastive.models import configuration
     from hf_contrastive.models.configuration import MultiEncoderConfig
 
     AutoConfig.register(MultiEncoderConfig.model_type, MultiEncoderConfig, exist_ok=True)
+    # Models need more of `transformers` than may be there in the middle of its imports, and a configuration anyway.
+    configuration.BEFORE_FIRST.append(_register_model)
 
 
 def _register_model() -> None:
@@ -30,7 +33,7 @@ def _register_model() -> None:
 
 
 def _register_processor() -> None:
-    from transformers import AutoProcessor
+    from transformers.models.auto.processing_auto import AutoProcessor
 
     from hf_contrastive.models.configuration import MultiEncoderConfig
     from hf_contrastive.models.processor import MultiEncoderProcessor
@@ -39,7 +42,7 @@ def _register_processor() -> None:
 
 
 class RegisterOnImport(MetaPathFinder):
-    """Call a function once a module has been imported by somebody.
+    """Call a function once a module has been imported by somebody, which must need no more than that module has loaded.
 
     Args:
         pending: The functions, by full name of the module.
@@ -70,7 +73,6 @@ def register() -> None:
     """Register now what `transformers` has loaded, and the rest as soon as it does: no import of ours needs it."""
     pending = {
         f"{_AUTO}.configuration_auto": _register_config,
-        f"{_AUTO}.modeling_auto": _register_model,
         f"{_AUTO}.processing_auto": _register_processor,
     }
     for name in [name for name in pending if name in sys.modules]:

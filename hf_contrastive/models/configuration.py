@@ -2,12 +2,13 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+# Not from `transformers`: this module is loaded while that is, see auto.py.
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING, AutoConfig
 
 
 POOLINGS = ("cls", "mean", "last", "attention", "pooler")
@@ -15,6 +16,8 @@ HEADS = ("linear", "mlp", "none")
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 # What towers are never called, see towers/find.py.
 _TAKEN = ("vision", "visual", "multimodal", "fusion", "base")
+# What is done before the first configuration is made.
+BEFORE_FIRST: list[Callable[[], None]] = []
 
 
 @dataclass
@@ -118,6 +121,8 @@ class MultiEncoderConfig(PreTrainedConfig):
         scale_per_pair: bool = False,
         **kwargs: Any,
     ) -> None:
+        while BEFORE_FIRST:
+            BEFORE_FIRST.pop()()
         refuse_code(kwargs, "The configuration")
         if type(width) is not int or width < 1:
             raise ValueError(f"`width` must be a positive number of dimensions, but got {width!r}.")

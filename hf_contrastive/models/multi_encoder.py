@@ -91,7 +91,7 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
         **kwargs: Any,
     ) -> "MultiEncoder":
         """
-        Join encoders, with their weights, and new heads.
+        Join encoders, with their weights, and new heads, in evaluation mode.
 
         Example:
         ```python

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
+
+# Not from `transformers`: this module is loaded while that is, see auto.py.
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.models.auto.feature_extraction_auto import AutoFeatureExtractor
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
+from transformers.models.auto.tokenization_auto import AutoTokenizer
+from transformers.processing_utils import ProcessorMixin
 from transformers.utils import PROCESSOR_NAME, cached_file
 
 from hf_contrastive.models.configuration import check_name
