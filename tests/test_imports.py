@@ -79,7 +79,8 @@ def units_imported_by(name: str) -> set[str]:
         ("sharding", set()),
         ("temperature", {"distributed", "losses", "sharding"}),
         ("metrics", {"functional"}),
-        ("models", {"encoder", "temperature"}),
+        ("auto", {"models"}),
+        ("models", {"data", "encoder", "pair_scales", "temperature", "towers"}),
         ("data", {"hard_negatives"}),
         ("evaluators", {"data", "distributed", "encoder", "functional"}),
         (

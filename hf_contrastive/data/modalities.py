@@ -154,6 +154,13 @@ class Modality:
         return torch.stack([torch.zeros(width) if value is None else value for value in values])
 
 
+def by_modality(processor: Any) -> Any:
+    """The [`Modality`] objects of a processor that is made of some, as [`MultiEncoderProcessor`]; else the processor."""
+    found = getattr(processor, "modalities", None)
+    is_made_of_some = isinstance(found, Mapping) and all(isinstance(x, Modality) for x in found.values())
+    return found if is_made_of_some else processor
+
+
 def problem_of(kind: str | None, value: Any) -> str | None:
     """What makes a value unfit for training, if anything does."""
     if kind == "text" and not (isinstance(value, str) and value.strip()):
