@@ -1,0 +1,133 @@
+"""From axes to SVG that follows the page's colors, and to PNG."""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from hf_contrastive.report.plots import COLORS
+
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+# One axes per model, to be filled with data of the page.
+Draw: TypeAlias = Callable[[Sequence["Axes"]], None]
+
+# Okabe and Ito's hues, which color-blind readers tell apart, for up to six modalities.
+HUES = (*COLORS, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Stands for the color of text, which SVG takes from the page.
+INK = "#010203"
+GREY = "#8A8A8A"
+SIZE = (4.4, 3.3)
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "hf_contrastive",
+    "font.size": 9.0,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.0,
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
+}
+
+
+def has_matplotlib() -> bool:
+    """Whether plots can be drawn."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def draw_svgs(draw: Draw, number: int, prefix: str) -> list[str]:
+    """A picture for each model, as SVG to stand in a page.
+
+    Args:
+        draw: Fills one axes per model.
+        number: Models.
+        prefix: What makes ids of this plot its own in the page.
+    """
+    from matplotlib import rc_context
+
+    with rc_context(STYLE):
+        figures = [_figure(1) for _ in range(number)]
+        draw([axes[0] for _, axes in figures])
+        return [_as_svg(figure, f"{prefix}-{place}-") for place, (figure, _) in enumerate(figures)]
+
+
+def draw_png(draw: Draw, titles: Sequence[str], path: Path) -> None:
+    """All models beside each other in one file."""
+    from matplotlib import rc_context
+
+    with rc_context(STYLE):
+        figure, axes = _figure(len(titles))
+        draw(axes)
+        for one, title in zip(axes, titles, strict=True):
+            one.set_title(title, loc="left", parse_math=False)
+        figure.savefig(path, dpi=130)
+
+
+def _figure(number: int) -> tuple["Figure", list["Axes"]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # A figure of its own, not pyplot: no window, no global state.
+    figure = Figure(figsize=(SIZE[0] * number, SIZE[1]), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: Any = figure.subplots(1, number, squeeze=False)
+    return figure, list(axes[0])
+
+
+def _as_svg(figure: "Figure", prefix: str) -> str:
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, dpi=150, metadata={"Date": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
+    # Many pictures in one page: each has ids of its own.
+    svg = re.sub(r'\bid="', f'id="{prefix}', svg)
+    svg = re.sub(r"url\(#", f"url(#{prefix}", svg).replace('href="#', f'href="#{prefix}').replace("xlink:href", "href")
+    svg = svg.replace(INK, "currentColor")
+    svg = re.sub(r"font: ([0-9.]+px)[^;\"]*", r"font: \1 system-ui, sans-serif", svg)
+    return re.sub(r"\n\s*", "\n", svg).strip()
+
+
+def shown(name: str) -> str:
+    """A name for a legend, which leaves out labels that begin with an underscore."""
+    name = name.lstrip("_") or "unnamed"
+    return name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
+
+
+def legend(axes: "Axes", columns: int = 3) -> None:
+    """The names above the axes, where they hide nothing."""
+    handles, names = axes.get_legend_handles_labels()
+    box = axes.legend(
+        handles, names, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0, handlelength=1.5
+    )
+    for text in box.get_texts():
+        text.set_parse_math(False)
+
+
+def grid(axes: "Axes", which: Any = "y") -> None:
+    """Faint lines behind the data."""
+    axes.grid(axis=which, color=INK, alpha=0.12, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def share_limits(panels: Sequence["Axes"]) -> None:
+    """Give panels the same axes, so that models compare at a glance."""
+    for get, set_ in (("get_xlim", "set_xlim"), ("get_ylim", "set_ylim")):
+        limits = [getattr(axes, get)() for axes in panels]
+        for axes in panels:
+            getattr(axes, set_)(min(low for low, _ in limits), max(high for _, high in limits))

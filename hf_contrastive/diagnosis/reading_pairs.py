@@ -1,0 +1,237 @@
+"""What stands beside the plots of two modalities, see [`Reading`]."""
+
+from collections.abc import Callable
+
+from hf_contrastive.diagnosis.reading import Reading, is_open, otherwise
+from hf_contrastive.diagnosis.rules import ERRORS, Facts
+
+
+def _larger(part: str) -> Callable[[Facts], bool]:
+    return lambda f: f["largest"] == part
+
+
+COMPOSITION = Reading(
+    name="composition",
+    scope="pair",
+    title="What the gap is made of",
+    how=(
+        "Parts of a bar add up to the squared distance between the clouds of {first} and {second}; the bar of halves is the "
+        "same between two halves of one modality, which is what sampling makes."
+    ),
+    alt=(
+        "{model}: squared distance {total:.4f}, of it centers {centers_share:.0%}, spread {spread_share:.0%}, spectrum "
+        "{spectrum_share:.0%}, orientation {orientation_share:.0%}; between halves of one modality {control:.4f}."
+    ),
+    cases=(
+        (
+            lambda f: f["total"] <= 1.5 * f["control"],
+            "The distance of {total:.3f} is little more than the {control:.3f} of two halves: nothing to try.",
+        ),
+        (
+            _larger("centers"),
+            "Most of what is beyond sampling is the shift of the centers ({largest_share:.0%} of the distance): try a mean "
+            "shift, or train with `clip_divergence`.",
+        ),
+        (
+            _larger("spread"),
+            "Most of what is beyond sampling is spread ({largest_share:.0%} of the distance): one modality is wider, so try "
+            "whitening, or `align_uniform`, which spreads each by itself.",
+        ),
+        (
+            _larger("spectrum"),
+            "Most of what is beyond sampling is the spectrum ({largest_share:.0%} of the distance): variance is shared out "
+            "otherwise, so try whitening, or `vicreg`.",
+        ),
+        (
+            is_open,
+            "Most of what is beyond sampling is orientation ({largest_share:.0%} of the distance), which no shift can turn: "
+            "beside a mean shift for the centers, try training with `clip_divergence`, or a linear head.",
+        ),
+        (
+            otherwise,
+            "Most of what is beyond sampling is orientation ({largest_share:.0%} of a small distance): the centers are "
+            "together, so a linear head or further training is what could turn the rest.",
+        ),
+    ),
+)
+COSINES = Reading(
+    name="cosines",
+    scope="pair",
+    title="Cosines",
+    how=(
+        "Matched rows should lie to the right of unmatched ones; matched rows after a permutation (dashed) are the control, "
+        "which lies on the unmatched."
+    ),
+    alt=(
+        "{model}: histogram of cosines; means are {matched:.3f} of matched rows, {unmatched:.3f} of unmatched ones, "
+        "{permuted:.3f} after a permutation."
+    ),
+    cases=(
+        (
+            lambda f: f["matched"] - f["permuted"] < 0.02,
+            "Matched rows ({matched:.3f}) are no nearer than permuted ones ({permuted:.3f}): check that row i of both shows "
+            "the same, and that weights were loaded.",
+        ),
+        (
+            lambda f: f["unmatched"] > 0.4,
+            "Even unmatched rows have a mean cosine of {unmatched:.2f}, for they share a direction: try a mean shift, or a "
+            "lower temperature in training.",
+        ),
+        (
+            lambda f: f["unmatched"] < -0.1,
+            "Unmatched rows have a mean cosine of {unmatched:.2f}, for the centers point apart: try a mean shift, or "
+            "`clip_divergence` in training.",
+        ),
+        (
+            lambda f: f["auc"] < 0.95,
+            "A matched pair beats an unmatched one in {auc:.1%} of cases: try longer training, or larger batches.",
+        ),
+        (
+            otherwise,
+            "A matched pair beats an unmatched one in {auc:.1%} of cases, so that what R@1 lacks ({r1:.3f}) is lost to the few "
+            "nearest of {items} things: try hard negatives.",
+        ),
+    ),
+)
+SHIFT = Reading(
+    name="shift",
+    scope="pair",
+    title="Retrieval against the gap",
+    how=(
+        "The line is what becomes of gap and R@1 of unseen rows as the clouds move along the gap (0 as they are, 0.5 centers "
+        "together, 1 changed places); points are other interventions, and the bar is one standard error of R@1."
+    ),
+    alt=(
+        "{model}: R@1 against the gap; as it is {r1_none:.3f} at a gap of {gap_none:.3f}, after a mean shift "
+        "{r1_mean_shift:.3f} at {gap_mean_shift:.3f}."
+    ),
+    cases=(
+        (
+            lambda f: not f["r1_mean_shift"] >= 0,
+            "The rows cannot be centered, for what is left has no direction: look at the finding on collapse first.",
+        ),
+        (
+            lambda f: f["r1_mean_shift"] - f["r1_none"] > ERRORS * f["trial_error"],
+            "A mean shift lifts R@1 from {r1_none:.3f} to {r1_mean_shift:.3f}: subtract each modality's center.",
+        ),
+        (
+            lambda f: f["r1_none"] - f["r1_mean_shift"] > ERRORS * f["trial_error"],
+            "A mean shift lowers R@1 from {r1_none:.3f} to {r1_mean_shift:.3f}: do not center these embeddings.",
+        ),
+        (
+            is_open,
+            "A mean shift takes the gap from {gap_none:.3f} to {gap_mean_shift:.3f} and leaves R@1 what it was within its error: "
+            "subtract the centers where both modalities share an index.",
+        ),
+        (
+            otherwise,
+            "The gap is closed as it is, and a mean shift leaves R@1 at {r1_mean_shift:.3f} ({r1_none:.3f} before): nothing to try.",
+        ),
+    ),
+)
+TEMPERATURE = Reading(
+    name="temperature",
+    scope="pair",
+    title="Temperature",
+    how=(
+        "The contrastive loss of unseen rows by temperature, beside that of chance (dotted); the point is the best one, the "
+        "ring the model's own, and ranks are the same everywhere."
+    ),
+    alt="{model}: contrastive loss by temperature, {loss_at_best:.3f} at the best of {best:.4f}.",
+    cases=(
+        (
+            lambda f: f["own"] is None,
+            "No temperature came with these embeddings: where softmax probabilities are used, try {best:.4f}.",
+        ),
+        (
+            lambda f: f["loss_at_own"] - f["loss_at_best"] > 0.1,
+            "The model's temperature of {own:.4f} has a loss of {loss_at_own:.3f}: where softmax probabilities are used, try "
+            "{best:.4f} ({loss_at_best:.3f}).",
+        ),
+        (
+            otherwise,
+            "The model's temperature of {own:.4f} is as good as the best, {best:.4f} (loss {loss_at_own:.3f} and "
+            "{loss_at_best:.3f}): nothing to try.",
+        ),
+    ),
+)
+HUBNESS = Reading(
+    name="hubness",
+    scope="pair",
+    title="Retrieval by hubness",
+    how=(
+        "Queries in equal parts by how often their match is found at all, by any query: a line that rises from near zero says "
+        "that recall is lost to rows that nothing finds."
+    ),
+    alt=(
+        "{model}: R@1 by how often matches are found; from {query} to {key} {recall_low:.3f} in the lowest third and "
+        "{recall_high:.3f} in the highest."
+    ),
+    cases=(
+        (
+            lambda f: f["recall_low"] < 0.5 * f["recall_high"],
+            "From {query} to {key}, R@1 is {recall_low:.3f} where matches are seldom found and {recall_high:.3f} where they often "
+            "are: try whitening or a mean shift, and hard negatives in training.",
+        ),
+        (
+            otherwise,
+            "R@1 depends little on hubs (at most from {recall_low:.3f} to {recall_high:.3f}, {query} to {key}): nothing to try.",
+        ),
+    ),
+)
+OCCURRENCES = Reading(
+    name="occurrences",
+    scope="pair",
+    title="How often rows are found",
+    how=(
+        "Share of rows by how many queries have them among their {k} nearest, beside what random neighbors show (dashed): "
+        "weight at zero are rows that nothing finds, a long tail to the right are hubs."
+    ),
+    alt=(
+        "{model}: histogram of {k}-occurrences of {uneven_key}; {antihubs:.1%} are never found (chance {chance_antihubs:.1%}), "
+        "skewness {skewness:.2f} (chance {chance_skewness:.2f}), the most found row is found by {top:.0f} queries."
+    ),
+    cases=(
+        (
+            lambda f: f["antihubs"] > f["chance_antihubs"] + 0.1,
+            "{antihubs:.0%} of {uneven_key} are never found from {uneven_query}: try a mean shift or whitening before the index "
+            "is built.",
+        ),
+        (
+            lambda f: f["skewness"] > f["chance_skewness"] + 1,
+            "A few {uneven_key} are found by too many (up to {top:.0f} queries, chance {chance_top:.0f}): try a mean shift or "
+            "whitening before the index is built.",
+        ),
+        (
+            otherwise,
+            "There are no hubs to speak of (skewness {skewness:.2f} of {uneven_key}, chance {chance_skewness:.2f}; "
+            "{antihubs:.1%} never found): nothing to try.",
+        ),
+    ),
+)
+POTENTIAL = Reading(
+    name="potential",
+    scope="pair",
+    title="Potential along the gap",
+    how=(
+        "What the loss makes of a row at each place of the circle through both centers (vertical lines), in units of the "
+        "temperature: rows move downhill, and a hill between the centers keeps a gap open."
+    ),
+    alt=(
+        "{model}: effective potential along the circle through both centers, which are {angle:.0f} degrees apart; the highest "
+        "climb from one to the other is {barrier:.2f}, of {climber}."
+    ),
+    cases=(
+        (
+            lambda f: f["barrier"] > 0.5,
+            "{climber} must climb {barrier:.2f} to reach the other center: longer training will not close this gap, so try "
+            "`clip_divergence`, which takes the hill away.",
+        ),
+        (
+            is_open,
+            "There is no hill between the centers (at most {barrier:.2f}), so what holds them apart is not on this axis: "
+            "`clip_divergence` or a mean shift will find little resistance.",
+        ),
+        (otherwise, "There is no hill (at most {barrier:.2f}) and no gap: nothing to try."),
+    ),
+)
