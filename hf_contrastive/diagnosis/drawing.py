@@ -109,11 +109,20 @@ def shown(name: str) -> str:
     return name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
 
 
-def legend(axes: "Axes", columns: int = 3) -> None:
+def legend(axes: "Axes", columns: int = 3, markers: float = 1.0) -> None:
     """The names above the axes, where they hide nothing."""
     handles, names = axes.get_legend_handles_labels()
     box = axes.legend(
-        handles, names, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0, handlelength=1.5
+        handles,
+        names,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=columns,
+        borderaxespad=0,
+        handlelength=1.4,
+        columnspacing=1.2,
+        handletextpad=0.5,
+        markerscale=markers,
     )
     for text in box.get_texts():
         text.set_parse_math(False)
@@ -125,9 +134,26 @@ def grid(axes: "Axes", which: Any = "y") -> None:
     axes.set_axisbelow(True)
 
 
-def share_limits(panels: Sequence["Axes"]) -> None:
+class Notes:
+    """Small words beside points, of which those are left out that would lie on others."""
+
+    def __init__(self, axes: "Axes") -> None:
+        self.axes = axes
+        self.taken: list[tuple[float, float]] = []
+
+    def add(self, text: str, point: tuple[float, float], color: str) -> None:
+        """Write once the limits of the axes stand."""
+        (left, right), (bottom, top) = self.axes.get_xlim(), self.axes.get_ylim()
+        x, y = (point[0] - left) / (right - left), (point[1] - bottom) / (top - bottom)
+        if any(abs(x - a) < 0.09 and abs(y - b) < 0.06 for a, b in self.taken):
+            return
+        self.taken.append((x, y))
+        self.axes.annotate(text, point, color=color, fontsize=7.5, textcoords="offset points", xytext=(5, 3))
+
+
+def share_limits(panels: Sequence["Axes"], which: str = "xy") -> None:
     """Give panels the same axes, so that models compare at a glance."""
-    for get, set_ in (("get_xlim", "set_xlim"), ("get_ylim", "set_ylim")):
+    for get, set_ in ((f"get_{axis}lim", f"set_{axis}lim") for axis in which):
         limits = [getattr(axes, get)() for axes in panels]
         for axes in panels:
             getattr(axes, set_)(min(low for low, _ in limits), max(high for _, high in limits))

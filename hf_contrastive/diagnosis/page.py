@@ -22,7 +22,7 @@ from hf_contrastive.diagnosis.table import tables
 TRIALS = "What can be done"
 # Kinds of plots by heading.
 SECTIONS = {
-    "What parts the modalities": ("clouds", "composition", "cosines"),
+    "What parts the modalities": ("gap", "clouds", "composition", "cosines"),
     TRIALS: ("shift", "temperature", "potential"),
     "What a search sees": ("hubness", "occurrences"),
     "The shape of each modality": ("spectra", "norms", "coordinates"),

@@ -67,6 +67,7 @@ MODEL_PLOTS: tuple[tuple[Reading, Callable[..., None]], ...] = (
 )
 PAIR_PLOTS: tuple[tuple[Reading, Callable[..., None]], ...] = (
     (reading_pairs.COMPOSITION, plots_clouds.draw_composition),
+    (reading_pairs.GAP, plots_clouds.draw_gap),
     (reading_pairs.COSINES, plots_clouds.draw_cosines),
     (reading_pairs.HUBNESS, plots_retrieval.draw_hubness),
     (reading_pairs.OCCURRENCES, plots_retrieval.draw_occurrences),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hf_contrastive.diagnosis.curves import Side
-from hf_contrastive.diagnosis.drawing import GREY, HUES, INK, grid, legend, share_limits, shown
+from hf_contrastive.diagnosis.drawing import GREY, HUES, INK, Notes, grid, legend, share_limits, shown
 from hf_contrastive.diagnosis.findings import mean_recall, pair_facts
 
 
@@ -82,11 +82,6 @@ def draw_shift(panels: Sequence["Axes"], sides: Sequence[Side], first: str, seco
         for points, dashes, label in ((together, "-", "along the gap"), (past, ":", "past each other")):
             if points:
                 axes.plot(*zip(*points, strict=True), dashes, color=GREY, linewidth=1.2, label=label)
-        for fraction in (-1.0, -0.5, 0.5, 1.0):
-            if fraction in curve:
-                axes.annotate(
-                    f"{fraction:g}", curve[fraction], color=INK, fontsize=7, textcoords="offset points", xytext=(3, 3)
-                )
         heads = 0
         for trial in trials.interventions:
             if not trial.metrics:
@@ -104,14 +99,6 @@ def draw_shift(panels: Sequence["Axes"], sides: Sequence[Side], first: str, seco
             )
             if trial.name == "linear_head":
                 heads += 1
-                axes.annotate(
-                    f"{trial.settings['weight']:g}",
-                    (x, y),
-                    color=color,
-                    fontsize=7,
-                    textcoords="offset points",
-                    xytext=(4, -9),
-                )
         facts = pair_facts(side.one.metrics, side.one.pair(first, second), items=side.one.items)
         axes.errorbar(
             *_place(trials.interventions[0].metrics, first, second),
@@ -124,7 +111,15 @@ def draw_shift(panels: Sequence["Axes"], sides: Sequence[Side], first: str, seco
         axes.set_ylabel("R@1, mean of both directions")
         grid(axes)
         legend(axes)
-    share_limits(panels)
+    share_limits(panels, "y")
+    for axes, side in zip(panels, sides, strict=True):
+        trials, notes = side.one.pair(first, second).trials, Notes(axes)
+        for trial in trials.interventions:
+            if trial.name == "linear_head":
+                notes.add(f"{trial.settings['weight']:g}", _place(trial.metrics, first, second), HUES[1])
+        for fraction in (-1.0, -0.5, 1.0):
+            if trials.shift_curve.get(fraction):
+                notes.add(f"{fraction:g}", _place(trials.shift_curve[fraction], first, second), INK)
 
 
 def _place(metrics: Mapping[str, float], first: str, second: str) -> tuple[float, float]:

@@ -60,12 +60,13 @@ CLOUDS = Reading(
     cases=(
         (
             lambda f: is_open(f) and f["separability"] > 0.75,
-            "The centers of {first} and {second} are {gap:.3f} apart where sampling makes {gap_floor:.3f}: try a mean shift "
-            "where both are ranked in one index, or `clip_divergence` in training.",
+            "The {gap:.3f} between the centers of {first} and {second} may be hidden, for these directions hold {share:.0%} of the "
+            "variance: look along the gap, and try a mean shift.",
         ),
         (
             lambda f: f["separability"] > 0.75,
-            "The centers of {first} and {second} coincide but a line parts the clouds ({separability:.0%} right): try whitening.",
+            "The centers of {first} and {second} coincide but a linear rule tells the clouds apart ({separability:.3f} right): try "
+            "whitening.",
         ),
         (
             lambda f: f["share"] < 0.2,

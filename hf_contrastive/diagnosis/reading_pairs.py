@@ -54,6 +54,35 @@ COMPOSITION = Reading(
         ),
     ),
 )
+GAP = Reading(
+    name="gap",
+    scope="pair",
+    title="Along the gap",
+    how=(
+        "Each dot is a row, placed along the line from center to center (ringed) and along the main direction across it: clouds "
+        "side by side are told apart by where they lie, clouds on each other are not."
+    ),
+    alt=(
+        "{model}: scatter plot of {first} and {second} along the line between their centers, which are {gap:.3f} apart; a linear "
+        "rule tells them apart with an accuracy of {separability:.3f}."
+    ),
+    cases=(
+        (
+            lambda f: is_open(f) and f["separability"] > 0.75,
+            "The centers are {gap:.3f} apart where sampling makes {gap_floor:.3f}: try a mean shift where both modalities are "
+            "ranked in one index, or `clip_divergence` in training.",
+        ),
+        (
+            lambda f: f["separability"] > 0.75,
+            "The centers coincide but a linear rule still tells the clouds apart ({separability:.3f} right): try whitening.",
+        ),
+        (
+            otherwise,
+            "The clouds lie on each other: a gap of {gap:.3f} where sampling makes {gap_floor:.3f}, and {separability:.3f} told "
+            "apart (chance 0.5), so there is nothing to try.",
+        ),
+    ),
+)
 COSINES = Reading(
     name="cosines",
     scope="pair",
