@@ -95,6 +95,7 @@ def _as_svg(figure: "Figure", prefix: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     # Many pictures in one page: each has ids of its own.
     svg = re.sub(r'\bid="', f'id="{prefix}', svg)
     svg = re.sub(r"url\(#", f"url(#{prefix}", svg).replace('href="#', f'href="#{prefix}').replace("xlink:href", "href")

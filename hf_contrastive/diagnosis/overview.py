@@ -1,12 +1,13 @@
 """The top of a page: a verdict in two sentences, key numbers beside their references, interventions before and after."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hf_contrastive.diagnosis.curves import Side
 from hf_contrastive.diagnosis.findings import mean_recall, pair_facts
 from hf_contrastive.diagnosis.reading import is_open
-from hf_contrastive.diagnosis.result import Trials
+from hf_contrastive.diagnosis.result import Diagnosis, Trials
 from hf_contrastive.diagnosis.rules import ERRORS, RULES, Facts
 
 
@@ -37,12 +38,11 @@ def verdict(sides: Sequence[Side]) -> tuple[str, str]:
         {(p.first, p.second): pair_facts(s.one.metrics, p, items=s.one.items) for p in s.one.pairs} for s in sides
     ]
     widest = max(pairs[0], key=lambda names: max(found[names]["gap_ratio"] for found in pairs))
-    own, *others = (found[widest] for found in pairs)
-    if not others:
-        return _state(own), _advice(own)
-    return _states(own, others[0], *(side.label for side in sides[:2])), _compared(
-        own, others[0], *(side.label for side in sides[:2])
-    )
+    facts = [found[widest] for found in pairs]
+    if len(facts) == 1:
+        return _state(facts[0]), _advice(facts[0])
+    names = sides[0].label, sides[1].label
+    return _states(facts[0], facts[1], *names), _compared(facts[0], facts[1], *names)
 
 
 def _state(f: Facts) -> str:
@@ -69,12 +69,12 @@ def _advice(f: Facts) -> str:
             f"A mean shift would cost R@1 ({f['r1_none']:.3f} before, {f['r1_mean_shift']:.3f} after, on unseen rows), so close "
             "it by training with `clip_divergence`, if both are ranked in one index."
         )
+    if math.isnan(change):
+        return "The rows cannot be centered, for what is left has no direction: look at the findings first."
     does = "lifts R@1" if change > ERRORS * f["trial_error"] else "leaves R@1 what it was, within its error"
     return (
         f"A mean shift takes it to {f['gap_mean_shift']:.3f} on unseen rows and {does} ({f['r1_none']:.3f} before, "
         f"{f['r1_mean_shift']:.3f} after); in training, `clip_divergence` closes it."
-        if change == change
-        else "The rows cannot be centered, so look at the findings first."
     )
 
 
@@ -102,52 +102,27 @@ def _compared(own: Facts, other: Facts, own_name: str, other_name: str) -> str:
 
 
 def key_numbers(sides: Sequence[Side], first: str, second: str) -> list[Row]:
-    """What people ask for first, each value beside its floor or chance."""
-    name = f"{first}_{second}"
+    """What people ask for first, each value beside its floor, its bound or chance."""
+    columns = [_key_cells(side.one, first, second) for side in sides]
+    return [Row(label, tuple(column[label] for column in columns)) for label in columns[0]]
 
-    def row(label: str, cell: Callable[[Mapping[str, float], Side], Cell]) -> Row:
-        return Row(label, tuple(cell(side.one.metrics, side) for side in sides))
 
-    def value(key: str, digits: int, says: Callable[[Mapping[str, float], Side], str]) -> Any:
-        return lambda m, side: Cell(f"{m[key]:.{digits}f}", says(m, side))
-
-    rows = [
-        row(
-            "gap between the centers",
-            value(
-                f"geometry/modality_gap_{name}",
-                3,
-                lambda m, _: f"sampling {m[f'geometry/modality_gap_floor_{name}']:.3f}",
-            ),
-        ),
-        row("separability", value(f"geometry/separability_{name}", 3, lambda m, _: "chance 0.5")),
-    ]
+def _key_cells(one: Diagnosis, first: str, second: str) -> dict[str, Cell]:
+    metrics, name = one.metrics, f"{first}_{second}"
+    floor, best = metrics[f"geometry/modality_gap_floor_{name}"], metrics["geometry/uniformity_floor"]
+    cells = {
+        "gap between the centers": Cell(f"{metrics[f'geometry/modality_gap_{name}']:.3f}", f"sampling {floor:.3f}"),
+        "separability": Cell(f"{metrics[f'geometry/separability_{name}']:.3f}", "chance 0.5"),
+    }
     for query, key in ((first, second), (second, first)):
         for k in (1, 10):
-            rows.append(
-                row(
-                    f"R@{k}, {query} to {key}",
-                    value(
-                        f"retrieval/{query}_to_{key}_recall@{k}",
-                        3,
-                        lambda _, s, k=k: f"chance {min(1, k / s.one.items):.3f}",
-                    ),  # type: ignore[misc]
-                )
-            )
+            recall = metrics[f"retrieval/{query}_to_{key}_recall@{k}"]
+            cells[f"R@{k}, {query} to {key}"] = Cell(f"{recall:.3f}", f"chance {min(1, k / one.items):.3f}")
     for m in (first, second):
-        rows.append(
-            row(
-                f"uniformity of {m}",
-                value(f"geometry/uniformity_{m}", 2, lambda m, _: f"best {m['geometry/uniformity_floor']:.2f}"),
-            )
-        )
-        rows.append(
-            row(
-                f"effective rank of {m}",
-                value(f"geometry/effective_rank_{m}", 1, lambda _, s: f"at most {min(s.one.width, s.one.rows - 1)}"),
-            )
-        )
-    return rows
+        cells[f"uniformity of {m}"] = Cell(f"{metrics[f'geometry/uniformity_{m}']:.2f}", f"best {best:.2f}")
+        rank, most = metrics[f"geometry/effective_rank_{m}"], min(one.width, one.rows - 1)
+        cells[f"effective rank of {m}"] = Cell(f"{rank:.1f}", f"at most {most}")
+    return cells
 
 
 def before_and_after(side: Side, first: str, second: str) -> list[Row]:

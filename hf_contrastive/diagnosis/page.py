@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hf_contrastive import __version__
 from hf_contrastive.diagnosis.curves import Side, sides_of
@@ -33,6 +33,14 @@ NO_PLOTS = (
 )
 
 
+class PageFiles(NamedTuple):
+    """What was written: the page, its plots as PNG in the page's order, and why others are missing."""
+
+    page: Path
+    pictures: list[Path]
+    missing: list[str]
+
+
 def write_page(diagnosis: Diagnosis, folder: str | Path, *, command: str | None = None) -> Path:
     """
     Write `index.html`, one file that shows a diagnosis with nothing from elsewhere, and its plots as PNG beside it.
@@ -50,15 +58,18 @@ def write_page(diagnosis: Diagnosis, folder: str | Path, *, command: str | None 
     Returns:
         `Path`: The page.
     """
+    return write_page_files(diagnosis, folder, command=command).page
+
+
+def write_page_files(diagnosis: Diagnosis, folder: str | Path, *, command: str | None = None) -> PageFiles:
+    """[`write_page`], which tells all files that it wrote."""
     from jinja2 import Environment, StrictUndefined
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sides = sides_of(diagnosis)
     sections, missing = _sections(diagnosis, sides)
-    for plots in sections.values():
-        for plot in plots:
-            plot.write(folder)
+    pictures = [plot.write(folder) for plots in sections.values() for plot in plots]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["code"] = _code
     template = files("hf_contrastive").joinpath("templates/diagnosis.html").read_text(encoding="utf-8")
@@ -79,7 +90,7 @@ def write_page(diagnosis: Diagnosis, folder: str | Path, *, command: str | None 
     )
     page = folder / "index.html"
     page.write_text(html, encoding="utf-8")
-    return page
+    return PageFiles(page, pictures, missing)
 
 
 def _sections(diagnosis: Diagnosis, sides: Sequence[Side]) -> tuple[dict[str, list[Plot]], list[str]]:

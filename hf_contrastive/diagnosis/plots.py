@@ -1,11 +1,19 @@
 """All plots of a page, each with its words."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hf_contrastive.diagnosis import plots_clouds, plots_retrieval, plots_shape, reading, reading_pairs
+from hf_contrastive.diagnosis import (
+    plots_clouds,
+    plots_retrieval,
+    plots_shape,
+    reading,
+    reading_pairs,
+    reading_retrieval,
+)
 from hf_contrastive.diagnosis.curves import Side
 from hf_contrastive.diagnosis.drawing import Draw, draw_png, draw_svgs
 from hf_contrastive.diagnosis.reading import Reading
@@ -69,10 +77,10 @@ PAIR_PLOTS: tuple[tuple[Reading, Callable[..., None]], ...] = (
     (reading_pairs.COMPOSITION, plots_clouds.draw_composition),
     (reading_pairs.GAP, plots_clouds.draw_gap),
     (reading_pairs.COSINES, plots_clouds.draw_cosines),
-    (reading_pairs.HUBNESS, plots_retrieval.draw_hubness),
-    (reading_pairs.OCCURRENCES, plots_retrieval.draw_occurrences),
-    (reading_pairs.SHIFT, plots_retrieval.draw_shift),
-    (reading_pairs.TEMPERATURE, plots_retrieval.draw_temperature),
+    (reading_retrieval.HUBNESS, plots_retrieval.draw_hubness),
+    (reading_retrieval.OCCURRENCES, plots_retrieval.draw_occurrences),
+    (reading_retrieval.SHIFT, plots_retrieval.draw_shift),
+    (reading_retrieval.TEMPERATURE, plots_retrieval.draw_temperature),
     (reading_pairs.POTENTIAL, plots_clouds.draw_potential),
 )
 
@@ -87,13 +95,17 @@ def pair_plots(sides: Sequence[Side], first: str, second: str) -> tuple[list[Plo
     """Plots of two modalities, and why others were left out: with few rows, or centers on one line."""
     facts = [plot_facts(side, first, second) for side in sides]
     plots, missing = [], []
+    # Names of modalities are those of files and keys, and may hold anything.
+    suffix = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{first}_{second}")
+    if suffix != f"{first}_{second}":
+        suffix += f"_{[(p.first, p.second) for p in sides[0].one.pairs].index((first, second))}"
     for words, draw in PAIR_PLOTS:
         able = [place for place, side in enumerate(sides) if _can(words.name, side, first, second)]
         if len(able) < len(sides):
             without = ", ".join(side.label for place, side in enumerate(sides) if place not in able)
             missing.append(f"{words.title} of {without}: {REASONS[words.name]}")
         if able:
-            name = f"{words.name}_{first}_{second}"
+            name = f"{words.name}_{suffix}"
             chosen, known = [sides[place] for place in able], [facts[place] for place in able]
             plots.append(_plot(words, draw, chosen, known, (first, second), name))
     return plots, missing

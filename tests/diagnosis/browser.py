@@ -54,6 +54,9 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.command("Emulation.setEmulatedMedia", features=[scheme])
+        # What a new window shows is no part of the page.
+        self.call("url", url="data:,")
+        self.console(), self.requests()
         self.call("url", url=path.resolve().as_uri())
 
     def run(self, script: str) -> Any:
