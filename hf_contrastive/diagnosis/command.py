@@ -105,5 +105,5 @@ def write(diagnosis: Diagnosis, folder: str | Path, *, command: str | None = Non
     write_json(diagnosis, numbers)
     written = write_page_files(diagnosis, folder, command=command)
     for reason in written.missing:
-        print(f"Not drawn. {reason}", file=sys.stderr)
+        print(reason, file=sys.stderr)
     return [numbers, written.page, *written.pictures]

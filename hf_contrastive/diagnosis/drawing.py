@@ -22,7 +22,11 @@ HUES = (*COLORS, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 # Stands for the color of text, which SVG takes from the page.
 INK = "#010203"
 GREY = "#8A8A8A"
+# Inches: of a picture, of the space above the axes, of a line of a legend, of a title above all.
 SIZE = (4.4, 3.3)
+MARGIN, LINE, TITLE = 0.3, 0.17, 0.25
+# Characters that a line of a legend has room for.
+LINE_LENGTH = 64
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "hf_contrastive",
@@ -70,21 +74,30 @@ def draw_png(draw: Draw, titles: Sequence[str], path: Path) -> None:
     from matplotlib import rc_context
 
     with rc_context(STYLE):
-        figure, axes = _figure(len(titles))
+        figure, axes = _figure(len(titles), above=TITLE)
         draw(axes)
         for one, title in zip(axes, titles, strict=True):
-            one.set_title(title, loc="left", parse_math=False)
+            place = one.get_position()
+            figure.text(place.x0, 0.985, title, va="top", weight="bold", parse_math=False)
         figure.savefig(path, dpi=130)
 
 
-def _figure(number: int) -> tuple["Figure", list["Axes"]]:
+def _figure(number: int, above: float = 0.0) -> tuple["Figure", list["Axes"]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # A figure of its own, not pyplot: no window, no global state.
-    figure = Figure(figsize=(SIZE[0] * number, SIZE[1]), layout="constrained")
+    # A figure of its own, not pyplot: no window, no global state. Margins are fixed, for to find them takes as long as all
+    # the drawing.
+    figure = Figure(figsize=(SIZE[0] * number, SIZE[1] + above))
     FigureCanvasAgg(figure)
     axes: Any = figure.subplots(1, number, squeeze=False)
+    figure.subplots_adjust(
+        left=0.15 / number,
+        right=1 - 0.03 / number,
+        bottom=0.46 / (SIZE[1] + above),
+        top=1 - (MARGIN + above) / (SIZE[1] + above),
+        wspace=0.22,
+    )
     return figure, list(axes[0])
 
 
@@ -113,11 +126,18 @@ def shown(name: str) -> str:
 def legend(axes: "Axes", columns: int = 3, markers: float = 1.0) -> None:
     """The names above the axes, where they hide nothing."""
     handles, names = axes.get_legend_handles_labels()
+    columns = min(columns, len(names))
+    while (
+        columns > 1
+        and columns * (max(map(len, names)) + 6) > LINE_LENGTH
+        and sum(map(len, names)) + 6 * columns > LINE_LENGTH
+    ):
+        columns -= 1
     box = axes.legend(
         handles,
         names,
         loc="lower left",
-        bbox_to_anchor=(0, 1.0),
+        bbox_to_anchor=(-0.02, 1.0),
         ncols=columns,
         borderaxespad=0,
         handlelength=1.4,
@@ -127,6 +147,11 @@ def legend(axes: "Axes", columns: int = 3, markers: float = 1.0) -> None:
     )
     for text in box.get_texts():
         text.set_parse_math(False)
+    lines = -(-len(names) // columns)
+    figure: Any = axes.figure
+    height = figure.get_size_inches()[1]
+    top = 1 - (MARGIN + (TITLE if height > SIZE[1] else 0.0) + (lines - 1) * LINE) / height
+    figure.subplots_adjust(top=min(top, figure.subplotpars.top))
 
 
 def grid(axes: "Axes", which: Any = "y") -> None:

@@ -28,9 +28,7 @@ SECTIONS = {
     "The shape of each modality": ("spectra", "norms", "coordinates"),
 }
 PACKAGES = ("torch", "transformers", "datasets")
-NO_PLOTS = (
-    "There are no plots, for they need matplotlib: `pip install hf-contrastive[recipes]`, and make the page again."
-)
+NO_PLOTS = "No plots: they need matplotlib, `pip install hf-contrastive[recipes]`."
 
 
 class PageFiles(NamedTuple):

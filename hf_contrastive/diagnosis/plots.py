@@ -103,7 +103,7 @@ def pair_plots(sides: Sequence[Side], first: str, second: str) -> tuple[list[Plo
         able = [place for place, side in enumerate(sides) if _can(words.name, side, first, second)]
         if len(able) < len(sides):
             without = ", ".join(side.label for place, side in enumerate(sides) if place not in able)
-            missing.append(f"{words.title} of {without}: {REASONS[words.name]}")
+            missing.append(f"Not drawn of {without}, {first} and {second}: {words.title}, for {REASONS[words.name]}")
         if able:
             name = f"{words.name}_{suffix}"
             chosen, known = [sides[place] for place in able], [facts[place] for place in able]
