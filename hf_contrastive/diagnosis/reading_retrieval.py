@@ -9,7 +9,7 @@ SHIFT = Reading(
     scope="pair",
     title="Retrieval against the gap",
     how=(
-        "The line is what becomes of gap and R@1 of unseen rows as the clouds move along the gap (0 as they are, 0.5 centers "
+        "The line is what becomes of gap and R@1 of unseen rows as the clouds move along the gap (-1 apart, 0 as they are, 0.5 centers "
         "together, 1 changed places); points are other interventions, and the bar is one standard error of R@1."
     ),
     alt=(
