@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.exit(2, f"hf-contrastive: {error}\n")
     show(diagnosis)
     command = shlex.join([parser.prog, *(sys.argv[1:] if argv is None else argv)])
-    print(f"\nWritten: {', '.join(str(path) for path in write(diagnosis, args.output, command=command))}")
+    written = write(diagnosis, args.output, command=command)
+    print(f"\nWritten to {args.output}: {', '.join(path.name for path in written)}")
 
 
 def show(diagnosis: Diagnosis) -> None:
