@@ -62,7 +62,7 @@ def plot_geometry(runs: Mapping[str, Mapping[str, Float[Tensor, "n d"]]], path: 
 def _draw_clouds(axes: "Axes", name: str, unit: Mapping[str, Tensor]) -> None:
     x, y = unit.values()
     center = (x.mean(dim=0) + y.mean(dim=0)) / 2
-    directions = _directions(x, y)
+    directions = gap_directions(x, y)
     for color, (m, cloud) in zip(COLORS, unit.items(), strict=True):
         points = ((cloud - center) @ directions)[:MAX_POINTS]
         axes.scatter(points[:, 0].numpy(), points[:, 1].numpy(), s=5, alpha=0.5, color=color, linewidths=0, label=m)
@@ -76,8 +76,13 @@ def _draw_clouds(axes: "Axes", name: str, unit: Mapping[str, Tensor]) -> None:
     axes.legend(markerscale=3, loc="upper right")
 
 
-def _directions(x: Tensor, y: Tensor) -> Tensor:
-    """The gap's direction and the main one of both clouds at right angles to it, as columns."""
+def gap_directions(x: Tensor, y: Tensor) -> Tensor:
+    """The gap's direction and the main one of both clouds at right angles to it, as columns.
+
+    Args:
+        x: Unit rows of one modality, (n, d).
+        y: Unit rows of the other.
+    """
     # Principal directions alone would hide a gap that is small beside the spread of the clouds, yet parts them cleanly.
     along = F.normalize(x.mean(dim=0) - y.mean(dim=0), dim=0)
     joint = torch.cat([x, y])
