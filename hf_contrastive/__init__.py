@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hf_contrastive.losses import get_loss as get_loss
     from hf_contrastive.losses import list_losses as list_losses
     from hf_contrastive.losses import register_loss as register_loss
+    from hf_contrastive.metrics import full_geometry_report as full_geometry_report
     from hf_contrastive.metrics import geometry_report as geometry_report
     from hf_contrastive.metrics import list_metrics as list_metrics
     from hf_contrastive.metrics import load_metric as load_metric
@@ -74,6 +75,7 @@ _MODULES = {
     "contrastive_forward": "encoder",
     "diagnose": "diagnosis",
     "find_towers": "towers.find",
+    "full_geometry_report": "metrics",
     "geometry_report": "metrics",
     "get_loss": "losses",
     "last_complete_checkpoint": "training.checkpoints",
