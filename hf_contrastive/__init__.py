@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from hf_contrastive.towers.find import find_towers as find_towers
     from hf_contrastive.training.adapters import load_adapter as load_adapter
     from hf_contrastive.training.checkpoints import last_complete_checkpoint as last_complete_checkpoint
+    from hf_contrastive.training.geometry_callback import GeometryCallback as GeometryCallback
+    from hf_contrastive.training.geometry_callback import log_geometry as log_geometry
     from hf_contrastive.training.trainer import ContrastiveTrainer as ContrastiveTrainer
     from hf_contrastive.training.training_args import ContrastiveTrainingArguments as ContrastiveTrainingArguments
 
@@ -61,6 +63,7 @@ _MODULES = {
     "Diagnosis": "diagnosis",
     "EncoderOutput": "encoder",
     "ExampleDataset": "data",
+    "GeometryCallback": "training.geometry_callback",
     "LinearProbe": "evaluators",
     "LossInfo": "losses",
     "Modality": "data",
@@ -86,6 +89,7 @@ _MODULES = {
     "load_metric": "metrics",
     "load_pairs": "data",
     "load_scenes": "data",
+    "log_geometry": "training.geometry_callback",
     "mix_datasets": "data",
     "parse_recipe": "recipe",
     "plot_geometry": "report",

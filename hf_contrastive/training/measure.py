@@ -1,6 +1,7 @@
 """What the trainer logs: of a training batch, and of all embeddings of an evaluation."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -27,9 +28,14 @@ def describe(batch: ContrastiveBatch, *, geometry: bool = True) -> dict[str, flo
     if geometry and int(complete.sum()) > 1:
         embeds = {m: x.detach()[complete] for m, x in batch.world.items()}
         ids = None if batch.ids is None else batch.ids[complete]
-        logs |= geometry_report(embeds, ids=ids, max_rows=LOGGED_ROWS)
-        logs |= retrieval_report(embeds, ids=ids, ks=(1,), median=False, max_queries=LOGGED_ROWS)
+        logs |= geometry_logs(embeds, ids)
     return logs
+
+
+def geometry_logs(embeds: Mapping[str, Tensor], ids: Tensor | None = None) -> dict[str, float]:
+    """Geometry and retrieval of a batch of at least two rows, by a sample where it is large."""
+    geometry = geometry_report(embeds, ids=ids, max_rows=LOGGED_ROWS)
+    return geometry | retrieval_report(embeds, ids=ids, ks=(1,), median=False, max_queries=LOGGED_ROWS)
 
 
 def _scale_and_bias(batch: ContrastiveBatch) -> dict[str, float]:
