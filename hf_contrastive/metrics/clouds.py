@@ -46,10 +46,9 @@ class Clouds:
         self.places = {m: sample(len(x), max_rows, seed, x.device) for m, x in self.whole.items()}
         self.sampled = {m: x if (i := self.places[m]) is None else x[i] for m, x in self.whole.items()}
 
-    @property
-    def num_sampled(self) -> int | None:
-        """Rows of the largest sample, None where all rows are taken."""
-        return max((len(i) for i in self.places.values() if i is not None), default=None)
+    def quadratic_rows(self) -> dict[str, float]:
+        """How many rows stand for all of each modality, of those that are sampled."""
+        return {f"quadratic_rows_{m}": float(len(i)) for m, i in self.places.items() if i is not None}
 
     def pairs(self) -> list[tuple[str, str]]:
         """All pairs of modalities."""

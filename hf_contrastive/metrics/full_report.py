@@ -41,9 +41,9 @@ def full_geometry_report(
     """[`geometry_report`] of all rows, exactly, and what takes longer: separability, distances of distributions, spectrum,
     shape and hubs.
 
-    Energy distance, divergence and hubs compare all pairs of rows of a seeded sample; `geometry/sampled_rows` says how many
-    where these are not all, and their values compare at one number of rows only. So do tests of shape, whose rows are
-    `geometry/tested_rows`. What a set is too small for is left out.
+    Energy distance, divergence and hubs compare all pairs of rows of a seeded sample; `geometry/quadratic_rows_image` says
+    how many where these are not all, and divergence and hubs compare at one number of rows only. So do tests of shape,
+    whose rows are `geometry/gaussianity_rows_image`. What a set is too small for is left out.
 
     Args:
         embeds: Matching embeddings by modality, row i of each the same example, at least two.
@@ -58,9 +58,7 @@ def full_geometry_report(
         report |= _of_one(m, x, seed)
     for m, n in clouds.pairs():
         report |= _of_pair(clouds, m, n, seed) | _of_sampled_pair(few, m, n, seed)
-    if few.num_sampled is not None:
-        report["sampled_rows"] = float(few.num_sampled)
-    return as_floats(report)
+    return as_floats(report | few.quadratic_rows())
 
 
 def _of_one(m: str, x: Tensor, seed: int) -> dict[str, Tensor | float]:
@@ -68,14 +66,14 @@ def _of_one(m: str, x: Tensor, seed: int) -> dict[str, Tensor | float]:
         return {}
     own = summarize_spectrum(spectrum(x, normalize=False))
     even = summarize_spectrum(isotropic_spectrum(x.shape[1], len(x)))
-    # In double precision, unlike that of the logs.
-    report: dict[str, Tensor | float] = {f"effective_rank_{m}": own.effective_rank}
-    for name in ("participation_ratio", "top_share", "condition_number"):
-        report |= {f"{name}_{m}": getattr(own, name), f"{name}_reference_{m}": float(getattr(even, name))}
+    report: dict[str, Tensor | float] = {}
+    # The effective rank is in double precision, unlike that of the logs.
+    for name in ("effective_rank", "participation_ratio", "top_share", "condition_number"):
+        report |= {f"{name}_{m}": getattr(own, name), f"{name}_isotropic_{m}": float(getattr(even, name))}
     if len(x) >= MIN_TESTED:
         shape = gaussianity(x, seed=seed, normalize=False)
         report |= {f"anderson_darling_{m}": shape.anderson_darling, f"epps_pulley_{m}": shape.epps_pulley}
-        report["tested_rows"] = float(shape.num_rows)
+        report[f"gaussianity_rows_{m}"] = float(shape.num_rows)
     return report
 
 
@@ -85,7 +83,7 @@ def _of_pair(clouds: Clouds, m: str, n: str, seed: int) -> dict[str, Tensor | fl
     report: dict[str, Tensor | float] = {}
     if min(len(x), len(y)) > 1:
         gap = centroid_gap(x, y, normalize=False)
-        report |= {f"gap_share_{name}": gap.share, f"gap_share_floor_{name}": gap.share_floor}
+        report |= {f"gap_variance_share_{name}": gap.share, f"gap_variance_share_floor_{name}": gap.share_floor}
         distance = frechet_distance(x, y, seed=seed, normalize=False)
         report |= {f"frechet_distance_{name}": distance.squared, f"frechet_distance_floor_{name}": distance.floor}
     if clouds.num_items > 1:
@@ -97,7 +95,10 @@ def _of_pair(clouds: Clouds, m: str, n: str, seed: int) -> dict[str, Tensor | fl
         }
     if clouds.num_items >= MIN_ITEMS:
         held_out = modality_separability(x, y, x_ids=x_ids, y_ids=y_ids, seed=seed, normalize=False)
-        report |= {f"separability_{name}": held_out.accuracy, f"separability_error_{name}": held_out.standard_error}
+        report |= {
+            f"separability_{name}": held_out.accuracy,
+            f"separability_standard_error_{name}": held_out.standard_error,
+        }
     return report
 
 
@@ -106,19 +107,19 @@ def _of_sampled_pair(clouds: Clouds, m: str, n: str, seed: int) -> dict[str, Ten
     report: dict[str, Tensor | float] = {}
     if min(len(x), len(y)) > 1:
         distance = energy_distance(x, y, normalize=False)
-        report |= {f"energy_distance_{name}": distance.biased, f"energy_distance_floor_{name}": distance.floor}
+        report |= {f"energy_distance_{name}": distance.unbiased, f"energy_distance_null_std_{name}": distance.null_std}
     if clouds.num_items >= MIN_ITEMS:
         x_ids, y_ids = clouds.sampled_ids(m), clouds.sampled_ids(n)
         halves = divergence_of_halves(x, y, x_ids=x_ids, y_ids=y_ids, seed=seed, normalize=False)
-        report |= {f"divergence_{name}": halves.divergence, f"divergence_floor_{name}": halves.floor}
+        report |= {f"smoothed_divergence_{name}": halves.divergence, f"smoothed_divergence_floor_{name}": halves.floor}
     if min(len(x), len(y)) > NEIGHBORS:
         for direction, queries, keys in ((f"{m}_to_{n}", x, y), (f"{n}_to_{m}", y, x)):
             found = hubness(k_occurrences(queries, keys, k=NEIGHBORS, normalize=False))
             chance = chance_hubness(len(queries), len(keys), k=NEIGHBORS)
             report |= {
-                f"hubness_{direction}": found.skewness,
-                f"hubness_reference_{direction}": float(chance.skewness),
-                f"antihubs_{direction}": found.antihubs,
-                f"antihubs_reference_{direction}": float(chance.antihubs),
+                f"hubness_skewness_{direction}": found.skewness,
+                f"hubness_skewness_chance_{direction}": float(chance.skewness),
+                f"hubness_antihubs_{direction}": found.antihubs,
+                f"hubness_antihubs_chance_{direction}": float(chance.antihubs),
             }
     return report

@@ -6,9 +6,9 @@ One scheme serves logs, evaluations, cards and `evaluate` modules:
   alphabet, `geometry/<measure>_<queries>_to_<keys>` for a direction; `retrieval/<queries>_to_<keys>_<measure>`.
 - What a value is read beside has the measure's name and a word for what it is, then the modalities:
   `geometry/modality_gap_floor_image_text`. A `floor` is what sampling alone makes of the measure, or the lowest value that
-  the width allows; a `reference` is what as many evenly spread rows would show. References that depend on nothing stand
-  in [`MEASURES`], not in logs.
-- The keys of an `evaluate` module are those of `geometry/` without the modalities: `modality_gap`, `modality_gap_floor`.
+  the width allows; `isotropic` is what as many evenly spread rows would show; `chance` and `null_std` are of rows that are
+  dealt at random. References that depend on nothing stand in [`MEASURES`], not in logs.
+- The values of `evaluate` modules have these names without the modalities: `modality_gap`, `modality_gap_floor`.
 - The Trainer puts `eval_` or `test_` in front, and its trackers make folders of that: `train/geometry/...` and
   `eval/geometry/...`.
 """
@@ -48,36 +48,36 @@ PAIRS, GAP, SPREAD, SHAPE, HUBS = "matched pairs", "gap between modalities", "sp
 
 MEASURES = (
     Measure("alignment", PAIRS, headline=True),
-    Measure("matched_cosine", PAIRS, "unmatched_cosine", headline=True),
+    Measure("matched_cosine_mean", PAIRS, "unmatched_cosine_mean", headline=True),
     Measure("matched_cosine_std", PAIRS, "unmatched_cosine_std"),
     Measure("d_prime", PAIRS, 0.0, digits=2),
     Measure("modality_gap", GAP, "modality_gap_floor", headline=True),
-    Measure("squared_gap", GAP, 0.0),
-    Measure("gap_share", GAP, "gap_share_floor"),
+    Measure("centroid_gap_squared", GAP, 0.0),
+    Measure("gap_variance_share", GAP, "gap_variance_share_floor"),
     Measure("centroid_cosine", GAP),
-    Measure("centroid_norm", GAP, "centroid_norm_floor"),
+    Measure("mean_row_norm", GAP, "mean_row_norm_floor"),
     Measure("separability", GAP, 0.5, headline=True),
-    Measure("separability_error", GAP),
+    Measure("separability_standard_error", GAP),
     Measure("frechet_distance", GAP, "frechet_distance_floor"),
-    Measure("energy_distance", GAP, "energy_distance_floor"),
-    Measure("divergence", GAP, "divergence_floor"),
+    Measure("energy_distance", GAP, "energy_distance_null_std"),
+    Measure("smoothed_divergence", GAP, "smoothed_divergence_floor"),
     Measure("uniformity", SPREAD, "uniformity_floor", digits=2, shared=True, headline=True),
     Measure("uniformity_ratio", SPREAD, 1.0),
-    Measure("effective_rank", SPREAD, "effective_rank_reference", digits=1),
-    Measure("participation_ratio", SPREAD, "participation_ratio_reference", digits=1),
-    Measure("top_share", SPREAD, "top_share_reference"),
-    Measure("condition_number", SPREAD, "condition_number_reference", digits=1),
+    Measure("effective_rank", SPREAD, "effective_rank_isotropic", digits=1),
+    Measure("participation_ratio", SPREAD, "participation_ratio_isotropic", digits=1),
+    Measure("top_share", SPREAD, "top_share_isotropic"),
+    Measure("condition_number", SPREAD, "condition_number_isotropic", digits=1),
     Measure("anderson_darling", SHAPE, float(_GAUSSIAN.anderson_darling), digits=2),
     Measure("epps_pulley", SHAPE, float(_GAUSSIAN.epps_pulley), digits=2),
-    Measure("hubness", HUBS, "hubness_reference", digits=2),
-    Measure("antihubs", HUBS, "antihubs_reference"),
+    Measure("hubness_skewness", HUBS, "hubness_skewness_chance", digits=2),
+    Measure("hubness_antihubs", HUBS, "hubness_antihubs_chance"),
 )
 
 # What a reference that is always the same is called.
-WORDS = {"separability": "chance", "uniformity_ratio": "even", "squared_gap": "none", "d_prime": "none"}
+WORDS = {"separability": "chance", "uniformity_ratio": "even", "centroid_gap_squared": "none", "d_prime": "none"}
 WORDS |= {"anderson_darling": "Gaussian", "epps_pulley": "Gaussian"}
-# Rows that stood for all in measures of every pair of rows; rows that were tested for their shape.
-COUNTS = ("sampled_rows", "tested_rows")
+# Rows of a modality that stood for all in measures of every pair of rows; rows that were tested for their shape.
+COUNTS = ("quadratic_rows", "gaussianity_rows")
 
 
 class Reading(NamedTuple):
@@ -109,7 +109,9 @@ class Reading(NamedTuple):
             return None
         if not isinstance(name, str):
             return f"{WORDS.get(self.measure.name, 'reference')} {name:.3g}"
-        return "unmatched" if name.startswith("unmatched") else name.rpartition("_")[2]
+        if name.startswith("unmatched"):
+            return "unmatched"
+        return "deviation of chance" if name.endswith("_null_std") else name.rpartition("_")[2]
 
     def cell(self, metrics: Mapping[str, float]) -> str:
         """Value and reference among `metrics`, as `0.250 (0.125)`; a dash where there is none."""
@@ -135,7 +137,7 @@ def read_key(key: str) -> Reading | None:
     'geometry/modality_gap_floor_image_text'
     """
     name = key.removeprefix(PREFIX)
-    if name == key or name in COUNTS or _longest(name, _REFERENCES) or not (found := _longest(name, _BY_NAME)):
+    if name == key or _longest(name, COUNTS) or _longest(name, _REFERENCES) or not (found := _longest(name, _BY_NAME)):
         return None
     measure, about = _BY_NAME[found], name[len(found) + 1 :]
     if not isinstance(measure.reference, str):
@@ -147,7 +149,7 @@ _BY_NAME = {measure.name: measure for measure in MEASURES}
 _REFERENCES = {measure.reference: measure for measure in MEASURES if isinstance(measure.reference, str)}
 
 
-def _longest(name: str, known: dict[str, Measure]) -> str | None:
+def _longest(name: str, known: Iterable[str]) -> str | None:
     """The longest of the known names that `name` is, or begins with before an underscore."""
     fits = [one for one in known if name == one or name.startswith(f"{one}_")]
     return max(fits, key=len, default=None)

@@ -39,7 +39,7 @@ def geometry_report(
 
     Values stand beside what they are to be read with, see [`hf_contrastive.metrics.measures`]. Measures of centers and of
     matched pairs take all rows; uniformity, of all pairs of rows, and effective rank take the sample, if there is one,
-    and `geometry/sampled_rows` then says how many rows it has. [`full_geometry_report`] has these and more.
+    and `geometry/quadratic_rows_image` then says how many rows it has. [`full_geometry_report`] has these and more.
 
     Args:
         embeds: Matching embeddings by modality, row i of each the same example, at least two.
@@ -67,9 +67,9 @@ def cheap_measures(clouds: Clouds) -> dict[str, Tensor | float]:
         report[f"uniformity_{m}"] = value = uniformity(x, normalize=False)
         report[f"uniformity_ratio_{m}"] = value / floor
         report[f"effective_rank_{m}"] = entropy_rank(spectrum(x, normalize=False, double=False))
-        report[f"effective_rank_reference_{m}"] = expected_effective_rank(width, len(x))
+        report[f"effective_rank_isotropic_{m}"] = expected_effective_rank(width, len(x))
         center = centroid_norm(clouds.whole[m], normalize=False)
-        report |= {f"centroid_norm_{m}": center.norm, f"centroid_norm_floor_{m}": center.floor}
+        report |= {f"mean_row_norm_{m}": center.norm, f"mean_row_norm_floor_{m}": center.floor}
     report["uniformity_floor"] = floor
     for m, n in clouds.pairs():
         x, y, name = clouds.whole[m], clouds.whole[n], f"{m}_{n}"
@@ -78,14 +78,15 @@ def cheap_measures(clouds: Clouds) -> dict[str, Tensor | float]:
             gap = modality_gap(x, y, normalize=False)
             report |= {f"modality_gap_{name}": gap.gap, f"modality_gap_floor_{name}": gap.floor}
             # What sampling adds to the squared distance of centers is the square of the floor.
-            report[f"squared_gap_{name}"] = gap.gap.square() - gap.floor.square()
+            report[f"centroid_gap_squared_{name}"] = gap.gap.square() - gap.floor.square()
             report[f"centroid_cosine_{name}"] = centroid_cosine(x, y, normalize=False)
         if clouds.num_items > 1:
             cosines = mean_cosines(x, y, x_ids=clouds.ids[m], y_ids=clouds.ids[n], normalize=False)
-            report |= {f"matched_cosine_{name}": cosines.matched, f"unmatched_cosine_{name}": cosines.unmatched}
-    if clouds.num_sampled is not None:
-        report["sampled_rows"] = float(clouds.num_sampled)
-    return report
+            report |= {
+                f"matched_cosine_mean_{name}": cosines.matched,
+                f"unmatched_cosine_mean_{name}": cosines.unmatched,
+            }
+    return report | clouds.quadratic_rows()
 
 
 def as_floats(report: Mapping[str, Tensor | float]) -> dict[str, float]:

@@ -94,8 +94,8 @@ def write_model_card(
         snippet=usage_snippet(args.hub_model_id or str(folder)),
         table=result_table(results),
         geometry=geometry_table(results),
-        sampled_rows=_count(own, "sampled_rows"),
-        tested_rows=_count(own, "tested_rows"),
+        sampled_rows=_count(own, "quadratic_rows"),
+        tested_rows=_count(own, "gaussianity_rows"),
         test_rows=own.test_rows,
         dataset=facts.dataset,
         train_rows=facts.train_rows,
@@ -114,8 +114,9 @@ def write_model_card(
 
 
 def _count(result: RunResult, name: str) -> int | None:
-    count = result.metrics.get(PREFIX + name)
-    return None if count is None else int(count)
+    """The most rows of a modality that the result names."""
+    counts = [value for key, value in result.metrics.items() if key.startswith(f"{PREFIX}{name}_")]
+    return int(max(counts)) if counts else None
 
 
 def usage_snippet(model: str) -> str:

@@ -63,11 +63,11 @@ def test_large_batches_are_sampled_where_pairs_of_rows_count():
     x, y = random_rows(40, 6), random_rows(40, 6, seed=1)
     rows = torch.randperm(40, generator=torch.Generator().manual_seed(0))[:15].sort().values
     report = geometry_report({"image": x, "text": y}, max_rows=15)
-    assert report["geometry/sampled_rows"] == 15
+    assert report["geometry/quadratic_rows_image"] == 15
     assert report["geometry/uniformity_image"] == pytest.approx(uniformity(x[rows]).item(), rel=1e-9)
-    assert report["geometry/effective_rank_reference_text"] == pytest.approx(expected_effective_rank(6, 15))
+    assert report["geometry/effective_rank_isotropic_text"] == pytest.approx(expected_effective_rank(6, 15))
     assert report["geometry/modality_gap_image_text"] == pytest.approx(modality_gap(x, y).gap.item(), rel=1e-9)
-    assert "geometry/sampled_rows" not in geometry_report({"image": x, "text": y}, max_rows=40)
+    assert "geometry/quadratic_rows_image" not in geometry_report({"image": x, "text": y}, max_rows=40)
 
 
 def test_names_do_not_depend_on_the_order_of_modalities():

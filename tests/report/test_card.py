@@ -87,8 +87,8 @@ def test_the_card_has_all_geometry_folded_away(tmp_path: Path):
 
 
 def test_the_card_says_how_many_rows_were_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(METRICS, "geometry/sampled_rows", 2048.0)
-    monkeypatch.setitem(METRICS, "geometry/tested_rows", 1000.0)
+    monkeypatch.setitem(METRICS, "geometry/quadratic_rows_image", 2048.0)
+    monkeypatch.setitem(METRICS, "geometry/gaussianity_rows_text", 1000.0)
     text = write(tmp_path)
     assert "Energy distance, divergence and hubs are of 2048 rows." in text
     assert "The shape was tested on 1000 rows." in text

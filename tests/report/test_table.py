@@ -96,11 +96,13 @@ def test_the_rest_of_the_geometry_is_grouped_and_beside_its_references():
     table = geometry_table([result, make_result("old")])
     found = cells(table)
     labels = list(found)
-    assert labels.index("**gap between modalities**") < labels.index("energy distance image text (floor)")
-    assert labels.index("energy distance image text (floor)") < labels.index("**spread**")
-    value, floor = (result.metrics[f"geometry/energy_distance_{name}image_text"] for name in ("", "floor_"))
+    assert labels.index("**gap between modalities**") < labels.index(
+        "energy distance image text (deviation of chance)"
+    )
+    assert labels.index("energy distance image text (deviation of chance)") < labels.index("**spread**")
+    value, floor = (result.metrics[f"geometry/energy_distance_{name}image_text"] for name in ("", "null_std_"))
     # A run that was measured before there was such a measure has a dash.
-    assert found["energy distance image text (floor)"] == [f"{value:.3f} ({floor:.3f})", "-"]
+    assert found["energy distance image text (deviation of chance)"] == [f"{value:.3f} ({floor:.3f})", "-"]
     assert found["anderson darling image (Gaussian 0.384)"][1] == "-"
     assert len({len(line) for line in table.splitlines()}) == 1
 

@@ -28,15 +28,15 @@ def test_rows_of_one_id_are_matches_of_each_other():
     ids = torch.arange(24) // 2
     expected = geometry_report({"image": X, "text": Y}, ids=ids)
     found = measure.describe(batch(ids=ids))
-    assert found["geometry/matched_cosine_image_text"] == expected["geometry/matched_cosine_image_text"]
+    assert found["geometry/matched_cosine_mean_image_text"] == expected["geometry/matched_cosine_mean_image_text"]
     plain = geometry_report({"image": X, "text": Y})
-    assert found["geometry/matched_cosine_image_text"] != plain["geometry/matched_cosine_image_text"]
+    assert found["geometry/matched_cosine_mean_image_text"] != plain["geometry/matched_cosine_mean_image_text"]
 
 
 def test_a_large_batch_is_sampled_and_says_so(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(measure, "LOGGED_ROWS", 10)
     found = measure.describe(batch())
     rows = torch.randperm(24, generator=torch.Generator().manual_seed(0))[:10].sort().values
-    assert found["geometry/sampled_rows"] == 10
+    assert found["geometry/quadratic_rows_image"] == 10
     assert found["geometry/uniformity_image"] == pytest.approx(uniformity(X[rows]).item(), rel=1e-9)
     assert found == measure.describe(batch()), "The sample is the same at every log."

@@ -22,7 +22,7 @@ LOGGED = (
     "geometry/modality_gap_image_text",
     "geometry/modality_gap_floor_image_text",
     "geometry/effective_rank_text",
-    "geometry/matched_cosine_image_text",
+    "geometry/matched_cosine_mean_image_text",
     "retrieval/image_to_text_recall@1",
 )
 EXACT = (
