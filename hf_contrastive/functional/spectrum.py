@@ -212,20 +212,23 @@ def expected_effective_rank(d: int, num_rows: int) -> float:
     return few * math.exp(-few / many / 2)
 
 
+def eigenvalues_of(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
+    """Eigenvalues of a covariance, largest first. Rounding may push vanishing ones below zero, so they are lifted."""
+    return torch.linalg.eigvalsh(covariance).flip(0).clamp(min=0)
+
+
 def _eigenvalues(x: Tensor, center: Tensor, divisor: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Eigenvalues in double precision of products of rows that are summed in `dtype`."""
     n, d = x.shape
     center = center.to(dtype)
     with torch.autocast(x.device.type, enabled=False):
         if n < d:
             centered = x.to(dtype) - center
-            values = torch.linalg.eigvalsh((centered @ centered.mT).double() / divisor)
-            values = torch.cat([values.new_zeros(d - n), values])
-        else:
-            parts = (rows.to(dtype) - center for rows in torch.split(x, ROWS))
-            total = sum((part.mT @ part for part in parts), start=x.new_zeros(d, d, dtype=dtype))
-            values = torch.linalg.eigvalsh(total.double() / divisor)
-    # Rounding may push vanishing eigenvalues below zero.
-    return values.clamp(min=0).sort(descending=True).values
+            values = eigenvalues_of((centered @ centered.mT).double() / divisor)
+            return torch.cat([values, values.new_zeros(d - n)])
+        parts = (rows.to(dtype) - center for rows in torch.split(x, ROWS))
+        total = sum((part.mT @ part for part in parts), start=x.new_zeros(d, d, dtype=dtype))
+        return eigenvalues_of(total.double() / divisor)
 
 
 def _shares(eigenvalues: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from tests.benchmarks import (
     losses_accuracy,
     losses_distributed,
     losses_memory,
+    metrics,
     parity,
     resume,
     towers,
@@ -34,6 +35,7 @@ chunked.main([])
 losses.main([])
 losses_accuracy.main([])
 losses_memory.main([])
+metrics.main([])
 parity.main()
 resume.main()
 if importlib.util.find_spec("open_clip"):
