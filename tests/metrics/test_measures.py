@@ -1,8 +1,11 @@
 """One scheme of names, and what each value is read beside."""
 
+from pathlib import Path
+
 import pytest
 
-from hf_contrastive.metrics import full_geometry_report, list_metrics, load_metric
+from hf_contrastive import metrics
+from hf_contrastive.metrics import full_geometry_report, load_metric
 from hf_contrastive.metrics.measures import COUNTS, MEASURES, by_group, read_key
 from tests.functional.rows import random_rows
 
@@ -105,7 +108,7 @@ MODULES = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) & set(list_metrics())))
+@pytest.mark.parametrize("name", [name for name in MODULES if (Path(metrics.__file__).parent / name).is_dir()])
 def test_evaluate_modules_have_the_names_without_modalities(name: str):
     embeds = {m: EMBEDS[m] for m in ("image", "text")}
     given = {"predictions": embeds["image"], "references": embeds["text"]}
