@@ -9,7 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from hf_contrastive.functional import effective_rank, modality_gap, spectrum
+from hf_contrastive.functional import (
+    effective_rank,
+    expected_effective_rank,
+    isotropic_spectrum,
+    modality_gap,
+    spectrum,
+)
 
 
 if TYPE_CHECKING:
@@ -111,7 +117,10 @@ def _draw_spectrum(axes: "Axes", unit: Mapping[str, Tensor]) -> None:
         shares = (values / values.sum()).clamp(min=1e-9)
         label = f"{m}, effective rank {float(effective_rank(x)):.0f}"
         axes.plot(range(1, len(shares) + 1), shares.numpy(), color=color, label=label)
-    axes.axhline(1 / len(shares), color="grey", linestyle=":", linewidth=1, label="evenly spread")
+    # Few rows look far from flat even where they are evenly spread.
+    even = isotropic_spectrum(x.shape[1], len(x)).clamp(min=1e-9 * x.shape[1]) / x.shape[1]
+    label = f"evenly spread, {expected_effective_rank(x.shape[1], len(x)):.0f}"
+    axes.plot(range(1, len(even) + 1), even.numpy(), color="grey", linestyle=":", linewidth=1, label=label)
     axes.set_yscale("log")
     axes.set_title("spectrum: variance by direction")
     axes.set_xlabel("direction, by variance")
