@@ -14,10 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.functional.checks import as_embeddings
-
-
-# Rows whose products are summed in double precision at a time.
-ROWS = 8192
+from hf_contrastive.functional.second_moments import second_moments
 
 
 def spectrum(x: Float[Tensor, "n d"], *, normalize: bool = True) -> Float[Tensor, "d"]:
@@ -29,7 +26,7 @@ def spectrum(x: Float[Tensor, "n d"], *, normalize: bool = True) -> Float[Tensor
     tensor([2., 0.])
     """
     x = as_embeddings(x, "x", min_rows=2, normalize=normalize)
-    return _eigenvalues(x, x.mean(dim=0, dtype=torch.float64), len(x) - 1).to(x.dtype)
+    return (_eigenvalues(x, centered=True) / (len(x) - 1)).to(x.dtype)
 
 
 class SpectrumSummary(NamedTuple):
@@ -185,23 +182,24 @@ def rank_me(x: Float[Tensor, "n d"], *, eps: float = 1e-7, normalize: bool = Tru
     if not 0 <= eps < 1:
         raise ValueError(f"`eps` is added to shares and must be at least 0 and below 1, but got {eps}.")
     x = as_embeddings(x, "x", normalize=normalize)
-    squared = _eigenvalues(x, x.new_zeros(x.shape[1], dtype=torch.float64), 1)[: min(x.shape)]
+    squared = _eigenvalues(x, centered=False)[: min(x.shape)]
     # The smallest number keeps the slope of the root finite.
     values = squared.clamp(min=torch.finfo(squared.dtype).tiny).sqrt()
     return torch.special.entr(values / values.sum() + eps).sum().exp().to(x.dtype)
 
 
-def _eigenvalues(x: Tensor, center: Tensor, divisor: int) -> Tensor:
+def _eigenvalues(x: Tensor, *, centered: bool) -> Float[Tensor, "d"]:
+    """Eigenvalues of the products of the rows' coordinates, summed over rows, largest first."""
     n, d = x.shape
     with torch.autocast(x.device.type, enabled=False):
         if n < d:
-            centered = x.double() - center
-            values = torch.linalg.eigvalsh(centered @ centered.mT / divisor)
+            rows = x.double()
+            rows = rows - rows.mean(dim=0) if centered else rows
+            values = torch.linalg.eigvalsh(rows @ rows.mT)
             values = torch.cat([values.new_zeros(d - n), values])
         else:
-            parts = (rows.double() - center for rows in torch.split(x, ROWS))
-            total = sum((part.mT @ part for part in parts), start=x.new_zeros(d, d, dtype=torch.float64))
-            values = torch.linalg.eigvalsh(total / divisor)
+            moments = second_moments(x)
+            values = torch.linalg.eigvalsh(moments.scatter if centered else moments.about_origin())
     # Rounding may push vanishing eigenvalues below zero.
     return values.clamp(min=0).sort(descending=True).values
 
