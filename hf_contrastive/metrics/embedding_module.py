@@ -99,9 +99,8 @@ class EmbeddingModule(evaluate.Measurement):
         further = {name: options.pop(name) for name in self.optional if name in options}
         options = {name: value for name, value in options.items() if name not in self.unused}
         # `evaluate.combine` hands both sides to every module, whatever its inputs.
-        sides = {
-            name: v for name, v in (("predictions", predictions), ("references", references)) if name in self.inputs
-        }
+        ours = {"predictions": predictions, "references": references}
+        ours = {name: value for name, value in ours.items() if name in self.inputs}
         given = {name: value for name, value in (ours | further).items() if value is not None}
         try:
             self._keep(given, complete=any(name in self.inputs for name in given))

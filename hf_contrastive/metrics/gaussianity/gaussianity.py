@@ -32,8 +32,8 @@ Returns:
 Examples:
     >>> rows = torch.randn(500, 8, generator=torch.Generator().manual_seed(0))
     >>> found = hf_contrastive.load_metric("gaussianity").compute(predictions=rows, normalize=False)
-    >>> found["anderson_darling_share"], found["gaussianity_rows"]
-    (1.0, 500.0)
+    >>> found["anderson_darling_gaussian"], found["gaussianity_rows"]
+    (0.3844, 500.0)
 """
     citation = """\
 @inproceedings{betser2026infonce,

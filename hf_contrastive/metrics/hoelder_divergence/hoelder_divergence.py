@@ -46,7 +46,6 @@ Examples:
 """
     reference_url = "https://huggingface.co/papers/2602.09507"
     optional = ("others",)
-    unused = embedding_module.IDS
 
     @staticmethod
     def measure(

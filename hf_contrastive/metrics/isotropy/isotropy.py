@@ -17,8 +17,8 @@ Args:
 Returns:
     `mean_cosine`: Mean cosine of two distinct rows, 1 when collapsed; reference: 0 of evenly spread rows.
     `mean_cosine_deviation`: Standard deviation of it that as many evenly spread rows would show.
-    `centroid_norm`: Length of the mean unit row, from 0 to 1 (collapsed).
-    `centroid_norm_floor`: Length that sampling alone would give it if the distribution's center were the origin.
+    `mean_row_norm`: Length of the mean unit row, from 0 to 1 (collapsed).
+    `mean_row_norm_floor`: Length that sampling alone would give it if the distribution's center were the origin.
 Examples:
     >>> isotropy = hf_contrastive.load_metric("isotropy")
     >>> isotropy.compute(predictions=[[1.0, 0.0], [0.0, 3.0]])["mean_cosine"]
@@ -42,7 +42,7 @@ Examples:
             {
                 "mean_cosine": cosine.cosine,
                 "mean_cosine_deviation": cosine.deviation,
-                "centroid_norm": center.norm,
-                "centroid_norm_floor": center.floor,
+                "mean_row_norm": center.norm,
+                "mean_row_norm_floor": center.floor,
             }
         )
