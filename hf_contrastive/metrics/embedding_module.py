@@ -6,6 +6,7 @@ arrays, and `compute` joins them, those of other processes too.
 """
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any, no_type_check
 
 import datasets
@@ -65,7 +66,8 @@ class EmbeddingModule(evaluate.Measurement):
         """
         given = {"predictions": predictions, "references": references, **further}
         given = {name: value for name, value in given.items() if value is not None}
-        self._keep(given, complete=True)
+        # Copies: a loop may fill the same buffer again before `compute` looks at it.
+        self._keep({name: value.clone() for name, value in self._checked(given, complete=True).items()})
 
     @no_type_check
     def add(self, *, prediction: Any = None, reference: Any = None, **further: Any) -> None:
@@ -103,7 +105,7 @@ class EmbeddingModule(evaluate.Measurement):
         ours = {name: value for name, value in ours.items() if name in self.inputs}
         given = {name: value for name, value in (ours | further).items() if value is not None}
         try:
-            self._keep(given, complete=any(name in self.inputs for name in given))
+            self._keep(self._checked(given, complete=any(name in self.inputs for name in given)))
             rows = {name: _joined(batches, name) for name, batches in self._kept.items()}
         except ValueError as error:
             if self.process_id > 0:
@@ -119,6 +121,7 @@ class EmbeddingModule(evaluate.Measurement):
         if not set(self.inputs) <= set(rows):
             raise ValueError(f"The module {self.name!r} has no embeddings yet: pass {' and '.join(self.inputs)}.")
         self._check_ids(rows)
+        rows = _of_one_precision(rows)
         sides = [rows.pop(name) for name in self.inputs]
         others = [rows.pop(name) for name in sorted(set(rows) - set(self.optional), key=_place)]
         if others:
@@ -140,7 +143,11 @@ class EmbeddingModule(evaluate.Measurement):
             self._batches: dict[str, list[Tensor]] = {}
         return self._batches
 
-    def _keep(self, given: Mapping[str, Any], *, complete: bool) -> None:
+    def _keep(self, batch: Mapping[str, Tensor]) -> None:
+        for name, value in batch.items():
+            self._kept.setdefault(name, []).append(value)
+
+    def _checked(self, given: Mapping[str, Any], *, complete: bool) -> dict[str, Tensor]:
         names = set(given) - set(self.optional)
         if complete and names != set(self.inputs):
             raise ValueError(
@@ -149,13 +156,10 @@ class EmbeddingModule(evaluate.Measurement):
         flat = {name: value for name, value in given.items() if name != "others"}
         flat |= {f"others[{i}]": value for i, value in enumerate(given.get("others", ()))}
         whole = {*IDS, *self.labels}
-        # Copies: a loop may fill the same buffer again before `compute` looks at it.
-        batch = {
-            name: (_as_numbers(value, name) if name in whole else as_embeddings(value, name)).clone()
+        return {
+            name: _as_numbers(value, name) if name in whole else as_embeddings(value, name)
             for name, value in flat.items()
         }
-        for name, value in batch.items():
-            self._kept.setdefault(name, []).append(value)
 
     def _check_ids(self, rows: Mapping[str, Tensor]) -> None:
         given = [name for name in IDS if name in rows]
@@ -219,6 +223,12 @@ def _stacked(processes: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     names = dict.fromkeys(name for rows in processes for name in rows)
     batches = {name: [rows[name] for rows in processes if name in rows] for name in names}
     return {name: _joined([batch.to(parts[0].device) for batch in parts], name) for name, parts in batches.items()}
+
+
+def _of_one_precision(rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Embeddings in the highest precision among them: lists are double, arrays often single or half."""
+    dtype = reduce(torch.promote_types, (x.dtype for x in rows.values() if x.is_floating_point()))
+    return {name: x.to(dtype) if x.is_floating_point() else x for name, x in rows.items()}
 
 
 def _place(name: str) -> int:

@@ -46,7 +46,7 @@ Examples:
     def measure(
         x: torch.Tensor, classes: torch.Tensor, *, prototypes: Any, ks: Sequence[int] = (1,)
     ) -> dict[str, float]:
-        prompts = embedding_module.as_embeddings(prototypes, "prototypes").to(x.device)
+        prompts = embedding_module.as_embeddings(prototypes, "prototypes").to(x)
         values: dict[str, torch.Tensor] = {}
         for k in ks:
             found = zero_shot_accuracy(x, prompts, classes, k=k)
