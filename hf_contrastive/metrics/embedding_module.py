@@ -20,7 +20,12 @@ from hf_contrastive.metrics.process_exchange import ProcessExchange
 
 IDS = ("prediction_ids", "reference_ids")
 # What the functional core calls what users of a module have given.
-NAMES = {"`x`": "`predictions`", "`y`": "`references`", "`x_ids`": f"`{IDS[0]}`", "`y_ids`": f"`{IDS[1]}`"}
+NAMES = {
+    "predictions": ("x", "queries", "clouds[0]"),
+    "references": ("y", "keys", "clouds[1]", "labels"),
+    "prediction_ids": ("x_ids", "query_ids"),
+    "reference_ids": ("y_ids", "key_ids"),
+}
 
 
 class EmbeddingModule(evaluate.Measurement):
@@ -237,6 +242,7 @@ def _place(name: str) -> int:
 
 def _renamed(error: ValueError) -> ValueError:
     message = str(error)
-    for ours, theirs in NAMES.items():
-        message = message.replace(ours, theirs)
+    for theirs, ours in NAMES.items():
+        for name in ours:
+            message = message.replace(f"`{name}`", f"`{theirs}`")
     return type(error)(message)

@@ -323,8 +323,13 @@ def test_errors_call_rows_as_the_user_does(modules: dict[str, Any]):
     y[3, 1] = torch.nan
     with pytest.raises(ValueError, match="`references` holds rows that are not finite: row 3 is the first of 1"):
         modules["modality_gap"].compute(predictions=X, references=y)
-    with pytest.raises(ValueError, match="Without `prediction_ids` and `reference_ids` row i matches row i"):
-        modules["cosine_similarity"].compute(predictions=X, references=Y[:3])
+    for name in ("cosine_similarity", "retrieval"):
+        with pytest.raises(ValueError, match="Without `prediction_ids` and `reference_ids` row i matches row i"):
+            modules[name].compute(predictions=X, references=Y[:3])
+    with pytest.raises(ValueError, match="`references` must be from 0 to 2, but row 1 has 3"):
+        modules["zero_shot_accuracy"].compute(predictions=X[:2], references=[0, 3], prototypes=PROTOTYPES)
+    with pytest.raises(ValueError, match="`prototypes` holds rows that are not finite: row 3"):
+        modules["zero_shot_accuracy"].compute(predictions=X[:2], references=[0, 1], prototypes=y[:4])
 
 
 def test_ids_that_do_not_fit_are_refused(modules: dict[str, Any]):

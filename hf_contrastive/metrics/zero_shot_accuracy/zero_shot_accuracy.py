@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from hf_contrastive.functional import zero_shot_accuracy
+from hf_contrastive.functional.checks import as_embeddings
 from hf_contrastive.metrics import embedding_module
 
 
@@ -46,7 +47,7 @@ Examples:
     def measure(
         x: torch.Tensor, classes: torch.Tensor, *, prototypes: Any, ks: Sequence[int] = (1,)
     ) -> dict[str, float]:
-        prompts = embedding_module.as_embeddings(prototypes, "prototypes").to(x)
+        prompts = as_embeddings(embedding_module.as_embeddings(prototypes, "prototypes").to(x), "prototypes")
         values: dict[str, torch.Tensor] = {}
         for k in ks:
             found = zero_shot_accuracy(x, prompts, classes, k=k)
