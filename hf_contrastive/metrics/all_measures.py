@@ -118,7 +118,7 @@ def sample_rows(
         return first, second
     items_of = as_ids(x, y, x_ids, y_ids)
     items, places = torch.unique(torch.cat([ids.cpu() for ids in items_of]), return_inverse=True)
-    place = torch.randperm(len(items), generator=generator)[places].split([len(x), len(y)])
+    place = torch.split(torch.randperm(len(items), generator=generator)[places], [len(x), len(y)])
     counts = [torch.bincount(z, minlength=len(items)).cumsum(0) for z in place]
     kept = int(min((count <= max_rows).sum() for count in counts))
     first, second = ((z < kept).nonzero().squeeze(1).to(ids.device) for z, ids in zip(place, items_of, strict=True))

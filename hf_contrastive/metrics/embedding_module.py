@@ -101,7 +101,7 @@ class EmbeddingModule(evaluate.Measurement):
                 of those given here if `add_batch` was given ids too. Options of the measure, see the module's description.
 
         Returns:
-            The values; None on processes other than 0.
+            The values; None on processes other than 0 (which `evaluate.combine` 0.4.6 then fails to merge).
         """
         further = {name: options.pop(name) for name in self.optional if name in options}
         options = {name: value for name, value in options.items() if name not in self.unused}
@@ -109,15 +109,7 @@ class EmbeddingModule(evaluate.Measurement):
         ours = {"predictions": predictions, "references": references}
         ours = {name: value for name, value in ours.items() if name in self.inputs}
         given = {name: value for name, value in (ours | further).items() if value is not None}
-        try:
-            self._keep(self._checked(given, complete=any(name in self.inputs for name in given)))
-            rows = {name: _joined(batches, name) for name, batches in self._kept.items()}
-        except ValueError as error:
-            if self.process_id > 0:
-                self._exchange().hand_over({}, error=str(error))
-            raise
-        finally:
-            self._kept.clear()
+        rows = self._take(given)
         if self.process_id > 0:
             self._exchange().hand_over(rows)
             return None
@@ -151,6 +143,18 @@ class EmbeddingModule(evaluate.Measurement):
     def _keep(self, batch: Mapping[str, Tensor]) -> None:
         for name, value in batch.items():
             self._kept.setdefault(name, []).append(value)
+
+    def _take(self, given: Mapping[str, Any]) -> dict[str, Tensor]:
+        """All rows of this process, joined and forgotten, also where they are refused."""
+        try:
+            self._keep(self._checked(given, complete=any(name in self.inputs for name in given)))
+            return {name: _joined(batches, name) for name, batches in self._kept.items()}
+        except ValueError as error:
+            if self.process_id > 0:
+                self._exchange().hand_over({}, error=str(error))
+            raise
+        finally:
+            self._kept.clear()
 
     def _checked(self, given: Mapping[str, Any], *, complete: bool) -> dict[str, Tensor]:
         names = set(given) - set(self.optional)

@@ -26,7 +26,7 @@ def measure_files(module: Any, files: Sequence[str | None], options: str) -> dic
     further = json.loads(options or "{}")
     if not isinstance(further, dict):
         raise ValueError(f'Options must be a JSON object, for example {{"normalize": false}}, but got {options!r}.')
-    return module.compute(**arrays, **further)  # type: ignore[no-any-return]
+    return module.compute(**arrays, **further)
 
 
 def build(module: Any) -> Any:

@@ -1,5 +1,6 @@
 """The page of a Space: files and options in, values out."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def test_what_is_lacking_is_named(files: list[str]):
         space.measure_files(module, files, "[1]")
 
 
+# An event loop that gradio leaves open when it is imported.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_the_page_has_a_field_for_each_input(files: list[str]):
     pytest.importorskip("gradio", reason="needs gradio")
     page = space.build(load_metric("alignment"))
@@ -46,3 +49,4 @@ def test_the_page_has_a_field_for_each_input(files: list[str]):
         "Options, as JSON",
     ]
     assert page.fn(*files, "") == space.measure_files(load_metric("alignment"), files, "")
+    gc.collect()

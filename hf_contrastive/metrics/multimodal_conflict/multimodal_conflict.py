@@ -64,7 +64,7 @@ Examples:
             return multimodal_conflict([x, *others], weights=weights, temperature=temperature)
 
         def zeta(x: torch.Tensor, side_by_side: torch.Tensor) -> torch.Tensor:
-            return conflict(x, *side_by_side.split(x.shape[1], dim=1)).zeta.mean()
+            return conflict(x, *torch.split(side_by_side, x.shape[1], dim=1)).zeta.mean()
 
         own = conflict(x, y, *others)
         control = pairing_control(zeta, x, torch.cat([y, *others], dim=1), shuffles=shuffles, seed=seed)

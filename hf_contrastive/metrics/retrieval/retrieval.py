@@ -1,6 +1,7 @@
 """Where the matches of each embedding stand among all of the other modality, beside chance."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -62,16 +63,16 @@ Examples:
         gain_at: int = 10,
         relevance: bool = True,
     ) -> dict[str, float]:
-        values: dict[str, float] = {}
+        values: dict[str, torch.Tensor] = {}
         sides = ("", x, y, prediction_ids, reference_ids), ("reverse_", y, x, reference_ids, prediction_ids)
         for prefix, queries, keys, query_ids, key_ids in sides:
-            ids = {"query_ids": query_ids, "key_ids": key_ids}
+            ids: dict[str, Any] = {"query_ids": query_ids, "key_ids": key_ids}
             if relevance:
                 ranks, graded = retrieval_relevance(queries, keys, **ids, k=gain_at)
             else:
                 ranks, graded = retrieval_ranks(queries, keys, **ids), None
-            one = torch.ones(len(queries), dtype=torch.long)
-            chance = RetrievalChance(len(keys), one if query_ids is None else count_matches(query_ids, key_ids))
+            matches = torch.ones(len(queries), dtype=torch.long) if query_ids is None else count_matches(**ids)
+            chance = RetrievalChance(len(keys), matches)
             both = {f"recall@{k}": (ranks.recall(k), chance.recall(k)) for k in ks} | {
                 "median_rank": (ranks.median(), chance.median()),
                 "mean_rank": (ranks.mean(), chance.mean()),
