@@ -6,15 +6,14 @@ arrays, and `compute` joins them, those of other processes too.
 """
 
 from collections.abc import Callable, Mapping
-from functools import reduce
 from typing import Any, no_type_check
 
 import datasets
 import evaluate
-import numpy as np
 import torch
 from torch import Tensor
 
+from hf_contrastive.metrics.arrays import as_embeddings, as_numbers, joined, of_one_precision, stacked
 from hf_contrastive.metrics.process_exchange import ProcessExchange
 
 
@@ -114,11 +113,11 @@ class EmbeddingModule(evaluate.Measurement):
             self._exchange().hand_over(rows)
             return None
         if self.num_process > 1:
-            rows = _stacked([rows, *self._exchange().collect()])
+            rows = stacked([rows, *self._exchange().collect()])
         if not set(self.inputs) <= set(rows):
             raise ValueError(f"The module {self.name!r} has no embeddings yet: pass {' and '.join(self.inputs)}.")
         self._check_ids(rows)
-        rows = _of_one_precision(rows)
+        rows = of_one_precision(rows)
         sides = [rows.pop(name) for name in self.inputs]
         others = [rows.pop(name) for name in sorted(set(rows) - set(self.optional), key=_place)]
         if others:
@@ -148,7 +147,7 @@ class EmbeddingModule(evaluate.Measurement):
         """All rows of this process, joined and forgotten, also where they are refused."""
         try:
             self._keep(self._checked(given, complete=any(name in self.inputs for name in given)))
-            return {name: _joined(batches, name) for name, batches in self._kept.items()}
+            return {name: joined(batches, name) for name, batches in self._kept.items()}
         except ValueError as error:
             if self.process_id > 0:
                 self._exchange().hand_over({}, error=str(error))
@@ -166,7 +165,7 @@ class EmbeddingModule(evaluate.Measurement):
         flat |= {f"others[{i}]": value for i, value in enumerate(given.get("others", ()))}
         whole = {*IDS, *self.labels}
         return {
-            name: _as_numbers(value, name) if name in whole else as_embeddings(value, name)
+            name: as_numbers(value, name) if name in whole else as_embeddings(value, name)
             for name, value in flat.items()
         }
 
@@ -189,55 +188,6 @@ class EmbeddingModule(evaluate.Measurement):
 def floats(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """Python numbers, as `evaluate` wants to save them."""
     return {f"{prefix}{name}": float(value) for name, value in values.items()}
-
-
-def as_embeddings(value: Any, name: str) -> Tensor:
-    """A matrix of embeddings from an array, tensor or nested list."""
-    tensor = _as_tensor(value, name, "rows of numbers, all of one length")
-    if tensor.dim() != 2:
-        raise ValueError(f"`{name}` must have shape (rows, width), but got shape {list(tensor.shape)}.")
-    # Whole numbers would be refused; single precision is what embeddings have.
-    return tensor if tensor.is_floating_point() else tensor.float()
-
-
-def _as_numbers(value: Any, name: str) -> Tensor:
-    tensor = _as_tensor(value, name, "whole numbers, one for each row")
-    if tensor.dim() != 1 or (tensor.is_floating_point() and len(tensor)):
-        raise ValueError(
-            f"`{name}` must hold whole numbers, one for each row, but got shape {list(tensor.shape)} of {tensor.dtype}."
-        )
-    return tensor.long()
-
-
-def _as_tensor(value: Any, name: str, content: str) -> Tensor:
-    if isinstance(value, Tensor):
-        return value.detach()
-    try:
-        return torch.from_numpy(np.asarray(value))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}` must hold {content}: {error}") from error
-
-
-def _joined(batches: list[Tensor], name: str) -> Tensor:
-    widths = {batch.shape[1:] for batch in batches}
-    if len(widths) > 1:
-        raise ValueError(
-            f"`{name}` must have one width in all batches, but got {sorted(int(width[0]) for width in widths)}."
-        )
-    return batches[0] if len(batches) == 1 else torch.cat(batches)
-
-
-def _stacked(processes: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Rows of all processes, in their order, where the first has its own."""
-    names = dict.fromkeys(name for rows in processes for name in rows)
-    batches = {name: [rows[name] for rows in processes if name in rows] for name in names}
-    return {name: _joined([batch.to(parts[0].device) for batch in parts], name) for name, parts in batches.items()}
-
-
-def _of_one_precision(rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Embeddings in the highest precision among them: lists are double, arrays often single or half."""
-    dtype = reduce(torch.promote_types, (x.dtype for x in rows.values() if x.is_floating_point()))
-    return {name: x.to(dtype) if x.is_floating_point() else x for name, x in rows.items()}
 
 
 def _place(name: str) -> int:

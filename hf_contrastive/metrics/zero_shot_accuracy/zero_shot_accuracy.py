@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 
-from hf_contrastive.functional import zero_shot_accuracy
-from hf_contrastive.functional.checks import as_embeddings
-from hf_contrastive.metrics import embedding_module
+from hf_contrastive.functional import checks, zero_shot_accuracy
+from hf_contrastive.metrics import arrays, embedding_module
 
 
 class ZeroShotAccuracy(embedding_module.EmbeddingModule):
@@ -47,7 +46,7 @@ Examples:
     def measure(
         x: torch.Tensor, classes: torch.Tensor, *, prototypes: Any, ks: Sequence[int] = (1,)
     ) -> dict[str, float]:
-        prompts = as_embeddings(embedding_module.as_embeddings(prototypes, "prototypes").to(x), "prototypes")
+        prompts = checks.as_embeddings(arrays.as_embeddings(prototypes, "prototypes").to(x), "prototypes")
         values: dict[str, torch.Tensor] = {}
         for k in ks:
             found = zero_shot_accuracy(x, prompts, classes, k=k)
