@@ -14,10 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.functional.checks import as_embeddings
-
-
-# Rows whose products are summed in double precision at a time.
-ROWS = 8192
+from hf_contrastive.functional.second_moments import second_moments
 
 
 def spectrum(x: Float[Tensor, "n d"], *, normalize: bool = True, double: bool = True) -> Float[Tensor, "d"]:
@@ -34,8 +31,7 @@ def spectrum(x: Float[Tensor, "n d"], *, normalize: bool = True, double: bool = 
     tensor([2., 0.])
     """
     x = as_embeddings(x, "x", min_rows=2, normalize=normalize)
-    dtype = torch.float64 if double else x.dtype
-    return _eigenvalues(x, x.mean(dim=0, dtype=torch.float64), len(x) - 1, dtype).to(x.dtype)
+    return (_eigenvalues(x, centered=True, double=double) / (len(x) - 1)).to(x.dtype)
 
 
 class SpectrumSummary(NamedTuple):
@@ -191,7 +187,7 @@ def rank_me(x: Float[Tensor, "n d"], *, eps: float = 1e-7, normalize: bool = Tru
     if not 0 <= eps < 1:
         raise ValueError(f"`eps` is added to shares and must be at least 0 and below 1, but got {eps}.")
     x = as_embeddings(x, "x", normalize=normalize)
-    squared = _eigenvalues(x, x.new_zeros(x.shape[1], dtype=torch.float64), 1)[: min(x.shape)]
+    squared = _eigenvalues(x, centered=False)[: min(x.shape)]
     # The smallest number keeps the slope of the root finite.
     values = squared.clamp(min=torch.finfo(squared.dtype).tiny).sqrt()
     return torch.special.entr(values / values.sum() + eps).sum().exp().to(x.dtype)
@@ -217,18 +213,17 @@ def eigenvalues_of(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
     return torch.linalg.eigvalsh(covariance).flip(0).clamp(min=0)
 
 
-def _eigenvalues(x: Tensor, center: Tensor, divisor: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Eigenvalues in double precision of products of rows that are summed in `dtype`."""
+def _eigenvalues(x: Tensor, *, centered: bool, double: bool = True) -> Float[Tensor, "d"]:
+    """Eigenvalues of the products of the rows' coordinates, summed over rows, largest first."""
     n, d = x.shape
-    center = center.to(dtype)
     with torch.autocast(x.device.type, enabled=False):
-        if n < d:
-            centered = x.to(dtype) - center
-            values = eigenvalues_of((centered @ centered.mT).double() / divisor)
-            return torch.cat([values, values.new_zeros(d - n)])
-        parts = (rows.to(dtype) - center for rows in torch.split(x, ROWS))
-        total = sum((part.mT @ part for part in parts), start=x.new_zeros(d, d, dtype=dtype))
-        return eigenvalues_of(total.double() / divisor)
+        if d <= n and double:
+            moments = second_moments(x)
+            return eigenvalues_of(moments.scatter if centered else moments.about_origin())
+        rows = x.double() if double else x
+        rows = rows - rows.mean(dim=0) if centered else rows
+        values = eigenvalues_of((rows @ rows.mT if n < d else rows.mT @ rows).double())
+        return torch.cat([values, values.new_zeros(d - len(values))])
 
 
 def _shares(eigenvalues: Tensor) -> Tensor:
