@@ -1,9 +1,22 @@
 """What a run leaves behind for people: a table, a picture, a model card."""
 
-from hf_contrastive.report.card import write_model_card
+from hf_contrastive.report.card import update_card, write_model_card
+from hf_contrastive.report.checking import check_card
+from hf_contrastive.report.facts import Sharing, TrainingFacts
 from hf_contrastive.report.plots import plot_geometry
 from hf_contrastive.report.result import RunResult, read_results, write_results
 from hf_contrastive.report.table import result_table
 
 
-__all__ = ["RunResult", "plot_geometry", "read_results", "result_table", "write_model_card", "write_results"]
+__all__ = [
+    "RunResult",
+    "Sharing",
+    "TrainingFacts",
+    "check_card",
+    "plot_geometry",
+    "read_results",
+    "result_table",
+    "update_card",
+    "write_model_card",
+    "write_results",
+]

@@ -10,7 +10,8 @@ from huggingface_hub import ModelCard
 
 from hf_contrastive import ContrastiveTrainingArguments
 from hf_contrastive.report import result_table, write_model_card
-from hf_contrastive.report.card import TrainingFacts, usage_snippet
+from hf_contrastive.report.facts import TrainingFacts
+from hf_contrastive.report.snippets import usage_snippet
 from tests.report.runs import METRICS, make_result
 
 
