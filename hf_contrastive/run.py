@@ -174,29 +174,44 @@ def save_runs(
         results = [run.result for run in runs]
         write_results(results, folder / "metrics.json")
         plot_geometry({run.result.name: run.embeds for run in runs}, folder / "geometry.png")
-        model = own.accelerator.unwrap_model(own.model)
-        rows = pairs.train.dataset if pairs is not None and isinstance(pairs.train, PairDataset) else None
-        facts = TrainingFacts(
-            dataset=dataset,
-            train_rows=train_rows,
-            base_model=base_model,
-            modalities=tuple(own.modalities),
-            model_type=model.config.model_type,
-            model_class=type(model).__name__,
-            plain=type(model).__module__.startswith("transformers."),
-            towers=describe_towers(model),
-            objective=Objective.of(own.loss),
-            dataset_fingerprint=None if rows is None else fingerprint(rows),
-            dataset_license=(rows.info.license or None) if rows is not None else None,
-            negatives=audit_numbers(own.state.log_history),
-            hardware=describe_hardware(own.args.device),
-            processes=world_size(),
-            inputs=describe_inputs(model.config),
-            sharing=sharing or Sharing(),
+        facts = training_facts(
+            own, dataset=dataset, base_model=base_model, train_rows=train_rows, pairs=pairs, sharing=sharing
         )
         write_model_card(folder, results, own.args, facts, picture="geometry.png")
     own.accelerator.wait_for_everyone()
     return folder
+
+
+def training_facts(
+    trainer: ContrastiveTrainer,
+    *,
+    dataset: str,
+    base_model: str | None,
+    train_rows: int | None,
+    pairs: PairSplits | None = None,
+    sharing: Sharing | None = None,
+) -> TrainingFacts:
+    """What a card says of a finished run beyond its measures; see [`save_runs`] for the arguments."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    rows = pairs.train.dataset if pairs is not None and isinstance(pairs.train, PairDataset) else None
+    return TrainingFacts(
+        dataset=dataset,
+        train_rows=train_rows,
+        base_model=base_model,
+        modalities=tuple(trainer.modalities),
+        model_type=model.config.model_type,
+        model_class=type(model).__name__,
+        plain=type(model).__module__.startswith("transformers."),
+        towers=describe_towers(model),
+        objective=Objective.of(trainer.loss),
+        dataset_fingerprint=None if rows is None else fingerprint(rows),
+        dataset_license=(rows.info.license or None) if rows is not None else None,
+        negatives=audit_numbers(trainer.state.log_history),
+        hardware=describe_hardware(trainer.args.device),
+        processes=world_size(),
+        inputs=describe_inputs(model.config),
+        sharing=sharing or Sharing(),
+    )
 
 
 def audit_numbers(logs: Sequence[Mapping[str, float]]) -> dict[str, float]:
