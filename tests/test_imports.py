@@ -82,6 +82,7 @@ def units_imported_by(name: str) -> set[str]:
         ("models", {"encoder", "temperature"}),
         ("data", {"hard_negatives"}),
         ("evaluators", {"data", "distributed", "encoder", "functional"}),
+        ("report", {"functional", "losses", "towers"}),
         (
             "diagnosis",
             {
