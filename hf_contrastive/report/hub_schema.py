@@ -53,7 +53,7 @@ def is_repo_id(name: object) -> bool:
     return isinstance(name, str)
 
 
-def metadata_faults(data: Mapping[str, Any]) -> list[str]:
+def metadata_faults(data: Mapping[Any, Any]) -> list[str]:
     """What the Hub would refuse or misread in a model card's metadata: a sentence for each fault, none if it is valid."""
     faults = [f"Keys of the metadata must be texts, but one is {key!r}." for key in data if not isinstance(key, str)]
     for key, (check, allowed) in _FIELDS.items():

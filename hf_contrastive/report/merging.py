@@ -149,7 +149,7 @@ def _merge_metadata(
             # Where there is no record, all of it is theirs and ours comes to it.
             entries, changes = _merge_items(items(_listed(value)), items(_listed(new[key])), known or {})
             merged[key], told = _from_items(key, entries, new[key]), [f"`{key}`: {change}" for change in changes]
-        elif known == _hash_of_entry(key, value) or value == new[key]:
+        elif value == new[key] or (items is None and known == _hash_of_entry(key, value)):
             merged[key], told = new[key], []
         else:
             merged[key], told = value, [f"`{key}` is kept as {_short(value)}, not {_short(new[key])}."]
