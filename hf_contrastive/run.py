@@ -49,6 +49,7 @@ def train_and_test(
     pairs: PairSplits,
     *,
     name: str,
+    measure_before: bool = False,
 ) -> Run:
     """
     Train a dual encoder on image-text pairs and measure it on their test split.
@@ -64,6 +65,9 @@ def train_and_test(
             The data.
         name (`str`):
             What tables and plots call the run.
+        measure_before (`bool`, *optional*, defaults to `False`):
+            Whether to measure the model before training too. Training is the same either way. Not where FSDP or
+            DeepSpeed hold the weights.
 
     Raises:
         SystemExit: The process was told to end (SIGTERM, with `enable_jit_checkpoint`). A checkpoint is there.
@@ -78,7 +82,7 @@ def train_and_test(
         ),
         processing_class=processor,
     )
-    before = _measure_before(trainer, pairs.test)
+    before = _measure_before(trainer, pairs.test) if measure_before else None
     start = time.perf_counter()
     resume = args.resume_from_checkpoint
     if asks_for_the_last(resume) and not has_checkpoints(args.output_dir):

@@ -135,7 +135,8 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
     pairs = load_recipe_pairs(recipe, training)
     arguments = {training.loss: training} | {loss: with_other_loss(training, loss) for loss in recipe.compare}
     runs = [
-        train_and_test(*build_model(recipe, pairs, args.seed), args, pairs, name=name)
+        # The others start as the first does.
+        train_and_test(*build_model(recipe, pairs, args.seed), args, pairs, name=name, measure_before=args is training)
         for name, args in arguments.items()
     ]
     folder = save_runs(

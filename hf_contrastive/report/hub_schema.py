@@ -44,7 +44,7 @@ REVISION = re.compile(r"^[0-9a-f]{40}$")
 def is_repo_id(name: object) -> bool:
     """Whether a text may be the id of a repository, `namespace/name` or `name`."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not in `__all__`
 
     try:
         validate_repo_id(name)  # type: ignore[arg-type]
