@@ -43,7 +43,7 @@ def merge_cards(old: str, new: str) -> MergedCard:
     The card `new` with what people wrote into `old`.
 
     Blocks and metadata that nobody edited are replaced. Edited ones, texts between blocks and added metadata are kept;
-    removed ones stay away. Lists such as `tags`, and the results of `model-index`, are merged entry by entry. A card
+    removed ones stay away, and what stands between the blocks of `new` comes to it. Lists such as `tags`, and the results of `model-index`, are merged entry by entry. A card
     that was not generated here is kept whole, the blocks following it, and the Trainer's placeholder is replaced.
 
     Args:
@@ -106,6 +106,7 @@ def _merge_blocks(old: str, new: str, record: Mapping[str, str]) -> tuple[str, l
             return match[0]
         return generated[name][0] if name in generated else match[0]
 
+    between = _between(new)
     # A section that went leaves no hole.
     body = re.sub(r"\n{4,}", "\n\n", BLOCK.sub(replace, old))
     before: str | None = None
@@ -117,7 +118,16 @@ def _merge_blocks(old: str, new: str, record: Mapping[str, str]) -> tuple[str, l
         else:
             body = _insert(body, match[0], after=before)
             before = name
+        if between.get(name) and between[name] not in body:
+            body = _insert(body, between[name], after=before)
     return body, kept
+
+
+def _between(body: str) -> dict[str, str]:
+    """What follows each block up to the next one, where it is more than space."""
+    matches = list(BLOCK.finditer(body))
+    ends = [match.start() for match in matches[1:]] + [len(body)]
+    return {match["name"]: body[match.end() : end].strip() for match, end in zip(matches, ends, strict=True)}
 
 
 def _insert(body: str, block: str, *, after: str | None) -> str:
