@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 from transformers.utils import logging
@@ -118,7 +119,7 @@ def _measures(metrics: Mapping[str, float]) -> dict[str, float]:
 
 def _measure_before(trainer: ContrastiveTrainer, test: PairDataset) -> dict[str, float] | None:
     """Measures of the model as it comes; training then goes as it would have without. None where weights are sharded."""
-    if trainer.accelerator.distributed_type in ("FSDP", "DEEPSPEED"):
+    if trainer.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         # Both wrap a model for good at its first use, for evaluation in another way than for training.
         return None
     state = RandomState.now([trainer.args.device])
