@@ -43,7 +43,7 @@ def said(
     module_hub.publish("tester/bare", {"a.txt": b"a"})
     module_hub.publish("tester/silent", {"README.md": ON_HUB.encode()})
     module_hub.publish("tester/own", {"README.md": ON_HUB.encode()})
-    module_hub.fail("HEAD", "tester/silent/resolve", 500, times=20)
+    module_hub.fail("HEAD", "tester/silent/resolve", 403, times=20)
     cards = [(f"tester/{name}", SECOND) for name in ("edited", "untouched", "bare", "silent", "new")]
     cards.append(("tester/own", "# by hand\n"))
     done = module_hub.run(PUSH.format(cards=json.dumps(cards), home=str(home)), home)
