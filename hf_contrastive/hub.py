@@ -48,9 +48,12 @@ def push_folder(folder: str | Path, args: "ContrastiveTrainingArguments") -> str
     """
     from huggingface_hub import HfApi
 
+    from hf_contrastive.report.remote import keep_edits_on_hub
+
     api, name = HfApi(token=args.hub_token), str(args.hub_model_id)
     try:
         repo = api.create_repo(name, private=args.hub_private_repo, exist_ok=True).repo_id
+        keep_edits_on_hub(folder, repo, token=args.hub_token, revision=args.hub_revision)
         commit = api.upload_folder(
             repo_id=repo,
             folder_path=folder,

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import platform
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -9,17 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 from transformers.utils import logging
 
 from hf_contrastive.data.collator import ContrastiveCollator
+from hf_contrastive.data.fingerprint import fingerprint
 from hf_contrastive.data.loading import PairSplits
+from hf_contrastive.data.pairs import PairDataset
 from hf_contrastive.distributed import world_size
-from hf_contrastive.report.card import TrainingFacts, write_model_card
+from hf_contrastive.report.card import write_model_card
+from hf_contrastive.report.facts import Sharing, TrainingFacts, describe_inputs, describe_towers
+from hf_contrastive.report.objective import Objective
 from hf_contrastive.report.plots import plot_geometry
 from hf_contrastive.report.result import RunResult, write_results
 from hf_contrastive.training.checkpoints import asks_for_the_last, has_checkpoints
+from hf_contrastive.training.random_state import RandomState
 from hf_contrastive.training.trainer import ContrastiveTrainer
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
@@ -43,6 +50,7 @@ def train_and_test(
     pairs: PairSplits,
     *,
     name: str,
+    measure_before: bool = False,
 ) -> Run:
     """
     Train a dual encoder on image-text pairs and measure it on their test split.
@@ -58,6 +66,9 @@ def train_and_test(
             The data.
         name (`str`):
             What tables and plots call the run.
+        measure_before (`bool`, *optional*, defaults to `False`):
+            Whether to measure the model before training too. Training is the same either way. Not where FSDP or
+            DeepSpeed hold the weights.
 
     Raises:
         SystemExit: The process was told to end (SIGTERM, with `enable_jit_checkpoint`). A checkpoint is there.
@@ -72,6 +83,7 @@ def train_and_test(
         ),
         processing_class=processor,
     )
+    before = _measure_before(trainer, pairs.test) if measure_before else None
     start = time.perf_counter()
     resume = args.resume_from_checkpoint
     if asks_for_the_last(resume) and not has_checkpoints(args.output_dir):
@@ -85,19 +97,35 @@ def train_and_test(
         raise SystemExit(128 + signal.SIGTERM)
     seconds = time.perf_counter() - start
     prediction = trainer.predict(pairs.test)
-    measured = {key.removeprefix("test_"): value for key, value in prediction.metrics.items()}
     result = RunResult(
         name=name,
         loss=repr(trainer.loss),
-        metrics={key: value for key, value in measured.items() if "/" in key or key in ("loss", "logit_scale")},
+        metrics=_measures(prediction.metrics),
         train_seconds=seconds,
         steps=trainer.state.global_step,
         batch_size=args.per_device_train_batch_size * world_size(),
         seed=args.seed,
         test_rows=len(pairs.test),
+        before=before,
     )
     embeds = dict(zip(trainer.modalities, map(torch.from_numpy, prediction.predictions), strict=True))
     return Run(trainer=trainer, result=result, embeds=embeds)
+
+
+def _measures(metrics: Mapping[str, float]) -> dict[str, float]:
+    measured = {key.removeprefix("test_"): value for key, value in metrics.items()}
+    return {key: value for key, value in measured.items() if "/" in key or key in ("loss", "logit_scale")}
+
+
+def _measure_before(trainer: ContrastiveTrainer, test: PairDataset) -> dict[str, float] | None:
+    """Measures of the model as it comes; training then goes as it would have without. None where weights are sharded."""
+    if trainer.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        # Both wrap a model for good at its first use, for evaluation in another way than for training.
+        return None
+    state = RandomState.now([trainer.args.device])
+    prediction = trainer.predict(test)
+    state.restore()
+    return _measures(prediction.metrics)
 
 
 def with_other_loss(args: ContrastiveTrainingArguments, loss: str) -> ContrastiveTrainingArguments:
@@ -110,11 +138,33 @@ def with_other_loss(args: ContrastiveTrainingArguments, loss: str) -> Contrastiv
     return other
 
 
-def save_runs(runs: Sequence[Run], *, dataset: str, base_model: str | None, train_rows: int | None) -> Path:
+def save_runs(
+    runs: Sequence[Run],
+    *,
+    dataset: str,
+    base_model: str | None,
+    train_rows: int | None,
+    pairs: PairSplits | None = None,
+    sharing: Sharing | None = None,
+) -> Path:
     """
     Save the first run's model with its processor, measures, picture and card; further runs are compared in them.
 
     Every process calls it, the main one writes.
+
+    Args:
+        runs (`list[Run]`):
+            The runs, the one to share first.
+        dataset (`str`):
+            What to call the data, a Hub id where it has one.
+        base_model (`str`):
+            Model that was fine-tuned, if any.
+        train_rows (`int`):
+            Number of training pairs, None for a stream.
+        pairs ([`PairSplits`], *optional*):
+            The data, for its fingerprint and licence.
+        sharing ([`Sharing`], *optional*):
+            Licence, language and benchmark, which only the author knows.
 
     Returns:
         `Path`: The folder, `output_dir` of the first run.
@@ -129,16 +179,60 @@ def save_runs(runs: Sequence[Run], *, dataset: str, base_model: str | None, trai
         results = [run.result for run in runs]
         write_results(results, folder / "metrics.json")
         plot_geometry({run.result.name: run.embeds for run in runs}, folder / "geometry.png")
-        facts = TrainingFacts(
-            dataset=dataset,
-            train_rows=train_rows,
-            base_model=base_model,
-            modalities=tuple(own.modalities),
-            model_type=own.accelerator.unwrap_model(own.model).config.model_type,
+        facts = training_facts(
+            own, dataset=dataset, base_model=base_model, train_rows=train_rows, pairs=pairs, sharing=sharing
         )
         write_model_card(folder, results, own.args, facts, picture="geometry.png")
     own.accelerator.wait_for_everyone()
     return folder
+
+
+def training_facts(
+    trainer: ContrastiveTrainer,
+    *,
+    dataset: str,
+    base_model: str | None,
+    train_rows: int | None,
+    pairs: PairSplits | None = None,
+    sharing: Sharing | None = None,
+) -> TrainingFacts:
+    """What a card says of a finished run beyond its measures; see [`save_runs`] for the arguments."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    rows = pairs.train.dataset if pairs is not None and isinstance(pairs.train, PairDataset) else None
+    return TrainingFacts(
+        dataset=dataset,
+        train_rows=train_rows,
+        base_model=base_model,
+        modalities=tuple(trainer.modalities),
+        model_type=model.config.model_type,
+        model_class=type(model).__name__,
+        plain=type(model).__module__.startswith("transformers."),
+        towers=describe_towers(model),
+        objective=Objective.of(trainer.loss),
+        dataset_fingerprint=None if rows is None else fingerprint(rows),
+        dataset_license=(rows.info.license or None) if rows is not None else None,
+        negatives=audit_numbers(trainer.state.log_history),
+        hardware=describe_hardware(trainer.args.device),
+        processes=world_size(),
+        inputs=describe_inputs(model.config),
+        sharing=sharing or Sharing(),
+    )
+
+
+def audit_numbers(logs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What the audit of negatives found at the start of a run, from its logs."""
+    found = next((log for log in logs if "audit/negatives" in log), {})
+    return {key: value for key, value in found.items() if key.startswith("audit/")}
+
+
+def describe_hardware(device: torch.device) -> str:
+    """The processors that a run had, without the machine's name."""
+    if device.type == "cuda":
+        return f"{world_size()} x {torch.cuda.get_device_name(device)}"
+    if device.type != "cpu":
+        return f"{world_size()} x {device.type}"
+    threads = torch.get_num_threads()
+    return f"CPU ({platform.machine()}), {threads} {'thread' if threads == 1 else 'threads'} a process"
 
 
 def use_cpu_cores(threads: int | None = None) -> None:

@@ -31,7 +31,8 @@ from hf_contrastive import (
 )
 from hf_contrastive.data import PairSplits, PairStream
 from hf_contrastive.hub import check_can_push, push_folder
-from hf_contrastive.report.card import usage_snippet
+from hf_contrastive.report import Sharing, check_card
+from hf_contrastive.report.snippets import usage_snippet
 from hf_contrastive.run import save_runs, train_and_test, use_cpu_cores, with_other_loss
 
 
@@ -79,6 +80,19 @@ class RecipeArguments(SmallCLIPSize):
     )
     compare: list[str] = field(
         default_factory=list, metadata={"help": "Losses to train the same model with, for the table: --compare clip."}
+    )
+    license: str | None = field(
+        default=None,
+        metadata={"help": "Licence of the model in its card, such as apache-2.0. By default none is chosen."},
+    )
+    license_name: str | None = field(default=None, metadata={"help": "Name of a licence that is none of the Hub's."})
+    license_link: str | None = field(default=None, metadata={"help": "Where the text of that licence is."})
+    language: list[str] = field(default_factory=list, metadata={"help": "Languages of the captions: --language en."})
+    benchmark_task: str | None = field(
+        default=None, metadata={"help": "Task of --dataset, a benchmark of the Hub: its score goes to .eval_results."}
+    )
+    benchmark_metric: str = field(
+        default="retrieval/image_to_text_recall@1", metadata={"help": "The measure that is the benchmark's score."}
     )
     cpu_threads: int | None = field(default=None, metadata={"help": "Threads per process. By default all cores."})
 
@@ -134,11 +148,21 @@ def diagnose_command(recipe: RecipeArguments, folder: Path, others: Sequence[str
 
 def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> None:
     check_can_push(training)
+    # Before any training, as a wrong licence would otherwise be told after it.
+    sharing = Sharing(
+        license=recipe.license,
+        license_name=recipe.license_name,
+        license_link=recipe.license_link,
+        language=recipe.language or ([] if recipe.dataset else ["en"]),
+        benchmark_task=recipe.benchmark_task,
+        benchmark_metric=recipe.benchmark_metric,
+    )
     use_cpu_cores(recipe.cpu_threads)
     pairs = load_recipe_pairs(recipe, training)
     arguments = {training.loss: training} | {loss: with_other_loss(training, loss) for loss in recipe.compare}
     runs = [
-        train_and_test(*build_model(recipe, pairs, args.seed), args, pairs, name=name)
+        # The others start as the first does.
+        train_and_test(*build_model(recipe, pairs, args.seed), args, pairs, name=name, measure_before=args is training)
         for name, args in arguments.items()
     ]
     folder = save_runs(
@@ -146,6 +170,8 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
         dataset=recipe.dataset or "embedded scenes",
         base_model=recipe.model,
         train_rows=None if isinstance(pairs.train, PairStream) else len(pairs.train),
+        pairs=pairs,
+        sharing=sharing,
     )
 
     trainer = runs[0].trainer
@@ -157,6 +183,7 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
         print(f"\nSaved in {folder}: model, processor, metrics.json, geometry.png, README.md. Use it with\n")
         print(usage_snippet(str(folder)))
         if training.push_to_hub:
+            check_card(folder)
             print(f"\nPushed: {push_folder(folder, training)}")
     trainer.end()
 

@@ -83,6 +83,7 @@ def units_imported_by(name: str) -> set[str]:
         ("models", {"data", "encoder", "pair_scales", "temperature", "towers"}),
         ("data", {"hard_negatives"}),
         ("evaluators", {"data", "distributed", "encoder", "functional"}),
+        ("report", {"functional", "losses", "metrics", "towers"}),
         (
             "diagnosis",
             {

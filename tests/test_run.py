@@ -5,20 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import set_seed
 
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments, PairDataset, small_clip
 from hf_contrastive.data import PairSplits
-from hf_contrastive.run import Run, train_and_test, with_other_loss
+from hf_contrastive.report import check_card, read_results
+from hf_contrastive.run import Run, audit_numbers, save_runs, train_and_test, with_other_loss
 from tests.conftest import TINY, make_pairs
 
 
-def start(folder: Path, **options: Any) -> Run:
+def start(folder: Path, *, measure_before: bool = False, **options: Any) -> Run:
     common: dict[str, Any] = {"max_steps": 2, "save_steps": 1, "per_device_train_batch_size": 8, "loss": "clip"}
     common |= {"use_cpu": True, "report_to": "none", "disable_tqdm": True}
     args = ContrastiveTrainingArguments(str(folder), **(common | options))
     data = PairDataset(make_pairs(16))
+    set_seed(args.seed)
     model, processor = small_clip(data.captions, TINY)
-    return train_and_test(model, processor, args, PairSplits(train=data, validation=data, test=data), name="run")
+    pairs = PairSplits(train=data, validation=data, test=data)
+    return train_and_test(model, processor, args, pairs, name="run", measure_before=measure_before)
 
 
 def test_true_starts_at_the_beginning_and_later_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -48,3 +53,43 @@ def test_a_run_that_was_told_to_end_measures_nothing(tmp_path: Path, monkeypatch
 def test_another_loss_does_not_go_on_from_a_checkpoint_of_this_one(tmp_path: Path, given: Any, other: Any):
     args = ContrastiveTrainingArguments(str(tmp_path), use_cpu=True, resume_from_checkpoint=given)
     assert with_other_loss(args, "clip").resume_from_checkpoint == other
+
+
+def test_measuring_before_training_changes_nothing_of_it(tmp_path: Path):
+    # Data order and captions are drawn, so a draw too many would show.
+    plain = start(tmp_path / "a", save_strategy="no")
+    measured = start(tmp_path / "b", save_strategy="no", measure_before=True)
+    weights = [run.trainer.model.state_dict() for run in (plain, measured)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert plain.result.metrics == measured.result.metrics
+    assert plain.result.before is None
+    assert measured.result.before is not None
+    assert set(measured.result.before) == set(measured.result.metrics)
+    assert measured.result.before["loss"] != measured.result.metrics["loss"]
+
+
+def test_a_saved_run_has_a_card_that_can_be_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "mine"
+    run = start(folder, save_strategy="no", measure_before=True)
+    data = run.trainer.train_dataset
+    pairs = PairSplits(train=data, validation=data, test=data)
+    save_runs([run], dataset=str(tmp_path / "pairs"), base_model=None, train_rows=len(data), pairs=pairs)
+    check_card(folder)
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert str(tmp_path) not in text
+    for line in (
+        "| data | pairs, 16 training pairs |",
+        "| image tower | `CLIPVisionModel`, ",
+        "| negatives | 7 per row, 0 of them from other processes, ",
+        "| model | `CLIPModel` |",
+    ):
+        assert line in text
+    assert "eprint = {2103.00020}" in text
+    assert read_results(folder / "metrics.json") == [run.result]
+
+
+def test_the_audit_of_a_run_is_read_from_its_logs():
+    logs = [{"loss": 1.0}, {"audit/negatives": 7.0, "loss": 2.0}, {"audit/negatives": 9.0}]
+    assert audit_numbers(logs) == {"audit/negatives": 7.0}
+    assert audit_numbers([]) == {}

@@ -60,8 +60,8 @@ def uniformity_estimate(x: Any, *, t: float = 2.0, block: int = 8192, seed: int 
         ValueError: A row is not finite or zero (counted over all chunks), there are fewer than two, widths differ, or
             the sample leaves no positive estimate.
 
-    >>> uniformity_estimate(torch.eye(3))
-    UniformityEstimate(value=-4.0, standard_error=0.0)
+    >>> round(uniformity_estimate(torch.eye(3)).value, 4)
+    -4.0
     """
     check_positive(t, "t")
     if block < 2:

@@ -11,7 +11,11 @@ from hf_contrastive.functional import alignment, uniformity
 from hf_contrastive.losses.registry import register_loss
 
 
-@register_loss("align_uniform", paper="2005.10242")
+@register_loss(
+    "align_uniform",
+    paper="2005.10242",
+    formula=r"w_a\, \mathrm{E}_i \lVert x_i - y_i \rVert^\alpha + \tfrac{w_u}{2} \sum_{z \in \{x, y\}} \log \mathrm{E}_{i \neq j}\, e^{-t \lVert z_i - z_j \rVert^2}",
+)
 @dataclass(frozen=True, kw_only=True)
 class AlignUniform:
     """Pull matching embeddings together and spread each modality over the sphere, as two separate terms.

@@ -13,7 +13,11 @@ from hf_contrastive.functional.redundancy import barlow_twins
 from hf_contrastive.losses.registry import register_loss
 
 
-@register_loss("barlow_twins", paper="2103.03230")
+@register_loss(
+    "barlow_twins",
+    paper="2103.03230",
+    formula=r"\sum_a (1 - C_{aa})^2 + \lambda \sum_{a \neq b} C_{ab}^2, \quad C = \mathrm{corr}(x, y)",
+)
 @dataclass(frozen=True, kw_only=True)
 class BarlowTwins:
     r"""Make each coordinate agree with itself across modalities and with no other coordinate.

@@ -14,7 +14,11 @@ from hf_contrastive.losses.hoelder_divergence import enough_rows, log_densities,
 from hf_contrastive.losses.registry import register_loss
 
 
-@register_loss("cauchy_schwarz", paper="2502.17028")
+@register_loss(
+    "cauchy_schwarz",
+    paper="2502.17028",
+    formula=r"-\log \frac{(\int p_x p_y)^2}{\int p_x^2 \int p_y^2}",
+)
 @dataclass(frozen=True, kw_only=True)
 class CauchySchwarz:
     r"""How differently the two modalities of a pair are spread over the sphere, to be made small.

@@ -11,7 +11,11 @@ from hf_contrastive.losses.info_nce import directions
 from hf_contrastive.losses.registry import register_loss
 
 
-@register_loss("clip", paper="2103.00020")
+@register_loss(
+    "clip",
+    paper="2103.00020",
+    formula=r"-\tfrac12 \mathrm{E}_i \log \frac{e^{s\, x_i \cdot y_i}}{\sum_j e^{s\, x_i \cdot y_j}} - \tfrac12 \mathrm{E}_i \log \frac{e^{s\, x_i \cdot y_i}}{\sum_j e^{s\, y_i \cdot x_j}}",
+)
 @dataclass(frozen=True, kw_only=True)
 class CLIP:
     """Symmetric InfoNCE of every pair of modalities, each direction logged.

@@ -18,7 +18,11 @@ from hf_contrastive.losses.schedule import Schedule, Weight, as_schedule
 CLOSING = Schedule(start=0.0, end=0.25, begin=0.5)
 
 
-@register_loss("clip_divergence", paper="2601.19597")
+@register_loss(
+    "clip_divergence",
+    paper="2601.19597",
+    formula=r"L_{\mathrm{CLIP}} + \lambda \Big( \tfrac12 \mathrm{E}_i \log \frac{p_x(x_i)}{p_y(x_i)} + \tfrac12 \mathrm{E}_i \log \frac{p_y(y_i)}{p_x(y_i)} \Big), \quad p_z(u) = \mathop{\mathrm{mean}}_{z_j \neq u} e^{s\, u \cdot z_j}",
+)
 @dataclass(frozen=True, kw_only=True)
 class CLIPDivergence:
     r"""CLIP plus a weight times the divergence between the modalities, which closes the gap that CLIP leaves.

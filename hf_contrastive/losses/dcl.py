@@ -14,7 +14,11 @@ from hf_contrastive.losses.registry import register_loss
 from hf_contrastive.losses.sums import both_directions
 
 
-@register_loss("dcl", paper="2110.06848")
+@register_loss(
+    "dcl",
+    paper="2110.06848",
+    formula=r"-\mathrm{E}_i\, s\, x_i \cdot y_i + \tfrac12 \mathrm{E}_i \log \sum_{j \neq i} e^{s\, x_i \cdot y_j} + \tfrac12 \mathrm{E}_i \log \sum_{j \neq i} e^{s\, y_i \cdot x_j}",
+)
 @dataclass(frozen=True, kw_only=True)
 class DCL:
     """InfoNCE whose denominator leaves the positive out, so that easy positives do not weaken the push of negatives.
@@ -51,7 +55,11 @@ class DCL:
         return 1.0
 
 
-@register_loss("dclw", paper="2110.06848")
+@register_loss(
+    "dclw",
+    paper="2110.06848",
+    formula=r"-\mathrm{E}_i\, w_i\, s\, x_i \cdot y_i + \tfrac12 \mathrm{E}_i \log \sum_{j \neq i} e^{s\, x_i \cdot y_j} + \tfrac12 \mathrm{E}_i \log \sum_{j \neq i} e^{s\, y_i \cdot x_j}, \quad w_i = 2 - \frac{e^{x_i \cdot y_i / \sigma}}{\mathrm{E}_k\, e^{x_k \cdot y_k / \sigma}}",
+)
 @dataclass(frozen=True, kw_only=True)
 class DCLW(DCL):
     r"""`dcl` with positives weighted down where they already are near.

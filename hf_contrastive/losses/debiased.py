@@ -13,7 +13,11 @@ from hf_contrastive.losses.registry import register_loss
 from hf_contrastive.losses.sums import Direction, both_directions, count_negatives
 
 
-@register_loss("debiased", paper="2007.00224")
+@register_loss(
+    "debiased",
+    paper="2007.00224",
+    formula=r"\tfrac12 \ell(x, y) + \tfrac12 \ell(y, x), \quad \ell(x, y) = -\mathrm{E}_i \log \frac{e^{s\, x_i \cdot y_i}}{e^{s\, x_i \cdot y_i} + N g_i}, \quad g_i = \max\Big( \frac{\frac1N \sum_{j \neq i} e^{s\, x_i \cdot y_j} - \tau^+ e^{s\, x_i \cdot y_i}}{1 - \tau^+},\, e^{-s} \Big)",
+)
 @dataclass(frozen=True, kw_only=True)
 class Debiased:
     r"""InfoNCE whose negatives are corrected for the positives that hide among them.

@@ -12,7 +12,11 @@ from hf_contrastive.functional.tiles import KEEP_BYTES
 from hf_contrastive.losses.registry import register_loss
 
 
-@register_loss("decoupled_info_nce", paper="2601.19597")
+@register_loss(
+    "decoupled_info_nce",
+    paper="2601.19597",
+    formula=r"-\mathrm{E}_i\, s\, x_i \cdot y_i + \tfrac12 \mathrm{E}_i \log \sum_{j \neq i} e^{s\, x_i \cdot x_j} + \tfrac12 \mathrm{E}_i \log \sum_{j \neq i} e^{s\, y_i \cdot y_j}",
+)
 @dataclass(frozen=True, kw_only=True)
 class DecoupledInfoNCE:
     r"""Pull matching embeddings together across modalities and push embeddings apart within each.

@@ -11,7 +11,11 @@ from hf_contrastive.functional.gaussian import gaussian_kl
 from hf_contrastive.losses.registry import register_loss
 
 
-@register_loss("gaussian_kl", paper="2602.24012")
+@register_loss(
+    "gaussian_kl",
+    paper="2602.24012",
+    formula=r"\frac{2 s (1 - \eta_2)}{d}\, \mathrm{KL}\big( N(m_z, \Sigma_z) \,\Vert\, N(0, I / d) \big), \quad \text{the mean over } z \in \{x, y\}",
+)
 @dataclass(frozen=True, kw_only=True)
 class GaussianKL:
     r"""Pull each modality's covariance to that of evenly spread embeddings, with a weight that vanishes in high width.

@@ -12,7 +12,11 @@ from hf_contrastive.functional.volume import EPS, volume_partitions
 from hf_contrastive.losses.registry import register_loss
 
 
-@register_loss("gram_volume", paper="2412.11959")
+@register_loss(
+    "gram_volume",
+    paper="2412.11959",
+    formula=r"\tfrac12 \mathrm{E}_i \log \frac{\sum_j e^{-s V_{ij}}}{e^{-s V_{ii}}} + \tfrac12 \mathrm{E}_i \log \frac{\sum_j e^{-s V_{ji}}}{e^{-s V_{ii}}}, \quad V_{ij} = \sqrt{\det G_{ij} + \epsilon}",
+)
 @dataclass(frozen=True, kw_only=True)
 class GramVolume:
     r"""Softmax classification by volume: an item's embeddings of all modalities together should span little.

@@ -12,7 +12,11 @@ from hf_contrastive.losses.registry import register_loss
 from hf_contrastive.losses.sums import Direction, both_directions, count_negatives
 
 
-@register_loss("hard_negative", paper="2010.04592")
+@register_loss(
+    "hard_negative",
+    paper="2010.04592",
+    formula=r"\tfrac12 \ell(x, y) + \tfrac12 \ell(y, x), \quad \ell(x, y) = -\mathrm{E}_i \log \frac{e^{s\, x_i \cdot y_i}}{e^{s\, x_i \cdot y_i} + N g_i}, \quad g_i = \max\Big( \frac{1}{1 - \tau^+} \Big( \frac{\sum_{j \neq i} e^{(1 + \beta) s\, x_i \cdot y_j}}{\sum_{j \neq i} e^{\beta s\, x_i \cdot y_j}} - \tau^+ e^{s\, x_i \cdot y_i} \Big),\, e^{-s} \Big)",
+)
 @dataclass(frozen=True, kw_only=True)
 class HardNegative:
     r"""InfoNCE whose negatives count the more the nearer they are to the query.

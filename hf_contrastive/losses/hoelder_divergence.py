@@ -20,7 +20,11 @@ from hf_contrastive.losses.registry import register_loss
 LogDensities = dict[tuple[str, str], Float[Tensor, "_"]]
 
 
-@register_loss("hoelder_divergence", paper="2602.09507")
+@register_loss(
+    "hoelder_divergence",
+    paper="2602.09507",
+    formula=r"\tfrac1S \sum_m \log \int p_m^S - \log \int \prod_m p_m",
+)
 @dataclass(frozen=True, kw_only=True)
 class HoelderDivergence:
     r"""How differently the modalities are spread over the sphere, whatever their number, to be made small.

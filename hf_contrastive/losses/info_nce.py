@@ -14,7 +14,11 @@ from hf_contrastive.losses.registry import register_loss
 from hf_contrastive.losses.sums import Direction, both_directions
 
 
-@register_loss("info_nce", paper="1807.03748")
+@register_loss(
+    "info_nce",
+    paper="1807.03748",
+    formula=r"\tfrac12 \ell(x, y) + \tfrac12 \ell(y, x), \quad \ell(x, y) = -\mathrm{E}_i \log \frac{e^{s\, x_i \cdot y_i}}{\sum_j e^{s\, x_i \cdot y_j}}",
+)
 @dataclass(frozen=True, kw_only=True)
 class InfoNCE:
     """Softmax classification of each embedding's own partner among all embeddings of the other modality.

@@ -16,7 +16,11 @@ from hf_contrastive.losses.registry import ContrastiveLoss, read_loss, register_
 NARROWEST = 8
 
 
-@register_loss("matryoshka", paper="2205.13147")
+@register_loss(
+    "matryoshka",
+    paper="2205.13147",
+    formula=r"\sum_k w_k\, L(x_{1:k}, y_{1:k}), \quad \text{prefixes scaled to unit length}",
+)
 @dataclass(frozen=True, kw_only=True)
 class Matryoshka:
     """Train the first columns of the embeddings to be embeddings themselves, so that users may cut them.
@@ -70,6 +74,11 @@ class Matryoshka:
             for width, weight in zip(widths, weights, strict=True)
             for name, value in built(cut(batch, width)).items()
         }
+
+    @property
+    def inner_losses(self) -> tuple[ContrastiveLoss, ...]:
+        """The loss that each width has."""
+        return (self._built,)  # type: ignore[attr-defined]
 
     @property
     def uses_bias(self) -> bool:

@@ -11,8 +11,19 @@ from hf_contrastive.functional.tiles import KEEP_BYTES
 from hf_contrastive.losses.registry import register_loss
 
 
-@register_loss("simclr", paper="2002.05709")
-@register_loss("nt_xent", paper="2002.05709")
+FORMULA = r"-\mathrm{E}_{(z, z^+)} \log \frac{e^{s\, z \cdot z^+}}{\sum_{z' \neq z} e^{s\, z \cdot z'}}, \quad z, z^+, z' \text{ of all views}"
+
+
+@register_loss(
+    "simclr",
+    paper="2002.05709",
+    formula=FORMULA,
+)
+@register_loss(
+    "nt_xent",
+    paper="2002.05709",
+    formula=FORMULA,
+)
 @dataclass(frozen=True, kw_only=True)
 class NTXent:
     """Pick each row's other views among all other rows of all views.

@@ -47,11 +47,16 @@ LossClass = TypeVar("LossClass", bound=type)
 
 @dataclass(frozen=True)
 class LossInfo:
-    """A registered loss: its name, its class, and the paper it comes from, if any (a number on huggingface.co/papers)."""
+    """A registered loss: its name, its class, the paper it comes from, if any (a number on huggingface.co/papers), and
+    its formula in LaTeX, for model cards.
+
+    In formulas x and y are the unit embeddings of two modalities, z those of any, s is the inverse temperature.
+    """
 
     name: str
     cls: type
     paper: str | None
+    formula: str | None = None
 
     @property
     def summary(self) -> str:
@@ -67,7 +72,9 @@ class LossInfo:
 _LOSSES: dict[str, LossInfo] = {}
 
 
-def register_loss(name: str, *, paper: str | None = None) -> Callable[[LossClass], LossClass]:
+def register_loss(
+    name: str, *, paper: str | None = None, formula: str | None = None
+) -> Callable[[LossClass], LossClass]:
     """Class decorator that makes a frozen dataclass available as the loss `name`.
 
     Other packages register theirs in a module named by an entry point, which is imported at the first look-up:
@@ -80,6 +87,7 @@ def register_loss(name: str, *, paper: str | None = None) -> Callable[[LossClass
     Args:
         name: Name in configs.
         paper: Identifier of the paper on https://huggingface.co/papers, where there is one.
+        formula: The formula in LaTeX, without dollars, for model cards; see [`LossInfo`] for the symbols.
 
     Raises:
         ValueError: The name is taken.
@@ -93,7 +101,7 @@ def register_loss(name: str, *, paper: str | None = None) -> Callable[[LossClass
             raise TypeError(
                 f"A loss is a dataclass, so that its fields are its options, but {cls.__qualname__} is not."
             )
-        _LOSSES[name] = LossInfo(name, cls, paper)
+        _LOSSES[name] = LossInfo(name, cls, paper, formula)
         return cls
 
     return register
@@ -103,6 +111,11 @@ def list_losses() -> list[LossInfo]:
     """All losses, ours and those of installed plugins, sorted by name."""
     _load_plugins()
     return sorted(_LOSSES.values(), key=lambda info: info.name)
+
+
+def inner_losses(loss: ContrastiveLoss) -> tuple[ContrastiveLoss, ...]:
+    """The losses that a loss is made of, which it names by an attribute `inner_losses`; empty for most."""
+    return tuple(getattr(loss, "inner_losses", ()))
 
 
 def get_loss(name: str, **options: Any) -> ContrastiveLoss:

@@ -12,7 +12,11 @@ from hf_contrastive.functional import sigmoid_loss
 from hf_contrastive.losses.registry import register_loss
 
 
-@register_loss("siglip", paper="2303.15343")
+@register_loss(
+    "siglip",
+    paper="2303.15343",
+    formula=r"\mathrm{E}_i \sum_j \log \big( 1 + e^{-m_{ij} (s\, x_i \cdot y_j + b)} \big), \quad m_{ii} = 1,\; m_{i \neq j} = -1",
+)
 @dataclass(frozen=True, kw_only=True)
 class SigLIP:
     """Every pair of rows judged on its own: does it match? No softmax over the batch.

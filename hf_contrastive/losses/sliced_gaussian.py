@@ -13,7 +13,11 @@ from hf_contrastive.losses.chance import step_random
 from hf_contrastive.losses.registry import register_loss
 
 
-@register_loss("sliced_gaussian", paper="2511.08544")
+@register_loss(
+    "sliced_gaussian",
+    paper="2511.08544",
+    formula=r"\mathrm{E}_a\, n \int \big| \mathrm{E}_i\, e^{\mathrm{i} \omega \sqrt d\, a \cdot z_i} - e^{-\omega^2 / 2} \big|^2 e^{-\omega^2 / 2}\, d\omega, \quad \text{the mean over } z \in \{x, y\}, \; a \text{ random directions}",
+)
 @dataclass(frozen=True, kw_only=True)
 class SlicedGaussian:
     r"""Make every one-dimensional projection of each modality look like a standard normal distribution.

@@ -14,7 +14,11 @@ from hf_contrastive.losses.registry import register_loss
 from hf_contrastive.losses.sums import both_directions
 
 
-@register_loss("sup_con", paper="2004.11362")
+@register_loss(
+    "sup_con",
+    paper="2004.11362",
+    formula=r"\mathrm{E}_i \Big( \log \sum_a e^{s\, z_i \cdot z_a} - \mathop{\mathrm{mean}}_{p \in P(i)} s\, z_i \cdot z_p \Big)",
+)
 @dataclass(frozen=True, kw_only=True)
 class SupCon:
     r"""Softmax with every row of the same `ids` as a positive.

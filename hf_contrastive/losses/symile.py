@@ -14,7 +14,11 @@ from hf_contrastive.functional.tiles import KEEP_BYTES
 from hf_contrastive.losses.registry import register_loss
 
 
-@register_loss("symile", paper="2411.01053")
+@register_loss(
+    "symile",
+    paper="2411.01053",
+    formula=r"-\tfrac1S \sum_m \mathrm{E}_i \log \frac{e^{s \langle z^1_i, \dots, z^S_i \rangle}}{\sum_j e^{s \langle z^m_i, \, \text{tuple } j \text{ of the others} \rangle}}, \quad \langle z^1, \dots, z^S \rangle = \sum_k \prod_m z^m_k",
+)
 @dataclass(frozen=True, kw_only=True)
 class Symile:
     r"""Pick each embedding's own tuple of embeddings of all other modalities, by their product, among mixed ones.

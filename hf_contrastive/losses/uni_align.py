@@ -16,7 +16,11 @@ from hf_contrastive.losses.chance import step_random
 from hf_contrastive.losses.registry import register_loss
 
 
-@register_loss("uni_align", paper="2602.09507")
+@register_loss(
+    "uni_align",
+    paper="2602.09507",
+    formula=r"\lambda_{uni} \sum_m U(Z_m) + \lambda_{align} L_{align} + \lambda_{vol} \big( L_{vol} + U(C) \big), \quad U(Z) = \log \mathrm{E}_{i \neq j}\, e^{-t \lVert z_i - z_j \rVert^2}",
+)
 @dataclass(frozen=True, kw_only=True)
 class UniAlign:
     r"""Spread each modality over the sphere on its own and pull each item's embeddings to an anchor.

@@ -14,7 +14,11 @@ from hf_contrastive.losses.align_uniform import pair_alignment
 from hf_contrastive.losses.registry import register_loss
 
 
-@register_loss("vicreg", paper="2105.04906")
+@register_loss(
+    "vicreg",
+    paper="2105.04906",
+    formula=r"\lambda\, \mathrm{E}_i \lVert x_i - y_i \rVert^2 + \mu \big( v(x) + v(y) \big) + \nu \big( c(x) + c(y) \big)",
+)
 @dataclass(frozen=True, kw_only=True)
 class VICReg:
     r"""Pull matching embeddings together, keep every coordinate varying, and different coordinates uncorrelated.

@@ -12,7 +12,10 @@ from hf_contrastive.losses.registry import ContrastiveLoss, read_loss, register_
 from hf_contrastive.losses.schedule import Schedule, as_schedule
 
 
-@register_loss("weighted_sum")
+@register_loss(
+    "weighted_sum",
+    formula=r"\sum_k w_k L_k",
+)
 @dataclass(frozen=True, kw_only=True)
 class WeightedSum:
     """Several losses added up, each with a weight that may change during training.
@@ -53,6 +56,12 @@ class WeightedSum:
             for part in built
             for name, value in part.loss(batch).items()
         }
+
+    @property
+    def inner_losses(self) -> tuple[ContrastiveLoss, ...]:
+        """The parts."""
+        built: tuple[_Part, ...] = self._built  # type: ignore[attr-defined]
+        return tuple(part.loss for part in built)
 
     @property
     def uses_bias(self) -> bool:

@@ -1,54 +1,35 @@
 """The model card, with the numbers of the run in it."""
 
-import json
-import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_contrastive import __version__
-from hf_contrastive.losses import list_losses
+from transformers.utils import logging
+
 from hf_contrastive.metrics.measures import PREFIX
+from hf_contrastive.report import front_matter
+from hf_contrastive.report.checking import CARD
+from hf_contrastive.report.eval_results import benchmark_results, write_eval_results
+from hf_contrastive.report.facts import Sharing, TrainingFacts
+from hf_contrastive.report.hub_schema import metadata_faults
+from hf_contrastive.report.limits import limits
+from hf_contrastive.report.merging import MergedCard, merge_cards, seal
+from hf_contrastive.report.metadata import build_metadata, pipeline_of
+from hf_contrastive.report.objective import Objective, bibtex
+from hf_contrastive.report.privacy import scrub
 from hf_contrastive.report.result import RunResult
+from hf_contrastive.report.snippets import snippets
 from hf_contrastive.report.table import geometry_table, result_table
+from hf_contrastive.report.training_rows import inline, training_rows
 
 
 if TYPE_CHECKING:
-    from huggingface_hub import ModelCardData
-
     from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
 
-PACKAGES = ("torch", "transformers", "datasets", "accelerate")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingFacts:
-    """What a card says of a run beyond its measures.
-
-    Args:
-        dataset: Name of the data.
-        train_rows: Number of training pairs, None for a stream of them.
-        base_model: Hub id or folder of the model that was fine-tuned, or None.
-        modalities: Names of the modalities.
-        model_type: `model_type` of the configuration, which decides the pipeline.
-    """
-
-    dataset: str
-    train_rows: int | None
-    base_model: str | None
-    modalities: tuple[str, ...]
-    model_type: str
-
-    @property
-    def hub_base_model(self) -> str | None:
-        """The base model if it has a page on the Hub: a folder's path means nothing to others, and may be private."""
-        name = self.base_model or ""
-        local = name.startswith((".", "/", "~")) or Path(name).exists()
-        return None if local or not name else name
+logger = logging.get_logger(__name__)
 
 
 def write_model_card(
@@ -58,9 +39,11 @@ def write_model_card(
     facts: TrainingFacts,
     *,
     picture: str | None = None,
-) -> None:
+) -> MergedCard:
     """
-    Write `README.md` into the folder of a trained model.
+    Write `README.md` into the folder of a trained model, and `.eval_results` if it was measured on a benchmark.
+
+    What people wrote into a card that is there already is kept, see [`update_card`].
 
     Args:
         folder (`str` or `Path`):
@@ -69,48 +52,106 @@ def write_model_card(
             The model's own run first, then those that it is compared with.
         args (`ContrastiveTrainingArguments`):
             Arguments of the run.
-        facts (`TrainingFacts`):
+        facts ([`TrainingFacts`]):
             Data and model.
         picture (`str`, *optional*):
             Plot in the same folder.
+
+    Returns:
+        `MergedCard`: The card, and what of the old one was kept.
+
+    Raises:
+        ValueError: The metadata is not what the Hub takes.
     """
+    text = render_card(folder, results, args, facts, picture=picture)
+    if faults := metadata_faults(front_matter.load(front_matter.split(text)[0])):
+        raise ValueError("\n".join(faults))
+    write_eval_results(folder, benchmark_results(results[0], facts))
+    return update_card(folder, text)
+
+
+def update_card(folder: str | Path, new: str, *, old: str | None = None) -> MergedCard:
+    """
+    Put a generated card into a folder, keeping what people wrote into the old one.
+
+    Sections that nobody edited are replaced, and so is metadata; edited ones, texts between them and metadata that
+    people added stay, and a warning says which. See [`~hf_contrastive.report.merging.merge_cards`].
+
+    Args:
+        folder (`str` or `Path`):
+            Folder of the model.
+        new (`str`):
+            The generated card, see [`render_card`].
+        old (`str`, *optional*):
+            The card to keep edits of, such as the one on the Hub. By default the folder's own.
+
+    Returns:
+        `MergedCard`: The card that was written, and what was kept.
+    """
+    path = Path(folder) / CARD
+    if old is None and path.is_file():
+        old = path.read_text(encoding="utf-8")
+    merged = MergedCard(new)
+    if old is not None and old.strip():
+        try:
+            merged = merge_cards(old, new)
+        except ValueError as error:
+            spare = path.with_name("README.old.md")
+            spare.write_text(old, encoding="utf-8")
+            merged = MergedCard(new, (f"The old card could not be read and is now {spare.name}: {error}",))
+    path.write_text(merged.text, encoding="utf-8")
+    for sentence in merged.kept:
+        logger.warning(f"{CARD}: {sentence}")
+    return merged
+
+
+def render_card(
+    folder: str | Path,
+    results: Sequence[RunResult],
+    args: "ContrastiveTrainingArguments",
+    facts: TrainingFacts,
+    *,
+    picture: str | None = None,
+) -> str:
+    """The text of a generated card, see [`write_model_card`] for the arguments. It names no place of this machine."""
     from huggingface_hub import ModelCard
 
     own = results[0]
-    info = next((info for info in list_losses() if own.loss.startswith(info.cls.__name__ + "(")), None)
+    objective = facts.objective or Objective.read(own.loss)
     name = (args.hub_model_id or Path(folder).resolve().name).rpartition("/")[2]
+    before = None if own.before is None else replace(own, name="before", metrics=own.before, train_seconds=0.0)
     card = ModelCard.from_template(
-        _metadata(name, own, facts, info.name if info else "custom"),
+        build_metadata(name, own, facts, objective),
         template_str=files("hf_contrastive").joinpath("templates/model_card.md").read_text(encoding="utf-8"),
         model_name=name,
+        headline=_headline(own),
         modalities=facts.modalities,
         base_model=facts.hub_base_model,
         from_scratch=facts.base_model is None,
-        loss=own.loss,
-        loss_name=info.name if info else own.loss,
-        loss_summary=info.summary if info else "a loss of the author's own",
-        paper=info.paper if info else None,
+        objective=objective,
+        citations=[bibtex(paper) for paper in objective.papers],
         picture=picture,
-        snippet=usage_snippet(args.hub_model_id or str(folder)),
-        table=result_table(results),
         geometry=geometry_table(results),
         sampled_rows=_count(own, "quadratic_rows"),
         tested_rows=_count(own, "gaussianity_rows"),
+        plain=facts.plain,
+        local=not args.hub_model_id,
+        snippets=snippets(
+            args.hub_model_id or ".",
+            modalities=facts.modalities,
+            zero_shot=pipeline_of(facts) == "zero-shot-image-classification",
+            plain=facts.plain,
+        ),
+        table=result_table([*([before] if before else []), *results]),
+        before=before is not None,
         test_rows=own.test_rows,
-        dataset=facts.dataset,
-        train_rows=facts.train_rows,
-        steps=own.steps,
-        batch_size=own.batch_size,
-        logit_scale=own.metrics["logit_scale"],
-        scale_kind="scheduled" if args.logit_scale_schedule else "learned" if args.learn_logit_scale else "fixed",
-        optimizer=str(getattr(args.optim, "value", args.optim)),
-        learning_rate=args.learning_rate,
-        weight_decay=args.weight_decay,
-        seed=own.seed,
-        versions=f"Python {platform.python_version()}, hf_contrastive {__version__}, "
-        + ", ".join(f"{p} {version(p)}" for p in PACKAGES),
+        test_split=facts.test_split,
+        dataset=inline(facts.dataset_name),
+        limits=limits(results, facts, max_logit_scale=args.max_logit_scale),
+        license_text=_license(facts.sharing),
+        **training_rows(own, args, facts, objective),
     )
-    card.save(Path(folder) / "README.md")
+    return seal(scrub(str(card), secrets=[args.hub_token]))
 
 
 def _count(result: RunResult, name: str) -> int | None:
@@ -119,46 +160,25 @@ def _count(result: RunResult, name: str) -> int | None:
     return int(max(counts)) if counts else None
 
 
-def usage_snippet(model: str) -> str:
-    """Python lines that load a saved dual encoder and compare an image with two texts."""
-    return "\n".join(
-        [
-            "from PIL import Image",
-            "from transformers import AutoModel, AutoProcessor",
-            "",
-            f"model = AutoModel.from_pretrained({json.dumps(model)})",
-            f"processor = AutoProcessor.from_pretrained({json.dumps(model)})",
-            'image = Image.new("RGB", (64, 64), "green")  # yours: Image.open("picture.png")',
-            'texts = ["a red star on grass", "a blue ring at night"]',
-            'inputs = processor(images=image, text=texts, return_tensors="pt", padding=True, truncation=True)',
-            "print(model(**inputs).logits_per_image.softmax(dim=-1))",
-        ]
-    )
+def _headline(own: RunResult) -> str:
+    recalls = [
+        f"R@1 {value:.3f} {key.removeprefix('retrieval/').removesuffix('_recall@1').replace('_', ' ')}"
+        for key, value in own.metrics.items()
+        if key.endswith("recall@1")
+    ]
+    gaps = [
+        f"modality gap {value:.3f}"
+        for key, value in own.metrics.items()
+        if key.startswith("geometry/modality_gap_") and "floor" not in key
+    ]
+    return f"{', '.join([*recalls, *gaps]) or 'nothing was measured'}, among {own.test_rows:,} candidates"
 
 
-def _metadata(name: str, own: RunResult, facts: TrainingFacts, loss: str) -> "ModelCardData":
-    from huggingface_hub import EvalResult, ModelCardData
-
-    zero_shot = facts.model_type in ("clip", "siglip", "siglip2", "altclip", "chinese_clip", "align")
-    measures = {
-        key: value for key, value in own.metrics.items() if key.startswith(("retrieval/", "geometry/modality"))
-    }
-    return ModelCardData(
-        library_name="transformers",
-        pipeline_tag="zero-shot-image-classification" if zero_shot else "feature-extraction",
-        tags=["hf_contrastive", "contrastive-learning", "dual-encoder", f"loss:{loss}"],
-        base_model=facts.hub_base_model,
-        model_name=name,
-        eval_results=[
-            EvalResult(
-                task_type="image-text-retrieval",
-                dataset_type=facts.dataset,
-                dataset_name=facts.dataset,
-                dataset_split="test",
-                metric_type=key.replace("/", "_"),
-                metric_name=key,
-                metric_value=round(value, 4),
-            )
-            for key, value in measures.items()
-        ],
-    )
+def _license(sharing: Sharing) -> str:
+    if sharing.license in (None, "unknown"):
+        return (
+            "No licence was chosen for this model: whoever wants to use it must ask its author. The data and the base "
+            "model may have terms of their own."
+        )
+    link = f"[{sharing.license_name or sharing.license}]({sharing.license_link})" if sharing.license_link else None
+    return f"{link or f'`{sharing.license_name or sharing.license}`'}, as chosen by the author."

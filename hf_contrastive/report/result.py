@@ -19,6 +19,7 @@ class RunResult:
         batch_size: Rows of a global batch, so each row had one fewer negatives.
         seed: Seed of weights and data order.
         test_rows: Size of the test pool.
+        before: The same measures before training, where they were taken.
     """
 
     name: str
@@ -29,6 +30,7 @@ class RunResult:
     batch_size: int
     seed: int
     test_rows: int
+    before: dict[str, float] | None = None
 
 
 def write_results(results: Sequence[RunResult], path: str | Path) -> None:

@@ -21,6 +21,7 @@ from hf_contrastive.training.measure import measure
 from hf_contrastive.training.processes import ManyProcessesTrainer
 from hf_contrastive.training.replacing import replaced
 from hf_contrastive.training.step import split_inputs
+from hf_contrastive.training.unprepared import unprepared_after
 
 
 class EvaluationMixin(ManyProcessesTrainer):
@@ -118,11 +119,12 @@ class EvaluationMixin(ManyProcessesTrainer):
         dataset = getattr(dataloader, "dataset", None)
         self._store = EmbeddingStore(len(dataset) if isinstance(dataset, NumberedRows) else None)
         try:
-            output = on_every_process(
-                lambda: super(EvaluationMixin, self).evaluation_loop(
-                    dataloader, description, False, ignore_keys, metric_key_prefix
+            with unprepared_after(self.accelerator, self.model):
+                output = on_every_process(
+                    lambda: super(EvaluationMixin, self).evaluation_loop(
+                        dataloader, description, False, ignore_keys, metric_key_prefix
+                    )
                 )
-            )
             stored = self._store.join(self.args.device)
         finally:
             self._store = None

@@ -98,7 +98,7 @@ def test_exponentials_are_kept_in_half_precision_but_for_tiles_with_positives():
     assert {tile.dtype for tile in unbounded.tiles.values()} == {torch.float32}
 
 
-def test_tiles_are_kept_only_where_a_gradient_is_wanted(monkeypatch: pytest.MonkeyPatch):
+def test_tiles_are_kept_only_where_a_gradient_is_wanted(monkeypatch: pytest.MonkeyPatch, no_dense_way: None):
     seen = []
 
     def spy(*args: Any) -> tuple[Tensor, Tensor]:

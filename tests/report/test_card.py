@@ -1,20 +1,24 @@
 """The model card: its metadata, its numbers, its code."""
 
 import re
+import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from hf_contrastive import ContrastiveTrainingArguments
-from hf_contrastive.report import geometry_table, result_table, write_model_card
-from hf_contrastive.report.card import TrainingFacts, usage_snippet
+from hf_contrastive.losses import get_loss
+from hf_contrastive.report import Sharing, check_card, geometry_table, result_table, write_model_card
+from hf_contrastive.report.facts import TrainingFacts
+from hf_contrastive.report.objective import Objective
 from tests.report.runs import METRICS, make_result
 
 
-FACTS = {
+FACTS: dict[str, Any] = {
     "dataset": "embedded scenes",
     "train_rows": 640,
     "base_model": None,
@@ -25,7 +29,9 @@ FACTS = {
 
 def write(folder: Path, *, loss: str = "CLIP(chunk_size=None)", **changed: Any) -> str:
     """The text of a card; `changed` are facts, arguments and `picture`."""
-    facts = TrainingFacts(**FACTS | {name: changed.pop(name) for name in FACTS if name in changed})
+    names = [field.name for field in fields(TrainingFacts)]
+    facts = TrainingFacts(**FACTS | {name: changed.pop(name) for name in names if name in changed})
+    folder.mkdir(exist_ok=True)
     results = [make_result("clip", loss=loss), make_result("clip_divergence", shift=0.1)]
     picture = changed.pop("picture", None)
     args = ContrastiveTrainingArguments(str(folder / "output"), use_cpu=True, **changed)
@@ -97,11 +103,14 @@ def test_the_card_says_how_many_rows_were_sampled(tmp_path: Path, monkeypatch: p
 def test_the_card_says_how_the_model_was_trained(tmp_path: Path):
     text = write(tmp_path, learn_logit_scale=False, learning_rate=3e-4, weight_decay=0.1)
     for line in (
-        "| objective | `CLIP(chunk_size=None)` ([paper](https://huggingface.co/papers/",
+        "`clip` ([paper](https://huggingface.co/papers/2103.00020))",
+        "With its options: `CLIP(chunk_size=None)`.",
         "| data | embedded scenes, 640 training pairs |",
-        "| steps | 20, a global batch of 16 pairs: 15 negatives per row |",
+        "| steps | 20 |",
+        "| effective batch | 16 pairs an update: 16 on each of 1 process, 1 batch accumulated |",
+        "| negatives | 15 per row |",
         "| temperature | 1 / 50.0 at the end, fixed |",
-        "peak learning rate 0.0003, weight decay 0.1 |",
+        "peak learning rate 0.0003, weight decay 0.1, linear schedule |",
         "| seed | 3 |",
     ):
         assert line in text
@@ -113,7 +122,7 @@ def test_the_picture_is_shown_if_there_is_one(tmp_path: Path, picture: str | Non
 
 
 def test_no_template_syntax_is_left(tmp_path: Path):
-    assert not re.search(r"\{\{|\}\}|\{%|%\}|None,|Undefined", write(tmp_path))
+    assert not re.search(r"\{\{ | \}\}|\{%|%\}|None,|Undefined", write(tmp_path))
 
 
 def test_the_card_is_called_as_on_the_hub(tmp_path: Path):
@@ -126,7 +135,7 @@ def test_the_card_is_called_as_on_the_hub(tmp_path: Path):
 def test_a_loss_of_the_authors_own_is_no_obstacle(tmp_path: Path, loss: str):
     text = write(tmp_path, loss=loss)
     assert "loss:custom" in front_matter(text)["tags"]
-    assert "a loss of the author's own" in text
+    assert "A loss of the author's own" in text
 
 
 def test_a_loss_of_the_authors_own_cites_no_paper(tmp_path: Path):
@@ -139,18 +148,168 @@ def test_odd_names_of_data_keep_the_front_matter_valid(tmp_path: Path, name: str
     assert front["model-index"][0]["results"][0]["dataset"]["name"] == name
 
 
-def test_the_code_of_the_card_runs(saved_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    text = write(tmp_path, hub_model_id=str(saved_clip))
-    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
-    assert code is not None
-    exec(code[1], {})
-    printed = capsys.readouterr().out
-    assert printed.startswith("tensor([[0.")
-    assert code[1].strip() == usage_snippet(str(saved_clip))
+@pytest.mark.slow
+def test_every_snippet_of_the_card_runs_in_the_folder_of_the_card(
+    saved_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    folder = tmp_path / "encoder"
+    shutil.copytree(saved_clip, folder)
+    codes = re.findall(r"```python\n(.*?)```", write(folder), re.DOTALL)
+    monkeypatch.chdir(folder)
+    assert len(codes) == 3
+    printed = []
+    for code in codes:
+        # Whoever loads the model has no package of ours.
+        assert "hf_contrastive" not in code
+        exec(compile(code, "README.md", "exec"), {})
+        printed.append(capsys.readouterr().out)
+    assert printed[0].startswith("tensor([[0.")
+    assert sorted(int(number) for number in re.findall(r"\d", printed[1])) == [0, 0, 1, 1, 2, 2]
+    assert all(label in printed[2] for label in ("'score'", "'red'", "'green'"))
 
 
-@pytest.mark.parametrize("folder", ["it's", 'a "quoted" one', "back\\slash"])
-def test_the_code_is_python_whatever_the_folder(folder: str):
-    code = usage_snippet(folder)
-    names = [constant for constant in compile(code, "card", "exec").co_consts if isinstance(constant, str)]
-    assert folder in names
+def test_a_second_run_keeps_what_people_wrote(tmp_path: Path):
+    path = tmp_path / "README.md"
+    first = write(tmp_path)
+    edited = first.replace("license: unknown", "license: mit\nthumbnail: me.png")
+    edited = edited.replace("- hf_contrastive\n", "- hf_contrastive\n- my-tag\n")
+    edited = edited.replace(
+        "<!-- hf_contrastive: limits -->", "## My notes\n\nMind the dog.\n\n<!-- hf_contrastive: limits -->"
+    )
+    edited = edited.replace("Biases and harms were not examined.", "We looked for biases: see the paper.")
+    path.write_text(edited, encoding="utf-8")
+    facts = TrainingFacts(**FACTS | {"train_rows": 641})
+    args = ContrastiveTrainingArguments(str(tmp_path / "output"), use_cpu=True)
+    merged = write_model_card(tmp_path, [make_result("clip", loss="CLIP()")], args, facts)
+    text = path.read_text(encoding="utf-8")
+    front = front_matter(text)
+    assert (front["license"], front["thumbnail"]) == ("mit", "me.png")
+    assert {"my-tag", "dataset_size:641"} <= set(front["tags"])
+    assert "dataset_size:640" not in front["tags"]
+    assert "Mind the dog." in text
+    assert "We looked for biases" in text
+    assert "641 training pairs" in text
+    assert len(merged.kept) == 2
+    assert any("'limits' was edited" in sentence for sentence in merged.kept)
+    assert any(sentence.startswith("`license` is kept as 'mit'") for sentence in merged.kept)
+
+
+def test_an_unreadable_card_is_set_aside(tmp_path: Path):
+    (tmp_path / "README.md").write_text("---\ntags: [a\n---\nmine\n", encoding="utf-8")
+    write(tmp_path)
+    assert (tmp_path / "README.old.md").read_text(encoding="utf-8").endswith("mine\n")
+    check_card(tmp_path)
+
+
+def test_the_card_names_nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    home = tmp_path / "home" / "alice"
+    home.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("LOGNAME", "alice")
+    token = "hf_" + "a1B2" * 8
+    text = write(
+        home / "runs",
+        loss=f"MyLoss(table='{home}/secret.json', other='/srv/data/alice/x.bin')",
+        dataset=str(home / "pairs.parquet"),
+        base_model=str(home / "clip"),
+        hub_token=token,
+        run_name=token,
+    )
+    assert "alice" not in text
+    assert str(tmp_path) not in text
+    assert token not in text
+    assert "pairs.parquet" in text
+    assert "MyLoss(table='(local path)', other='(local path)')" in text
+
+
+def test_a_folder_that_is_called_as_its_owner_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LOGNAME", "alice")
+    (tmp_path / "alice").mkdir()
+    assert "alice" not in write(tmp_path, dataset=str(tmp_path / "alice"))
+
+
+def test_a_licence_is_never_made_up(tmp_path: Path):
+    text = write(tmp_path)
+    assert front_matter(text)["license"] == "unknown"
+    assert "No licence was chosen" in text
+
+
+def test_what_the_author_says_is_in_the_card(tmp_path: Path):
+    sharing = Sharing(license="other", license_name="lab-1.0", license_link="LICENSE", language=["en", "de"])
+    text = write(tmp_path, sharing=sharing)
+    front = front_matter(text)
+    assert (front["license"], front["license_name"], front["license_link"]) == ("other", "lab-1.0", "LICENSE")
+    assert front["language"] == ["en", "de"]
+    assert "[lab-1.0](LICENSE), as chosen by the author." in text
+
+
+def test_measures_before_training_are_the_first_column(tmp_path: Path):
+    before = {key: value / 2 for key, value in METRICS.items()}
+    result = replace(make_result("clip"), before=before)
+    args = ContrastiveTrainingArguments(str(tmp_path / "output"), use_cpu=True)
+    write_model_card(tmp_path, [result], args, TrainingFacts(**FACTS))
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    # The headlines come first, all measures folded away below them.
+    head, *_ = [line for line in text.splitlines() if line.startswith("| measure")]
+    assert [cell.strip() for cell in head.strip("|").split("|")] == ["measure", "before", "clip"]
+    assert re.search(r"image to text, R@1 .*\| +0\.200 \| +0\.400 \|", text)
+
+
+def test_the_audit_says_what_negatives_were(tmp_path: Path):
+    audit = {
+        "audit/negatives": 31.0,
+        "audit/negatives_other_processes": 16.0,
+        "audit/negatives_queue": 64.0,
+        "audit/duplicates_unmasked": 0.25,
+    }
+    text = write(tmp_path, negatives=audit)
+    assert (
+        "| negatives | 31 per row, 16 of them from other processes, and 64 from a queue of past batches, "
+        "0.25 with the same text kept |" in text
+    )
+    assert "each row had 0.25 others with the same text among its negatives" in text
+
+
+def test_an_objective_without_negatives_claims_none(tmp_path: Path):
+    assert "| negatives | none, " in write(tmp_path, loss="VICReg()")
+
+
+def test_a_loss_made_of_others_cites_them_all(tmp_path: Path):
+    loss = get_loss("weighted_sum", parts=[{"name": "clip"}, {"name": "sliced_gaussian", "weight": 0.1}])
+    text = write(tmp_path, objective=Objective.of(loss))
+    assert all(f"eprint = {{{paper}}}" in text for paper in ("2103.00020", "2511.08544"))
+    assert text.count("\n$$\n") == 6
+    assert {"loss:weighted_sum", "loss:clip", "loss:sliced_gaussian"} <= set(front_matter(text)["tags"])
+
+
+def test_a_dataset_of_the_hub_is_linked(tmp_path: Path):
+    text = write(tmp_path, dataset="your-org/captions")
+    front = front_matter(text)
+    assert front["datasets"] == ["your-org/captions"]
+    assert front["model-index"][0]["results"][0]["dataset"]["type"] == "your-org/captions"
+    assert "[your-org/captions](https://huggingface.co/datasets/your-org/captions), 640 training pairs" in text
+
+
+def test_a_loader_is_no_dataset_of_the_hub(tmp_path: Path):
+    assert "datasets" not in front_matter(write(tmp_path, dataset="imagefolder"))
+
+
+def test_a_score_on_a_benchmark_is_where_the_hub_looks_for_it(tmp_path: Path):
+    write(tmp_path, dataset="your-org/bench", sharing=Sharing(benchmark_task="retrieval"))
+    entries = yaml.safe_load((tmp_path / ".eval_results" / "your-org-bench.yaml").read_text(encoding="utf-8"))
+    (entry,) = parse_eval_result_entries(entries)
+    assert (entry.dataset_id, entry.task_id) == ("your-org/bench", "retrieval")
+    assert entry.value == pytest.approx(METRICS["retrieval/image_to_text_recall@1"])
+    check_card(tmp_path)
+
+
+def test_a_model_with_a_class_of_ours_says_what_it_needs(tmp_path: Path):
+    text = write(tmp_path, plain=False, model_type="multi-encoder", modalities=("image", "text", "audio"))
+    assert front_matter(text)["library_name"] == "hf_contrastive"
+    assert "pip install hf-contrastive" in text
+    assert "import hf_contrastive" in text
+
+
+def test_a_written_card_passes_its_own_check(tmp_path: Path):
+    write(tmp_path)
+    check_card(tmp_path)

@@ -1,0 +1,47 @@
+"""Whether a folder's card may be shared, told before anything is uploaded."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from hf_contrastive.report import front_matter
+from hf_contrastive.report.eval_results import EVAL_RESULTS, eval_result_faults
+from hf_contrastive.report.hub_schema import metadata_faults
+from hf_contrastive.report.privacy import privacy_faults
+
+
+CARD = "README.md"
+
+
+def check_card(folder: str | Path) -> None:
+    """
+    Refuse to share a folder whose card the Hub would refuse, or that tells what it must not.
+
+    Metadata, files that the card shows and `.eval_results` are checked here, before anything is uploaded.
+
+    Args:
+        folder (`str` or `Path`):
+            Folder of the model.
+
+    Raises:
+        ValueError: The message names each field, what it is and what is allowed.
+    """
+    path = Path(folder) / CARD
+    if not path.is_file():
+        raise ValueError(f"There is no {CARD} in {str(folder)!r}.")
+    text = path.read_text(encoding="utf-8")
+    front, body = front_matter.split(text)
+    try:
+        faults = metadata_faults(front_matter.load(front)) if front else ["It has no metadata at its top."]
+    except ValueError as error:
+        faults = [str(error)]
+    for shown in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", body):
+        if "://" not in shown and not (Path(folder) / shown).is_file():
+            faults.append(f"It shows {shown!r}, which is no file of the folder.")
+    faults += privacy_faults(text)
+    for file in sorted((Path(folder) / EVAL_RESULTS).glob("*.yaml")):
+        found = eval_result_faults(yaml.safe_load(file.read_text(encoding="utf-8")))
+        faults += [f"{EVAL_RESULTS}/{file.name}: {fault}" for fault in found]
+    if faults:
+        raise ValueError(f"The card {path} cannot be shared as it is:\n" + "\n".join(f"- {fault}" for fault in faults))

@@ -1,0 +1,96 @@
+"""What the numbers of a run do not show, in plain sentences."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from hf_contrastive.report.facts import TrainingFacts
+from hf_contrastive.report.result import RunResult
+
+
+# A gap this much above what sampling shows is told.
+CLEAR = 1.5
+# Two standard errors of a difference.
+ERRORS = 2.0
+
+
+def limits(results: Sequence[RunResult], facts: TrainingFacts, *, max_logit_scale: float | None = None) -> list[str]:
+    """
+    Limits of a model as its numbers tell them.
+
+    Args:
+        results: The model's own run first, then those that it is compared with.
+        facts: Data and model.
+        max_logit_scale: Upper bound of the scale in training.
+    """
+    own = results[0]
+    found = [
+        f"Measured on {own.test_rows:,} rows of {facts.dataset_name} alone, data like the training data. Retrieval "
+        f"among {own.test_rows:,} candidates says little about larger pools: chance of R@1 is "
+        f"{1 / max(own.test_rows, 1):.2g}.",
+        *_of_recall(results),
+        f"One run with the seed {own.seed}: how much figures vary from seed to seed was not measured here.",
+        *_of_geometry(own.metrics),
+    ]
+    if max_logit_scale is not None and own.metrics["logit_scale"] >= 0.99 * max_logit_scale:
+        found.append(f"The loss scale ended at its upper bound of {max_logit_scale:g}.")
+    if (unmasked := facts.negatives.get("audit/duplicates_unmasked", 0)) > 0:
+        found.append(
+            f"In the first batches each row had {unmasked:.2g} others with the same text among its negatives, which "
+            "training pushed away as if they did not match."
+        )
+    if facts.base_model is None and facts.train_rows is not None:
+        found.append(f"Trained from scratch on {facts.train_rows:,} pairs: it knows nothing that these do not show.")
+    found += facts.inputs
+    if not facts.sharing.language:
+        found.append("The language of the texts was not stated.")
+    found.append("Biases and harms were not examined.")
+    return found
+
+
+def _of_recall(results: Sequence[RunResult]) -> Iterator[str]:
+    own, *others = results
+    keys = [key for key in own.metrics if key.startswith("retrieval/") and key.endswith("recall@1")]
+    if not keys:
+        return
+    errors = [math.sqrt(own.metrics[key] * (1 - own.metrics[key]) / max(own.test_rows, 1)) for key in keys]
+    yield f"R@1 has a standard error of {max(errors):.3f} at this number of rows."
+    for other in others:
+        unclear, worse = [], []
+        for key in keys:
+            if key not in other.metrics:
+                continue
+            error = math.hypot(*(math.sqrt(r.metrics[key] * (1 - r.metrics[key]) / r.test_rows) for r in (own, other)))
+            difference = own.metrics[key] - other.metrics[key]
+            label = key.removeprefix("retrieval/").removesuffix("_recall@1").replace("_", " ")
+            if abs(difference) < ERRORS * error:
+                unclear.append(f"{difference:+.3f} {label}")
+            elif difference < 0:
+                worse.append(f"{difference:+.3f} {label}")
+        if unclear:
+            yield (
+                f"In R@1 it cannot be told from `{other.name}` ({', '.join(unclear)}): the difference is within "
+                f"{ERRORS:g} standard errors."
+            )
+        if worse:
+            yield f"In R@1 it is worse than `{other.name}`: {', '.join(worse)}."
+
+
+def _of_geometry(metrics: Mapping[str, float]) -> Iterator[str]:
+    prefix = "geometry/modality_gap_"
+    for key, gap in metrics.items():
+        floor = metrics.get(key.replace(prefix, prefix + "floor_"))
+        if not key.startswith(prefix) or floor is None or "floor" in key:
+            continue
+        pair = key.removeprefix(prefix)
+        label = pair.replace("_", " and ")
+        apart = metrics.get(f"geometry/separability_{pair}")
+        if gap > CLEAR * floor:
+            yield (
+                f"A gap of {gap:.3f} parts {label}, {gap / floor:.1f} times what sampling shows: cosines within a "
+                "modality and across modalities are on different scales."
+            )
+        elif apart is not None and apart > 0.6:
+            yield (
+                f"The centers of {label} are no further apart than sampling shows, but a linear rule still tells the "
+                f"modality of {apart:.0%} of unseen embeddings (chance 50%)."
+            )

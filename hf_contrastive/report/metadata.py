@@ -1,0 +1,81 @@
+"""The metadata of a card: what the Hub finds, filters and shows a model by."""
+
+import re
+from typing import TYPE_CHECKING
+
+from hf_contrastive.report.facts import TrainingFacts
+from hf_contrastive.report.objective import Objective
+from hf_contrastive.report.result import RunResult
+
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
+# What the zero-shot pipeline of `transformers` runs.
+ZERO_SHOT = ("clip", "siglip", "siglip2", "altclip", "chinese_clip", "align")
+
+
+def pipeline_of(facts: TrainingFacts) -> str:
+    """The task under which the Hub files a model."""
+    if facts.plain and facts.model_type in ZERO_SHOT:
+        return "zero-shot-image-classification"
+    return "sentence-similarity" if set(facts.modalities) == {"text"} else "feature-extraction"
+
+
+def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: Objective) -> "ModelCardData":
+    """The metadata of a model's card, with its retrieval and its gap as results."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    measures = {
+        key: value for key, value in own.metrics.items() if key.startswith(("retrieval/", "geometry/modality"))
+    }
+    sharing = facts.sharing
+    languages = list(sharing.language)
+    losses = [info.name for info in objective.infos] or [objective.name]
+    return ModelCardData(
+        library_name="transformers" if facts.plain else "hf_contrastive",
+        pipeline_tag=pipeline_of(facts),
+        license=sharing.license or "unknown",
+        license_name=sharing.license_name,
+        license_link=sharing.license_link,
+        language=(languages if len(languages) != 1 else languages[0]) if languages else None,
+        tags=[
+            "hf_contrastive",
+            "contrastive-learning",
+            "dual-encoder" if len(facts.modalities) == 2 else "multi-encoder",
+            *(f"loss:{loss}" for loss in losses),
+            *([f"dataset_size:{facts.train_rows}"] if facts.train_rows else []),
+        ],
+        base_model=facts.hub_base_model,
+        datasets=[facts.hub_dataset] if facts.hub_dataset else None,
+        metrics=list(
+            dict.fromkeys(
+                re.sub(r"^.*?_?(recall@\d+|median_rank|mean_rank|mrr)$", r"\1", _name(key))
+                for key in measures
+                if key.startswith("retrieval/")
+            )
+        )
+        or None,
+        model_name=name,
+        eval_results=[
+            EvalResult(
+                task_type="image-text-retrieval" if {"image", "text"} <= set(facts.modalities) else "retrieval",
+                dataset_type=facts.hub_dataset or _slug(facts.dataset_name),
+                dataset_name=facts.dataset_name,
+                dataset_split=facts.test_split,
+                metric_type=key.replace("/", "_"),
+                metric_name=key,
+                metric_value=round(value, 4),
+            )
+            for key, value in measures.items()
+        ]
+        or None,
+    )
+
+
+def _name(key: str) -> str:
+    return key.partition("/")[2]
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "data"

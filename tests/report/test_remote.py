@@ -1,0 +1,87 @@
+"""What was written into a card on the Hub survives the next push, from another folder as well."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hf_contrastive.report.merging import merge_cards
+from tests.hub.server import LoopbackHub
+from tests.report.test_merging import make_card
+
+
+FIRST = make_card({"intro": "# one", "results": "1.0"})
+SECOND = make_card({"intro": "# two", "results": "2.0"})
+ON_HUB = FIRST.replace("1.0", "1.0, as we found too").replace("license: unknown", "license: mit\nthumbnail: me.png")
+PUSH = """
+import json, sys, tempfile
+from pathlib import Path
+from hf_contrastive import ContrastiveTrainingArguments
+from hf_contrastive.hub import push_folder
+
+for name, card in json.loads({cards!r}):
+    folder = Path({home!r}) / name.replace("/", "-")
+    folder.mkdir(exist_ok=True)
+    (folder / "README.md").write_text(card)
+    args = ContrastiveTrainingArguments(tempfile.mkdtemp(), use_cpu=True, push_to_hub=True, hub_model_id=name)
+    try:
+        push_folder(folder, args)
+        print(json.dumps([name, "pushed"]))
+    except RuntimeError as error:
+        print(json.dumps([name, str(error)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def said(
+    module_hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[LoopbackHub, Path, dict[str, str]]:
+    """Pushes of the second card over several that are on the Hub."""
+    home = tmp_path_factory.mktemp("cards")
+    module_hub.publish("tester/edited", {"README.md": ON_HUB.encode()})
+    module_hub.publish("tester/untouched", {"README.md": FIRST.encode()})
+    module_hub.publish("tester/bare", {"a.txt": b"a"})
+    module_hub.publish("tester/silent", {"README.md": ON_HUB.encode()})
+    module_hub.publish("tester/own", {"README.md": ON_HUB.encode()})
+    module_hub.fail("HEAD", "tester/silent/resolve", 403, times=20)
+    cards = [(f"tester/{name}", SECOND) for name in ("edited", "untouched", "bare", "silent", "new")]
+    cards.append(("tester/own", "# by hand\n"))
+    done = module_hub.run(PUSH.format(cards=json.dumps(cards), home=str(home)), home)
+    assert done.returncode == 0, done.stderr[-4000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    return module_hub, home, dict(lines)
+
+
+def card(hub: LoopbackHub, name: str) -> str:
+    return hub.files(f"tester/{name}")["README.md"].decode()
+
+
+def test_edits_on_the_hub_are_in_what_is_pushed(said: tuple[LoopbackHub, Path, dict[str, str]]):
+    hub, home, states = said
+    assert states["tester/edited"] == "pushed"
+    text = card(hub, "edited")
+    assert all(part in text for part in ("# two", "1.0, as we found too", "license: mit", "thumbnail: me.png"))
+    assert text == merge_cards(ON_HUB, SECOND).text
+    assert (home / "tester-edited" / "README.md").read_text() == text
+
+
+def test_what_the_folder_said_instead_stays_there(said: tuple[LoopbackHub, Path, dict[str, str]]):
+    hub, home, _ = said
+    assert (home / "tester-edited" / "_README.local.md").read_text() == SECOND
+    assert "_README.local.md" not in hub.files("tester/edited")
+    assert not (home / "tester-untouched" / "_README.local.md").exists()
+
+
+@pytest.mark.parametrize("name", ["untouched", "bare", "new"])
+def test_a_card_that_nobody_edited_is_replaced(said: tuple[LoopbackHub, Path, dict[str, str]], name: str):
+    assert card(said[0], name) == SECOND
+
+
+def test_a_card_written_by_hand_is_pushed_as_it_is(said: tuple[LoopbackHub, Path, dict[str, str]]):
+    assert card(said[0], "own") == "# by hand\n"
+
+
+def test_a_card_that_cannot_be_read_is_not_replaced(said: tuple[LoopbackHub, Path, dict[str, str]]):
+    hub, _, states = said
+    assert states["tester/silent"].startswith("The push to 'tester/silent' failed")
+    assert card(hub, "silent") == ON_HUB
