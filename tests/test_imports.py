@@ -78,7 +78,8 @@ def units_imported_by(name: str) -> set[str]:
         ("sharding", set()),
         ("temperature", {"distributed", "losses", "sharding"}),
         ("metrics", {"functional"}),
-        ("models", {"encoder", "temperature"}),
+        ("hub", {"metrics"}),
+        ("models", {"encoder", "hub", "temperature"}),
         ("data", {"hard_negatives"}),
         ("evaluators", {"data", "distributed", "encoder", "functional"}),
         (
@@ -105,6 +106,7 @@ def units_imported_by(name: str) -> set[str]:
                 "evaluators",
                 "functional",
                 "hard_negatives",
+                "hub",
                 "losses",
                 "metrics",
                 "queue",
