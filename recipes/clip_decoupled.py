@@ -10,13 +10,16 @@ Your data, your model, your name on the Hub (any argument may also stand in a YA
         --dataset your-org/captioned-images --push_to_hub --hub_model_id your-name/your-encoder
 """
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from transformers import PreTrainedModel, ProcessorMixin, set_seed
 
 from hf_contrastive import (
+    ContrastiveTrainer,
     ContrastiveTrainingArguments,
+    PushError,
     SmallCLIPSize,
     load_dual_encoder,
     load_pairs,
@@ -30,6 +33,8 @@ from hf_contrastive.report.card import usage_snippet
 from hf_contrastive.run import save_runs, train_and_test, use_cpu_cores, with_other_loss
 
 
+# Exit code of a run that is complete on disk and not, or not whole, on the Hub: EX_TEMPFAIL of sysexits.h.
+NOT_PUSHED = 75
 DEFAULTS = Path(__file__).parent / "configs" / "clip_decoupled.yaml"
 
 
@@ -106,6 +111,20 @@ def load_recipe_pairs(recipe: RecipeArguments, training: ContrastiveTrainingArgu
         )
 
 
+def push_run(trainer: ContrastiveTrainer, folder: Path) -> bool:
+    """Push a finished run if it is asked for; whether all is on the Hub that should be."""
+    if not trainer.args.push_to_hub or not trainer.is_world_process_zero():
+        return True
+    try:
+        print(f"\nPushed: {push_folder(folder, trainer.args)}")
+    except PushError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return False
+    for message in trainer.unpushed:
+        print(f"\n{message}", file=sys.stderr)
+    return not trainer.unpushed
+
+
 def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> None:
     check_can_push(training)
     use_cpu_cores(recipe.cpu_threads)
@@ -128,9 +147,10 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
         print(result_table([run.result for run in runs]))
         print(f"\nSaved in {folder}: model, processor, metrics.json, geometry.png, README.md. Use it with\n")
         print(usage_snippet(str(folder)))
-        if training.push_to_hub:
-            print(f"\nPushed: {push_folder(folder, training)}")
+    pushed = push_run(trainer, folder)
     trainer.end()
+    if not pushed:
+        raise SystemExit(NOT_PUSHED)
 
 
 if __name__ == "__main__":

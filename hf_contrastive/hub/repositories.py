@@ -61,7 +61,11 @@ class Repository:
         Returns:
             `str`: The full name.
         """
-        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but not in `__all__`
+            build_hf_headers,
+            get_session,
+            hf_raise_for_status,
+        )
 
         api = self.api
 

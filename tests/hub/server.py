@@ -43,6 +43,7 @@ class Fault:
     is_carried_out: bool = False
     message: str = "Injected fault"
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
     after: int | None = None
     seconds: float = 0.0
 
@@ -83,9 +84,13 @@ class LoopbackHub:
         times: int = 1,
         message: str = "Injected fault",
         headers: Mapping[str, str] | None = None,
+        body: object = None,
     ) -> None:
-        """Answer the next `times` such requests with `status`, the Hub's own words and headers, and do nothing."""
-        self.faults.append(Fault(method, path_substring, times, status, message=message, headers=headers or {}))
+        """Answer the next `times` such requests with `status`, words, headers and JSON of the test, and do nothing."""
+        content = b"" if body is None else json.dumps(body).encode()
+        self.faults.append(
+            Fault(method, path_substring, times, status, message=message, headers=headers or {}, body=content)
+        )
 
     def cut(self, method: str, path_substring: str, times: int = 1) -> None:
         """Close the connection of the next `times` such requests without an answer, and do nothing."""
@@ -164,7 +169,7 @@ class LoopbackHub:
         if fault.seconds:
             return answer
         headers = {"X-Error-Message": fault.message, **fault.headers}
-        return None if fault.status is None else Answer(fault.status, b"", headers)
+        return None if fault.status is None else Answer(fault.status, fault.body, headers)
 
     def _next_fault(self, method: str, path: str) -> Fault | None:
         for fault in self.faults:
