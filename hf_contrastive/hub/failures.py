@@ -83,7 +83,7 @@ def without_secrets(text: str, token: str | None = None) -> str:
     """A text without a token, or anything that looks like one, and without the signatures of addresses."""
     if token:
         text = text.replace(token, "hf_***")
-    text = re.sub(r"\bhf_[A-Za-z0-9_]{8,}", "hf_***", text)
+    text = re.sub(r"\bhf_[A-Za-z0-9]{20,}", "hf_***", text)
     return re.sub(r"(https?://[^\s?'\"<>]+)\?[^\s'\"<>]+", r"\1?***", text)
 
 

@@ -60,6 +60,8 @@ class LoopbackHub:
     def __init__(self) -> None:
         self.tokens = {TOKEN: USER}
         self.requests: list[tuple[str, str]] = []
+        # What clients asked for that had a part of a file already.
+        self.ranges: list[str] = []
         self.faults: list[Fault] = []
         self._lock = Lock()
         self._server = _Server(self)
@@ -159,6 +161,7 @@ class LoopbackHub:
         made = f"/{json.loads(request.body)['name']}" if path == "/api/repos/create" else ""
         with self._lock:
             self.requests.append((request.method, path))
+            self.ranges += request.headers.get_all("Range", [])
             fault = self._next_fault(request.method, path + made)
             if fault is None:
                 return respond(self._store, READING + WRITING, request)
