@@ -61,6 +61,7 @@ class BackgroundPushes:
         self.due: dict[str, Push] = {}
         self.reasons: dict[int, str] = {}
         self._lock = Lock()
+        self._left_out: list[str] = []
         self._copies: set[Path] = set()
         self._in_line: dict[Path, Future[bool]] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
@@ -75,7 +76,15 @@ class BackgroundPushes:
             while copy in self._copies:
                 copy = copy.with_name(f"{copy.name}_again")
             shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(checkpoint, copy, copy_function=_link)
+            try:
+                shutil.copytree(checkpoint, copy, copy_function=_link)
+            except OSError as error:
+                self._left_out.append(
+                    f"The checkpoint of step {step} was not pushed to {self.full_name!r}, for it could not be copied within "
+                    f"{str(self.folder)!r}: {error}\nIt is complete in {str(checkpoint)!r} unless the run deletes it."
+                )
+                logger.warning(self._left_out[-1])
+                return
             self._copies.add(copy)
             push = Push(step=step, title=title, folder=copy, places=places)
             if not self._in_line or wait_in_line:
@@ -92,7 +101,7 @@ class BackgroundPushes:
             if not self._attempt(push, last=True):
                 # A Hub that is down is asked once and not for each checkpoint.
                 break
-        return [self._advice(place, push) for place, push in self.due.items()]
+        return self._left_out + [self._advice(place, push) for place, push in self.due.items()]
 
     def _attempt(self, push: Push, last: bool = False) -> bool:
         """Push; whether further pushes may work."""

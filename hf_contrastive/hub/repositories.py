@@ -1,7 +1,8 @@
 """A repository to push to: opened with retries, and committed to once, whatever becomes of the answers."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,10 @@ from hf_contrastive.hub.failures import retrying
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
+
+
+# Seconds without a sign of the Hub after which a request has failed. Its client would wait for ever.
+LONGEST_SILENCE = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +85,8 @@ class Repository:
                 api.create_branch(full, branch=self.revision, repo_type=self.kind, exist_ok=True)
             return full
 
-        return str(retrying(attempt))
+        with _bounded_silence():
+            return str(retrying(attempt))
 
     def commit(self, full_name: str, files: Mapping[str, Path | bytes], message: str) -> "CommitInfo":
         """
@@ -114,7 +120,8 @@ class Repository:
                 parent_commit=head,
             )
 
-        return retrying(attempt)
+        with _bounded_silence():
+            return retrying(attempt)
 
     def command(self, folder: Path, ignored: Sequence[str] = (), place: str = "") -> str:
         """The command line that uploads a folder to it. It holds no token."""
@@ -124,3 +131,16 @@ class Repository:
         words += ["--revision", self.revision] if self.revision else []
         excluded = "".join(f" --exclude '{pattern}'" for pattern in ignored)
         return shlex.join(words) + excluded
+
+
+@contextmanager
+def _bounded_silence() -> Iterator[None]:
+    """For a while, and for all of the process, requests to a Hub that does not answer end with an error."""
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # public, but not in `__all__`
+
+    session = get_session()
+    kept, session.timeout = session.timeout, LONGEST_SILENCE
+    try:
+        yield
+    finally:
+        session.timeout = kept

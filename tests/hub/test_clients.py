@@ -143,18 +143,17 @@ def test_a_dataset_that_is_a_script_is_not_run(report: dict[str, Any], home: Pat
 
 SENTENCES = """
 import json
-import torch
+from pathlib import Path
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Pooling, Transformer
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, BertTokenizer
 from tests.conftest import LAYERS, TEXT
 
-folder = __import__("tempfile").mkdtemp()
+folder = "sentences"
 BertModel(BertConfig(**LAYERS, **TEXT)).save_pretrained(folder)
 vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "star"]
-open(folder + "/vocab.txt", "w").write("\\n".join(vocabulary))
-from transformers import BertTokenizer
-BertTokenizer(folder + "/vocab.txt").save_pretrained(folder)
+Path(folder, "vocab.txt").write_text("\\n".join(vocabulary))
+BertTokenizer(f"{folder}/vocab.txt").save_pretrained(folder)
 transformer = Transformer(folder, max_seq_length=8)
 model = SentenceTransformer(modules=[transformer, Pooling(transformer.get_word_embedding_dimension())], device="cpu")
 model.push_to_hub("tester/sentences", private=True)
@@ -166,7 +165,7 @@ print(json.dumps(float(abs(model.encode(texts) - copy.encode(texts)).max())))
 
 def test_a_sentence_transformer_comes_back(module_hub: LoopbackHub, tmp_path: Path):
     pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
-    process = module_hub.run(SENTENCES, tmp_path)
+    process = module_hub.run(f"import os; os.chdir({str(tmp_path)!r})\n{SENTENCES}", tmp_path)
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout.splitlines()[-1]) == 0
     assert module_hub._store.repos["model", f"{USER}/sentences"].is_private

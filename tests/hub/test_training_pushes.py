@@ -9,7 +9,7 @@ import pytest
 
 from hf_contrastive.training.manifest import MANIFEST, faults_of
 
-from .server import USER, LoopbackHub
+from .server import TOKEN, USER, LoopbackHub
 
 
 SECRET = "hf_the_token_nobody_sees"
@@ -39,6 +39,7 @@ class Trainings:
         hub.cut("POST", "tester/down/commit", times=1000)
         hub.fail("POST", "tester/quota/commit", 403, times=1000, message="Storage limit reached")
         hub.delay("POST", "tester/left-out/commit", 1.0)
+        hub.delay("POST", "tester/silent/commit", 2.0)
         # Repositories are named in the body.
         hub.fail("POST", "/api/repos/create/create-fails-once", 500)
         hub.fail("POST", "/api/repos/create/create-fails", 500, times=1000)
@@ -121,9 +122,14 @@ def test_a_busy_hub_is_given_the_time_that_it_asks_for(trainings: Trainings):
     assert "trying again in 1 s" in trainings.output
 
 
-def test_a_commit_whose_answer_was_lost_is_made_once(trainings: Trainings):
-    assert trainings["answer-lost"]["gap"] == 0
-    assert trainings["answer-lost"]["commits_at_the_end"] == 2
+@pytest.mark.parametrize("name", ["answer-lost", "silent"])
+def test_a_commit_whose_answer_was_lost_is_made_once(trainings: Trainings, name: str):
+    assert trainings[name]["gap"] == 0
+    assert trainings[name]["commits_at_the_end"] == 2
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(trainings: Trainings):
+    assert "ReadTimeout" in trainings.output
 
 
 def test_pushes_that_failed_are_made_up_for_at_the_end_of_training(trainings: Trainings):
@@ -233,3 +239,24 @@ def test_the_token_is_in_nothing_that_was_pushed(trainings: Trainings):
 
 def test_a_hub_that_repeats_the_token_does_not_get_it_printed(trainings: Trainings):
     assert "no right for hf_***" in trainings["echo"]
+
+
+# ---- Several processes ----
+
+
+@pytest.mark.distributed
+@pytest.mark.timeout(120)
+def test_all_processes_end_when_the_repository_cannot_be_written_to(hub: LoopbackHub, tmp_path: Path):
+    hub.publish("somebody/else", {"a.txt": b"a"})
+    (tmp_path / "run.py").write_text(
+        "import os, sys\n"
+        "from tests.hub.training_client import refused\n"
+        "said = refused('x', hub_model_id='somebody/else', ddp_backend='gloo')\n"
+        "open(f'{sys.argv[1]}/{os.environ[\"RANK\"]}', 'w').write(said)\n"
+        "os._exit(0)\n"
+    )
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(tmp_path / "run.py")]
+    process = hub.run([*launch, str(tmp_path), TOKEN], tmp_path / "home")
+    assert process.returncode == 0, process.stderr
+    for rank in range(2):
+        assert "'somebody/else' cannot be written to: " in (tmp_path / str(rank)).read_text()

@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 from transformers import CLIPModel
 
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments, PushError
-from hf_contrastive.hub import failures
+from hf_contrastive.hub import failures, repositories
 from tests.conftest import make_dataset, make_inputs, tiny_clip
 
 
@@ -79,6 +79,8 @@ def main() -> None:
     reports["down"] = train("down", hub_strategy="checkpoint", save_total_limit=1)
     reports["quota"] = train("quota", hub_strategy="end")
     reports["left-out"] = train("left-out", hub_always_push=False, hub_strategy="all_checkpoints")
+    repositories.LONGEST_SILENCE = 0.3
+    reports["silent"] = train("silent", hub_strategy="end")
     reports["create-fails-once"] = refused("create-fails-once")
     reports["create-fails"] = refused("create-fails")
     reports["wrong-token"] = refused("wrong-token", hub_token="hf_a_wrong_token_of_ours")
