@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from hf_contrastive import auto as _auto
+
 
 if TYPE_CHECKING:
     from hf_contrastive.batch import ContrastiveBatch as ContrastiveBatch
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from hf_contrastive.metrics import list_metrics as list_metrics
     from hf_contrastive.metrics import load_metric as load_metric
     from hf_contrastive.metrics import retrieval_report as retrieval_report
+    from hf_contrastive.models import MultiEncoder as MultiEncoder
+    from hf_contrastive.models import MultiEncoderConfig as MultiEncoderConfig
+    from hf_contrastive.models import MultiEncoderProcessor as MultiEncoderProcessor
     from hf_contrastive.models import SmallCLIPSize as SmallCLIPSize
     from hf_contrastive.models import load_dual_encoder as load_dual_encoder
     from hf_contrastive.models import small_clip as small_clip
@@ -67,6 +72,9 @@ _MODULES = {
     "LossInfo": "losses",
     "Modality": "data",
     "ModelEncoder": "evaluators",
+    "MultiEncoder": "models",
+    "MultiEncoderConfig": "models",
+    "MultiEncoderProcessor": "models",
     "NearestNeighbors": "evaluators",
     "PairDataset": "data",
     "PushError": "hub",
@@ -107,3 +115,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"hf_contrastive.{_MODULES[name]}"), name)
+
+
+# Costs nothing: it acts once `transformers` loads its auto classes.
+_auto.register()

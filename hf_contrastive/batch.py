@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hf_contrastive.batch_rows import BatchRows, QueuedRows, QueueRows
+from hf_contrastive.batch_rows import BatchRows
 from hf_contrastive.functional import PairMask, log_partition, paired_log_partitions, self_log_partition
 from hf_contrastive.functional.tiles import KEEP_BYTES, Plan, paired_logits
+from hf_contrastive.queue_rows import QueuedRows, QueueRows
 from hf_contrastive.sharded import Shard, sharded_log_partitions, sharded_self_log_partition
 
 

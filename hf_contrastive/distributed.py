@@ -1,6 +1,6 @@
 """Gather rows from all processes, with gradients."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -9,9 +9,13 @@ from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.encoder import EncoderOutput
+from hf_contrastive.functional import Moments, PairMoments
 from hf_contrastive.functional.checks import refuse_any_nonfinite
 from hf_contrastive.hard_negatives import collect, without_hard_negatives
 from hf_contrastive.pair_scales import scale_and_bias_fields
+
+
+M = TypeVar("M", Moments, PairMoments)
 
 
 def world_size() -> int:
@@ -41,6 +45,20 @@ def from_all(value: Any) -> list[Any]:
     return values
 
 
+def all_reduce_moments(moments: M) -> M:
+    """Moments of the rows of all processes, on every one of them, by one all-reduce. All must call it.
+
+    Moments of rows and of pairs alike. A process may have none.
+    """
+    if world_size() == 1:
+        return moments
+    vector = moments.to_vector()
+    if dist.get_backend() == "nccl":
+        vector = vector.cuda()
+    dist.all_reduce(vector)
+    return moments.from_vector(vector, moments.width, normalize=moments.normalize)
+
+
 def all_gather_rows(x: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "B *rest"]:
     """Stack the rows of every process in rank order.
 
@@ -48,16 +66,24 @@ def all_gather_rows(x: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "B *rest"]:
     process's share of the world's loss therefore has the world's gradient after DDP averages.
 
     Raises:
-        ValueError: The processes hold different numbers of rows. All of them raise, so none is left waiting.
+        ValueError: The processes hold different numbers of rows, or rows of different shapes. All of them raise, so none
+            is left waiting.
     """
     if world_size() == 1:
         return x
-    counts = [torch.zeros(1, dtype=torch.long, device=x.device) for _ in range(world_size())]
-    dist.all_gather(counts, torch.tensor([len(x)], device=x.device))
-    if len({int(count) for count in counts}) > 1:
+    gathered = [torch.zeros(x.dim(), dtype=torch.long, device=x.device) for _ in range(world_size())]
+    dist.all_gather(gathered, torch.tensor(x.shape, device=x.device))
+    shapes = torch.stack(gathered).tolist()
+    if len({rows for rows, *_ in shapes}) > 1:
         raise ValueError(
-            f"Every process must bring the same number of rows to a batch, but they bring "
-            f"{[int(count) for count in counts]}. Train with `dataloader_drop_last=True` and shards of equal length."
+            f"Every process must bring the same number of rows to a batch, but they bring {[s[0] for s in shapes]}. Train "
+            "with `dataloader_drop_last=True` and shards of equal length."
+        )
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError(
+            f"Every process must bring rows of the same shape to a batch, but theirs are {[s[1:] for s in shapes]}: "
+            "embeddings of each example, hard negatives among them, and their width. Give every example the same "
+            "modalities (marked where one is missing) and as many hard negatives."
         )
     return gather_rows(x)
 

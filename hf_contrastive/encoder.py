@@ -11,12 +11,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_contrastive.hard_negatives import join_rows, split_rows
+from hf_contrastive.sharding import exact_value, is_sharded, reshard
 from hf_contrastive.towers.forwards import replaced_forward as replaced_forward
 from hf_contrastive.towers.precomputed import precomputed_towers
 
 
 # How `transformers` names joint-space embeddings in every dual encoder: CLIP, SigLIP, CLAP, X-CLIP, ...
 SUFFIX = "_embeds"
+SCALE, BIAS = "logit_scale", "logit_bias"
 
 
 class EncoderOutput(NamedTuple):
@@ -41,8 +43,9 @@ class EncoderOutput(NamedTuple):
 def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = None) -> Iterator[None]:
     """Inside this context, calling `model`, or a wrapper around it, returns an [`EncoderOutput`].
 
-    Scale and bias are read inside `forward`, where DDP and FSDP expect parameters to be used. Outside the context the
-    model is untouched, so saving, pushing and `from_pretrained` are its own.
+    Scale and bias are read inside `forward`, where DDP expects parameters to be used; those that FSDP2 has cut, before,
+    for inside they are in the precision of the forward pass. Outside the context the model is untouched, so saving,
+    pushing and `from_pretrained` are its own.
 
     Args:
         model: The unwrapped model. It returns `<modality>_embeds` and has a `logit_scale` in log space.
@@ -56,14 +59,15 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
             f"{type(model).__name__} has no `logit_scale`, the log inverse temperature that contrastive losses use. "
             "Add it to the model as an `nn.Parameter` of shape (1,), or with one entry per pair of modalities."
         )
-    native_forward = model.forward
+    native_forward, sharded = model.forward, _sharded_scalars(model)
 
     def forward(**inputs: Any) -> EncoderOutput:
         with precomputed_towers(model, inputs) as remaining:
             joined, own_rows = join_rows(remaining)
             output = native_forward(**joined)
         embeds = split_rows(_embeds(output, modalities, type(model).__name__), own_rows)
-        scale, bias = _value(model, "logit_scale").exp(), _value(model, "logit_bias")
+        scale, bias = (_scalar(sharded.get(name, getattr(model, name, None))) for name in (SCALE, BIAS))
+        scale = scale.exp()
         if isinstance(bias, nn.Parameter):
             # Not the parameter itself: DDP would count one that is in an output twice.
             bias = bias * 1.0
@@ -75,8 +79,14 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
         yield
 
 
-def _value(model: nn.Module, name: str) -> Any:
-    value = getattr(model, name, None)
+def _sharded_scalars(model: nn.Module) -> dict[str, Tensor]:
+    if not is_sharded(model):
+        return {}
+    reshard(model, recurse=False)
+    return {name: exact_value(x) for name in (SCALE, BIAS) if (x := getattr(model, name, None)) is not None}
+
+
+def _scalar(value: Tensor | None) -> Any:
     if value is None:
         return None
     value = value.to(torch.promote_types(value.dtype, torch.float32))

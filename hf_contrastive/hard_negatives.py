@@ -34,6 +34,10 @@ class HardNegatives:
         self._readers.append(modality)
         return self._rows[modality]
 
+    def count(self, modality: str) -> int:
+        """Number of rows of a modality, 0 where it has none. To count is not to read."""
+        return len(self._rows[modality]) if modality in self._rows else 0
+
     def __contains__(self, modality: object) -> bool:
         return modality in self._rows
 
@@ -63,6 +67,12 @@ def input_name(modality: str, name: str) -> str:
 def without_hard_negatives(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs, or embeddings, of the batch's own rows."""
     return {name: x for name, x in inputs.items() if not name.startswith(PREFIX)}
+
+
+def numbers_of_hard_negatives(inputs: Mapping[str, Any]) -> dict[str, int]:
+    """How many hard negatives each row has, by modality, without those that have none."""
+    names = [name for name in inputs if name.startswith(PREFIX)]
+    return {name.removeprefix(PREFIX).split(SEPARATOR, 1)[0]: inputs[name].shape[1] for name in names}
 
 
 def join_rows(inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:

@@ -3,11 +3,14 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def scalars_to_vectors(model: nn.Module) -> list[str]:
@@ -31,10 +34,17 @@ def scalars_to_vectors(model: nn.Module) -> list[str]:
 
 
 def without_one_embedding(model: Any) -> None:
-    """Let a model that has no single input embedding say so: Accelerate asks for it under FSDP2, and CLIP raises."""
+    """Let a model that has no single input embedding say so: Accelerate asks for it under FSDP2, to cut it by itself.
+
+    CLIP raises, and SigLIP names one that is inside a module to be cut as a whole, which would be cut twice.
+    """
     try:
-        model.get_input_embeddings()
+        embedding = model.get_input_embeddings()
     except NotImplementedError:
+        embedding = None
+    names = getattr(model, "_no_split_modules", None) or ()
+    units = [module for module in model.modules() if type(module).__name__ in names]
+    if embedding is None or any(embedding is module for unit in units for module in unit.modules()):
         model.get_input_embeddings = _none
 
 
@@ -67,7 +77,75 @@ def full_value(parameter: nn.Parameter) -> Tensor:
     """A copy of the parameter, whole and without a graph. Every process must ask for it."""
     with whole(parameter):
         value = parameter.detach()
-        return value.full_tensor() if isinstance(value, DTensor) else value.clone()
+        return joined(value) if isinstance(value, DTensor) else value.clone()
+
+
+def joined(value: Tensor) -> Tensor:
+    """A tensor whole, if FSDP2 has cut it, without a graph. Every process must ask for it."""
+    if not isinstance(value, DTensor):
+        return value
+    # Parts that are offloaded to the CPU cannot be exchanged there.
+    here: Any = value.detach().to(value.device_mesh.device_type)
+    found: Tensor = here.full_tensor()
+    return found
+
+
+def exact_value(parameter: nn.Parameter) -> Tensor:
+    """A parameter whole and in its own precision, with a gradient: the mean over processes. All must use it alike.
+
+    Inside a forward pass FSDP2 shows parameters in the precision of that pass, which may be half.
+    """
+    return _Exact.apply(parameter) if isinstance(parameter, DTensor) else parameter  # type: ignore[no-untyped-call]
+
+
+class _Exact(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor) -> Tensor:
+        ctx.parameter = parameter.detach()
+        return joined(parameter)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.clone()
+        dist.all_reduce(grad)
+        return cut_like(grad / dist.get_world_size(), ctx.parameter)
+
+
+def cut_like(value: Tensor, other: Tensor) -> Tensor:
+    """A whole value, the same on all processes, on the device of another tensor and cut into parts as that is."""
+    if isinstance(other, DTensor):
+        value = value.to(other.device_mesh.device_type)
+        value = distribute_tensor(value, other.device_mesh, other.placements, src_data_rank=None)
+    return value.to(other.device)
+
+
+def local_part(value: Tensor) -> Tensor:
+    """What this process has of a tensor: all of it, unless FSDP2 has cut it."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether FSDP2 has cut the parameters of a model."""
+    return isinstance(model, FSDPModule)
+
+
+def reshard(model: nn.Module, *, recurse: bool = True) -> None:
+    """Have FSDP2 drop the whole copies that a forward pass without a backward pass leaves in place of the parameters.
+
+    They are in the precision of that pass. Without `recurse`, only those of the model itself, not of its layers.
+    """
+    for module in model.modules() if recurse else [model]:
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def without_rounded_outputs(plugin: Any) -> None:
+    """Have FSDP2 leave what a model returns in its own precision.
+
+    Accelerate sets that of mixed precision, and embeddings and temperature of half precision are off in the third digit.
+    """
+    if plugin.mixed_precision_policy is not None:
+        plugin.mixed_precision_policy = replace(plugin.mixed_precision_policy, output_dtype=None)
 
 
 @torch.no_grad()

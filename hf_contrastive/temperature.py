@@ -9,7 +9,7 @@ from transformers.utils import logging
 
 from hf_contrastive.distributed import rank
 from hf_contrastive.losses.schedule import Schedule
-from hf_contrastive.sharding import clamp_max, fill, full_value
+from hf_contrastive.sharding import clamp_max, fill, full_value, reshard
 
 
 logger = logging.get_logger(__name__)
@@ -61,6 +61,7 @@ def scale_and_bias(model: nn.Module) -> tuple[Tensor, Tensor | None]:
 
     Every process must call it: they may be sharded.
     """
+    reshard(model, recurse=False)
     scale, bias = getattr(model, SCALE), getattr(model, BIAS, None)
     return full_value(scale).exp().squeeze().cpu(), None if bias is None else full_value(bias).squeeze().cpu()
 

@@ -3,8 +3,9 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing import ProcessRaisedException
 
-from hf_contrastive.distributed import all_gather_rows, gather_batch, rank, world_size
+from hf_contrastive.distributed import all_gather_rows, all_reduce_moments, gather_batch, rank, world_size
 from hf_contrastive.encoder import EncoderOutput
+from hf_contrastive.functional import Moments, PairMoments
 from hf_contrastive.testing import random_output, run_distributed
 
 
@@ -12,6 +13,8 @@ def test_one_process_needs_no_group():
     x = torch.ones(3, 2)
     assert (world_size(), rank()) == (1, 0)
     assert all_gather_rows(x) is x
+    moments = Moments(2)
+    assert all_reduce_moments(moments) is moments
 
 
 def test_the_batch_of_one_process_holds_its_rows_in_alphabetical_order():
@@ -85,6 +88,9 @@ def check_that_uneven_rows_are_refused_everywhere() -> None:
         all_gather_rows(torch.ones(3 - rank(), 2))
     with pytest.raises(ValueError, match=r"they bring \[8, 4\]"):
         gather_batch(random_output(num_rows=8 if rank() == 0 else 4))
+    hard = [f"hard_negatives__text__{number}" for number in range(1 + rank())]
+    with pytest.raises(ValueError, match=r"theirs are \[\[3, 5\], \[4, 5\]\]: .* and as many hard negatives\."):
+        gather_batch(random_output(modalities=("image", "text", *hard)))
     dist.barrier()
 
 
@@ -114,7 +120,23 @@ def check_the_batch_of_two_processes() -> None:
         assert batch.local[m].equal(kept[mine])
 
 
+def check_moments() -> None:
+    x, y = random_output(num_rows=12).embeds.values()
+    mine = slice(0, 9) if rank() == 0 else slice(9, 12)  # uneven
+    pairs, whole = PairMoments(5), PairMoments(5)
+    pairs.update(x[mine].detach(), y[mine].detach())
+    whole.update(x.detach(), y.detach())
+    world = all_reduce_moments(pairs)
+    assert world.x.count == 12
+    assert world.alignment().item() == pytest.approx(whole.alignment().item(), abs=1e-14)
+    assert world.modality_gap().gap.item() == pytest.approx(whole.modality_gap().gap.item(), abs=1e-14)
+    nothing_here = all_reduce_moments(pairs.x if rank() == 0 else Moments(5))
+    assert nothing_here.count == 9
+    torch.testing.assert_close(world.x.covariance(), whole.x.covariance(), rtol=0, atol=1e-14)
+
+
 def check_everything() -> None:
+    check_moments()
     check_rows_and_gradients()
     check_that_a_gradient_may_be_shared_with_others()
     check_that_uneven_rows_are_refused_everywhere()

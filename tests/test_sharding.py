@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -24,7 +25,14 @@ from hf_contrastive.sharding import (
 from hf_contrastive.testing import batch_of, run_distributed
 from tests.conftest import make_inputs, tiny_clip, tiny_siglip
 from tests.training.parity import Setting, make_model
-from tests.training.sharded_training import STEPS, losses, make_sharded_trainer, train_sharded
+from tests.training.sharded_training import (
+    STEPS,
+    evaluate,
+    losses,
+    make_sharded_trainer,
+    train_in_half_precision,
+    train_sharded,
+)
 
 
 def test_scalars_become_vectors_and_come_back_as_they_were(clip: CLIPModel):
@@ -52,6 +60,9 @@ def test_a_model_with_two_towers_says_that_it_has_no_single_embedding(clip: CLIP
         clip.get_input_embeddings()
     without_one_embedding(clip)
     assert clip.get_input_embeddings() is None
+    siglip = tiny_siglip()
+    without_one_embedding(siglip)
+    assert siglip.get_input_embeddings() is None
 
 
 def test_a_model_without_scalars_is_left_alone():
@@ -119,6 +130,11 @@ def test_bare_fsdp2_has_the_gradients_of_one_process():
 
 
 @pytest.mark.distributed
+def test_temperature_and_bias_stay_in_single_precision_where_the_forward_pass_is_in_half(tmp_path: Path):
+    run_distributed(train_in_half_precision, str(tmp_path), num_processes=2)
+
+
+@pytest.mark.distributed
 @pytest.mark.parametrize(
     ("kind", "dtype", "tolerance"),
     [
@@ -134,9 +150,9 @@ def test_a_sharded_training_is_that_of_one_process(kind: str, dtype: torch.dtype
         pytest.skip("deepspeed is not installed.")
     setting = Setting("clip", "adamw", dtype)
     make_model(setting).save_pretrained(tmp_path / "start")
-    one = make_sharded_trainer("ddp", setting, str(tmp_path))
+    one = make_sharded_trainer("ddp", setting, str(tmp_path), ema_decay=0.5)
     one.train()
-    eval_loss = one.evaluate()["eval_loss"]
+    eval_loss = evaluate(one, averaged=False)["eval_loss"]
 
     run_distributed(train_sharded, kind, dtype, str(tmp_path), num_processes=2)
     found = torch.load(tmp_path / "found.pt", weights_only=True)
@@ -152,6 +168,17 @@ def test_a_sharded_training_is_that_of_one_process(kind: str, dtype: torch.dtype
         difference = float((saved.state_dict()[name] - x).abs().max())
         assert difference <= tolerance, f"{name}: {difference:.3g}"
     assert found["eval_scale"].item() == pytest.approx(saved.logit_scale.exp().item(), rel=1e-6)
+
+    if kind != "zero3":
+        averaged = evaluate(one, averaged=True)["eval_loss"]
+        assert found["averaged_loss"].item() == pytest.approx(averaged, abs=max(1e-6, 10 * tolerance))
+        assert abs(averaged - eval_loss) > 100 * max(1e-6, tolerance)
+        for file in ("checkpoint-4/ema.safetensors", "resumed.safetensors"):
+            averages = load_file(tmp_path / file)
+            assert {name: x.shape for name, x in averages.items()} == {n: x.shape for n, x in one.ema.averages.items()}
+            for name, x in one.ema.averages.items():
+                # They are in single precision.
+                torch.testing.assert_close(averages[name], x, rtol=0, atol=max(1e-6, tolerance))
 
     torch.testing.assert_close(found["resumed"], found["losses"], rtol=0, atol=1e-6)
     # exp(2.66) at the start, then at the bound at once and for good.

@@ -3,7 +3,8 @@
 from hf_contrastive.data.collator import ContrastiveCollator
 from hf_contrastive.data.examples import ExampleDataset
 from hf_contrastive.data.loading import PairSplits, load_pairs
-from hf_contrastive.data.mixing import MixedDataset, MixedStream, mix_datasets
+from hf_contrastive.data.mixed_stream import MixedStream
+from hf_contrastive.data.mixing import MixedDataset, mix_datasets
 from hf_contrastive.data.modalities import Modality
 from hf_contrastive.data.pair_stream import PairStream
 from hf_contrastive.data.pairs import PairDataset

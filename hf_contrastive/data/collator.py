@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from hf_contrastive.data.images import is_plain
-from hf_contrastive.data.modalities import IDS, Modality, as_tensors, blank_image
+from hf_contrastive.data.modalities import IDS, Modality, as_tensors, blank_image, by_modality
 from hf_contrastive.hard_negatives import input_name
 
 
@@ -39,7 +39,8 @@ class ContrastiveCollator:
             Processor of the model, or a [`Modality`] by name for any number of modalities with a processor each; a pair
             of processor and column will do, and `None` as processor for precomputed embeddings.
         columns (`dict[str, str]`, *optional*, defaults to `{"images": "image", "text": "text"}`):
-            Column to read for each argument of the processor, if there is one processor.
+            Column to read for each argument of the processor, if there is one processor. By default a
+            [`MultiEncoderProcessor`] reads, for each of its modalities, the column of that name.
         processor_kwargs (`dict`, *optional*):
             Further arguments of the processor, if there is one.
         id_column (`str`, *optional*):
@@ -77,6 +78,9 @@ class ContrastiveCollator:
     fast_images: bool = True
 
     def __post_init__(self) -> None:
+        parts = by_modality(self.processor)
+        if parts is not self.processor:
+            object.__setattr__(self, "processor", self._with_columns(parts))
         if isinstance(self.processor, Mapping):
             given = {m: x if isinstance(x, Modality) else self._as_modality(m, x) for m, x in self.processor.items()}
             object.__setattr__(self, "processor", given)
@@ -165,6 +169,15 @@ class ContrastiveCollator:
         if argument == "audio" and hasattr(sounds, "sampling_rate"):
             return Modality(processor=sounds)
         return None
+
+    def _with_columns(self, parts: Mapping[str, Modality]) -> dict[str, Modality]:
+        """The modalities of one processor, those of `columns` if it is not the default one."""
+        columns = {_name(argument): column for argument, column in self.columns.items()}
+        if dict(self.columns) == {"images": "image", "text": "text"}:
+            columns = {name: part.column or name for name, part in parts.items()}
+        if unknown := sorted(set(columns) - set(parts)):
+            raise ValueError(f"`columns` are for {unknown}, but the processor has the modalities {sorted(parts)}.")
+        return {m: replace(parts[m], column=c, fast=self.fast_images) for m, c in columns.items()}
 
     def _as_modality(self, name: str, given: Any) -> Modality:
         if not isinstance(given, tuple) or len(given) != 2:

@@ -16,6 +16,8 @@ from hf_contrastive.data import images as fast
 
 # What a dataset and the collator call the ids of examples and the numbers of their rows, for the trainer.
 IDS, ROWS = "example_ids", "row_numbers"
+# Names the dataset of a mix that a row is from. The trainer takes it out of a batch.
+DATASET_NAME = "dataset_name"
 # "image", "text", "audio" or "embedding".
 Kind: TypeAlias = str
 
@@ -150,6 +152,13 @@ class Modality:
             if value is not None and len(value) != width:
                 raise ValueError(f"Example {row} of a batch has a {name!r} of width {len(value)}, others of {width}.")
         return torch.stack([torch.zeros(width) if value is None else value for value in values])
+
+
+def by_modality(processor: Any) -> Any:
+    """The [`Modality`] objects of a processor that is made of some, as [`MultiEncoderProcessor`]; else the processor."""
+    found = getattr(processor, "modalities", None)
+    is_made_of_some = isinstance(found, Mapping) and all(isinstance(x, Modality) for x in found.values())
+    return found if is_made_of_some else processor
 
 
 def problem_of(kind: str | None, value: Any) -> str | None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from hf_contrastive.data.mixing import MixedStream
+from hf_contrastive.data.mixed_stream import MixedStream
 from hf_contrastive.data.modalities import ROWS
 from hf_contrastive.data.skipped import sum_of_skipped
 

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from hf_contrastive.data import ContrastiveCollator
 from hf_contrastive.data.collator import MODALITIES
+from hf_contrastive.data.modalities import by_modality
 from hf_contrastive.distributed import rank, world_size
 from hf_contrastive.encoder import SUFFIX, replaced_forward
 from hf_contrastive.evaluators.store import EmbeddingStore, on_every_process
@@ -76,6 +77,7 @@ class ModelEncoder:
             )
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, but got {batch_size}.")
+        processor = by_modality(processor)
         if processor_kwargs is None and not isinstance(processor, Mapping):
             processor_kwargs = ContrastiveCollator.for_model(model, processor).processor_kwargs
         if isinstance(processor, Mapping):

@@ -61,6 +61,8 @@ from hf_contrastive.functional.interventions import CloudMap, mean_shift, shift_
 from hf_contrastive.functional.isotropy import CentroidNorm, MeanCosine, centroid_norm, mean_cosine
 from hf_contrastive.functional.marchenko_pastur import isotropic_spectrum
 from hf_contrastive.functional.mildness import AlignmentBound, alignment_bound
+from hf_contrastive.functional.moments import CosinesWithin, Moments
+from hf_contrastive.functional.pair_moments import PairMoments
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.partition import (
     log_partition,
@@ -84,8 +86,14 @@ from hf_contrastive.functional.quantiles import (
     coordinate_quantiles,
     norm_quantiles,
 )
+from hf_contrastive.functional.ranks import Ranks
 from hf_contrastive.functional.redundancy import barlow_twins, covariance_penalty, cross_correlation, variance_hinge
-from hf_contrastive.functional.retrieval import Ranks, Relevance, retrieval_ranks, retrieval_relevance
+from hf_contrastive.functional.retrieval import (
+    Relevance,
+    retrieval_ranks,
+    retrieval_relevance,
+    two_way_retrieval_ranks,
+)
 from hf_contrastive.functional.retrieval_chance import RetrievalChance, count_matches
 from hf_contrastive.functional.separability import Separability, linear_separability, modality_separability
 from hf_contrastive.functional.softplus import sigmoid_loss
@@ -109,6 +117,7 @@ from hf_contrastive.functional.two_sample import (
     maximum_mean_discrepancy,
     median_bandwidth,
 )
+from hf_contrastive.functional.uniformity_estimate import UniformityEstimate, uniformity_estimate
 from hf_contrastive.functional.volume import gram_volume
 from hf_contrastive.functional.zero_shot import ClassAccuracy, zero_shot_accuracy
 
@@ -126,6 +135,7 @@ __all__ = [
     "CoordinateQuantiles",
     "CosineMoments",
     "CosineStatistics",
+    "CosinesWithin",
     "EffectivePotential",
     "Energies",
     "FrechetDistance",
@@ -136,9 +146,11 @@ __all__ = [
     "HubnessBins",
     "MeanCosine",
     "ModalityGap",
+    "Moments",
     "NormVariation",
     "PairDistance",
     "PairMask",
+    "PairMoments",
     "Quantiles",
     "Ranks",
     "Relevance",
@@ -146,6 +158,7 @@ __all__ = [
     "Separability",
     "SpectrumSummary",
     "TwoSampleDistance",
+    "UniformityEstimate",
     "alignment",
     "alignment_bound",
     "anderson_darling",
@@ -234,7 +247,9 @@ __all__ = [
     "subspace_overlap",
     "summarize_spectrum",
     "sums_of_ids",
+    "two_way_retrieval_ranks",
     "uniformity",
+    "uniformity_estimate",
     "uniformity_floor",
     "variance_hinge",
     "variance_share",

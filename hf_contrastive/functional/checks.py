@@ -13,7 +13,7 @@ class NonFiniteError(ValueError):
 
 
 def as_embeddings(
-    x: Shaped[Tensor, "..."], name: str, *, min_rows: int = 1, normalize: bool = True
+    x: Shaped[Tensor, "..."], name: str, *, min_rows: int = 1, normalize: bool = True, first: int = 0
 ) -> Shaped[Tensor, "n d"]:
     """Rows of `x` after a check, in at least single precision, and of unit length if `normalize`.
 
@@ -22,6 +22,7 @@ def as_embeddings(
         name: What the caller's user calls `x`, for messages.
         min_rows: Fewest rows that the caller's formula is defined for.
         normalize: Whether to divide each row by its length. Rows of length zero are then refused.
+        first: Number of the first row, for messages about a part of the user's rows.
 
     Raises:
         TypeError: `x` is not a floating-point tensor.
@@ -36,24 +37,24 @@ def as_embeddings(
         raise ValueError(f"`{name}` must have at least {min_rows} rows, but got shape {list(x.shape)}.")
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     if not normalize:
-        refuse_nonfinite(x, name)
+        refuse_nonfinite(x, name, first=first)
         return x
     lengths = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     shortest, longest = lengths.detach().aminmax()
     # One pass finds every fault: squares of a row's entries overflow, vanish or are not a number with its length.
     if not (shortest > torch.finfo(x.dtype).tiny ** 0.5 and longest < torch.inf):
-        refuse_nonfinite(x, name)
+        refuse_nonfinite(x, name, first=first)
         x = x / x.detach().abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
         lengths = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     if (zero := lengths.detach().squeeze(1).eq(0)).any():
         raise ValueError(
-            f"`{name}` holds rows of zeros, which have no direction to normalize: row {_first(zero)} is the first of "
+            f"`{name}` holds rows of zeros, which have no direction to normalize: row {first + _first(zero)} is the first of "
             f"{int(zero.sum())}. Drop them, or pass `normalize=False` where raw lengths are meant."
         )
     return x / lengths
 
 
-def refuse_nonfinite(x: Shaped[Tensor, "n ..."], name: str) -> None:
+def refuse_nonfinite(x: Shaped[Tensor, "n ..."], name: str, *, first: int = 0) -> None:
     """Raise a [`NonFiniteError`] that names the first row of `x` with a NaN or an infinity."""
     # The sum is finite only if every entry is (or if finite entries overflow, which the exact test then clears).
     if len(x) == 0 or math.isfinite(x.detach().sum()):
@@ -61,7 +62,7 @@ def refuse_nonfinite(x: Shaped[Tensor, "n ..."], name: str) -> None:
     bad = ~x.detach().flatten(start_dim=1).isfinite().all(dim=1)
     if bad.any():
         raise NonFiniteError(
-            f"`{name}` holds rows that are not finite: row {_first(bad)} is the first of {int(bad.sum())}."
+            f"`{name}` holds rows that are not finite: row {first + _first(bad)} is the first of {int(bad.sum())}."
         )
 
 

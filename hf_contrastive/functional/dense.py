@@ -16,7 +16,12 @@ FEW_PAIRS, ACCELERATOR_FEW_PAIRS = 2**14, 2**22
 
 
 def is_small(x: Float[Tensor, "q d"], y: Float[Tensor, "k d"], plan: Plan) -> bool:
-    """Whether the pairs are few, lie in one tile, and none is left out but each row itself."""
+    """Whether the pairs are few, lie in one tile, and none is left out but each row itself.
+
+    Not inside an `autocast` region, where a backward pass of autograd's own might run too and would round.
+    """
+    if torch.is_autocast_enabled(x.device.type):
+        return False
     most = FEW_PAIRS if x.device.type == "cpu" else ACCELERATOR_FEW_PAIRS
     few = 0 < len(x) * len(y) <= most and max(len(x), len(y)) <= (plan.tile or tile_size(x))
     # A row alone has no other one, and a sum without pairs is for tiles to define.

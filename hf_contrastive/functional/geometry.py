@@ -94,6 +94,13 @@ class ModalityGap(NamedTuple):
     gap: Float[Tensor, ""]
     floor: Float[Tensor, ""]
 
+    @property
+    def unbiased_square(self) -> Float[Tensor, ""]:
+        """The squared gap less what sampling adds to it on average; of one distribution it is zero in the mean, and at
+        times below.
+        """
+        return self.gap.square() - self.floor.square()
+
 
 def modality_gap(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, normalize: bool = True) -> ModalityGap:
     r"""Distance between the centers of two clouds, $\lVert \bar x - \bar y \rVert_2$, and what sampling makes of it.
@@ -114,10 +121,13 @@ def modality_gap(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, normalize:
     spreads = [
         torch.linalg.vector_norm(z - center).square() / (len(z) - 1) for z, center in zip((x, y), centers, strict=True)
     ]
-    variance = spreads[0] / len(x) + spreads[1] / len(y)
+    return gap_of_centers(*centers, spreads[0] / len(x) + spreads[1] / len(y))
+
+
+def gap_of_centers(x: Float[Tensor, "d"], y: Float[Tensor, "d"], variance: Float[Tensor, ""]) -> ModalityGap:
+    """[`modality_gap`] of two centers, the sum of whose variances is that of sampling."""
     # The smallest number keeps the slope of the root finite where both clouds have collapsed.
-    floor = variance.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
-    return ModalityGap((centers[0] - centers[1]).norm(), floor)
+    return ModalityGap((x - y).norm(), variance.clamp(min=torch.finfo(x.dtype).tiny).sqrt())
 
 
 def gram_determinant(tuples: Float[Tensor, "n S d"]) -> Float[Tensor, "n"]:

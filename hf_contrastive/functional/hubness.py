@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hf_contrastive.functional.checks import as_embeddings, check_same_width
-from hf_contrastive.functional.retrieval import CHUNK_SCORES, retrieval_ranks, tie_tolerance
+from hf_contrastive.functional.ranks import tolerance
+from hf_contrastive.functional.retrieval import CHUNK_SCORES, retrieval_ranks
 
 
 @torch.no_grad()
@@ -53,8 +54,8 @@ def k_occurrences(
             scores.diagonal(start).fill_(-torch.inf)
         # In place: what is left is how far each key is above the last neighbour.
         distances = scores.sub_(scores.topk(k, dim=1).values[:, -1:])
-        above = distances > tie_tolerance(scores)
-        tied = distances.abs_() <= tie_tolerance(scores)
+        above = distances > tolerance(scores)
+        tied = distances.abs_() <= tolerance(scores)
         share = (k - above.sum(dim=1)) / tied.sum(dim=1)
         counts += above.sum(dim=0) + share @ tied.to(share.dtype)
     return counts

@@ -122,8 +122,9 @@ def _apply(x: Tensor, y: Tensor, scale: Tensor | float, plan: Plan) -> tuple[Ten
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
     scale = as_scalar(scale, "scale", x.new_empty((), dtype=dtype))
     if is_small(x, y, plan):
-        with torch.autocast(x.device.type, enabled=False):
-            return dense_log_sums(x.to(dtype), y.to(dtype), scale, plan)
+        # Rows that are compared with themselves are converted once: two gradients would be added in half precision.
+        queries = x.to(dtype)
+        return dense_log_sums(queries, queries if y is x else y.to(dtype), scale, plan)
     needs_grad = torch.is_grad_enabled() and any(z.requires_grad for z in (x, y, scale))
     kept = Kept() if needs_grad else None
     with torch.autocast(x.device.type, enabled=False):

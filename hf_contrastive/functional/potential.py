@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.functional.autograd import Forwarded, autocast_to_bfloat16, once_differentiable, scaled
-from hf_contrastive.functional.tiles import add_product, blocks, shaped, tile_size
+from hf_contrastive.functional.products import row_products
+from hf_contrastive.functional.tiles import add_product, blocks, tile_size
 
 
 def log_mean_potential(x: Float[Tensor, "n d"], t: float) -> Float[Tensor, ""]:
@@ -86,7 +87,7 @@ class _Exponents:
         # Distances do not see where the cloud lies, but products would round far from the origin.
         self.center = x.mean(dim=0)
         size = min(self.size, len(x))
-        self._rows, self._tile = x.new_empty(2, size, x.shape[1]), x.new_empty(size**2)
+        self._rows = x.new_empty(2, size, x.shape[1])
         self._left = -1
         norms = [torch.linalg.vector_norm(self.left(i), dim=1) for i in blocks(len(x), self.size)]
         self.penalty = torch.cat(norms).square() / 2
@@ -110,8 +111,7 @@ class _Exponents:
         """A tile and its rows on both sides. Exponents of a row and itself are minus infinity."""
         left = self.left(i)
         right = left if i.start == j.start else self._scaled(j, self._rows[1])
-        tile = shaped(self._tile, i, j)
-        torch.add(-self.penalty[i].unsqueeze(1), -self.penalty[j], out=tile).addmm_(left, right.T)
+        tile = row_products(left, right).sub_(self.penalty[i].unsqueeze(1)).sub_(self.penalty[j])
         return (tile.fill_diagonal_(-torch.inf) if right is left else tile), left, right
 
     def largest(self) -> Tensor | None:

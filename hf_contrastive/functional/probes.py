@@ -11,7 +11,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from hf_contrastive.functional.checks import as_embeddings, check_positive, check_same_width
-from hf_contrastive.functional.retrieval import CHUNK_SCORES, Ranks
+from hf_contrastive.functional.ranks import Ranks
+from hf_contrastive.functional.retrieval import CHUNK_SCORES
 
 
 def class_prototypes(x: Float[Tensor, "C T d"]) -> Float[Tensor, "C d"]:

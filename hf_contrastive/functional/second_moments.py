@@ -34,7 +34,7 @@ class SecondMoments(NamedTuple):
         return self.scatter.trace() / (self.rows * (self.rows - 1))
 
     def join(self, other: "SecondMoments") -> "SecondMoments":
-        """Moments of both sets of rows together."""
+        """Moments of both sets of rows together (Chan, Golub & LeVeque 1983)."""
         total = self.rows + other.rows
         shift = other.mean - self.mean
         between = torch.outer(shift, shift) * (self.rows * other.rows / total)

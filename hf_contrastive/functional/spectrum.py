@@ -191,19 +191,21 @@ def rank_me(x: Float[Tensor, "n d"], *, eps: float = 1e-7, normalize: bool = Tru
     return torch.special.entr(values / values.sum() + eps).sum().exp().to(x.dtype)
 
 
+def eigenvalues_of(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
+    """Eigenvalues of a covariance, largest first. Rounding may push vanishing ones below zero, so they are lifted."""
+    return torch.linalg.eigvalsh(covariance).flip(0).clamp(min=0)
+
+
 def _eigenvalues(x: Tensor, center: Tensor, divisor: int) -> Tensor:
     n, d = x.shape
     with torch.autocast(x.device.type, enabled=False):
         if n < d:
             centered = x.double() - center
-            values = torch.linalg.eigvalsh(centered @ centered.mT / divisor)
-            values = torch.cat([values.new_zeros(d - n), values])
-        else:
-            parts = (rows.double() - center for rows in torch.split(x, ROWS))
-            total = sum((part.mT @ part for part in parts), start=x.new_zeros(d, d, dtype=torch.float64))
-            values = torch.linalg.eigvalsh(total / divisor)
-    # Rounding may push vanishing eigenvalues below zero.
-    return values.clamp(min=0).sort(descending=True).values
+            values = eigenvalues_of(centered @ centered.mT / divisor)
+            return torch.cat([values, values.new_zeros(d - n)])
+        parts = (rows.double() - center for rows in torch.split(x, ROWS))
+        total = sum((part.mT @ part for part in parts), start=x.new_zeros(d, d, dtype=torch.float64))
+        return eigenvalues_of(total / divisor)
 
 
 def _shares(eigenvalues: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.functional.pairs import PairMask
+from hf_contrastive.functional.products import row_products
 
 
 # Rows and columns of a tile. A small one stays in a processor's cache; on accelerators, launches of kernels would decide.
@@ -98,7 +99,7 @@ class Logits:
             torch.mul(self.x[i], self.scale, out=scaled)
             self._block = i.start
         tile = shaped(self._tile if out is None else out, i, j)
-        torch.mm(scaled, self.y[j].T, out=tile)
+        row_products(scaled, self.y[j], out=tile)
         self.mask.fill_(tile, i, j, self.scale)
         return tile
 
@@ -167,7 +168,7 @@ def add_paired_(dx: Float[Tensor, "n d"], dy: Float[Tensor, "n d"], x: Tensor, y
 def add_product(out: Float[Tensor, "n d"], a: Float[Tensor, "n m"], b: Float[Tensor, "m d"]) -> None:
     """Add a product of matrices, which may be of lower precision than `out`, to it."""
     if a.dtype == out.dtype:
-        out.addmm_(a, b)
+        out += row_products(a, b.T)
     else:
         out += a @ b
 

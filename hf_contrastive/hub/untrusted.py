@@ -108,6 +108,11 @@ def check_adapter(name: str | Path, *, revision: str | None = None, subfolder: s
     return commit
 
 
+def checked_revision(commit: str | None) -> dict[str, str]:
+    """Options that load what was checked, and of a branch not what came after. Takes what a check returned."""
+    return {} if commit is None else {"revision": commit}
+
+
 def _look_into(
     name: str | Path, revision: str | None, subfolder: str, where: Mapping[str, Any]
 ) -> tuple[Path, list[str], str | None]:

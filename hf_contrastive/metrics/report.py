@@ -8,13 +8,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hf_contrastive.functional import (
+    Ranks,
     alignment,
     effective_rank,
     linear_separability,
     modality_gap,
     one_row_per_id,
-    retrieval_ranks,
     retrieval_relevance,
+    two_way_retrieval_ranks,
     uniformity,
     uniformity_floor,
 )
@@ -73,6 +74,7 @@ def retrieval_report(
     report: dict[str, float] = {}
     if detailed and ids is not None:
         report |= {f"retrieval/{m}_candidates": float(len(x)) for m, (x, _) in pools.items()}
+    ranks_of: dict[tuple[str, str], Ranks] = {}
     for (m, (x, x_ids)), (n, (y, y_ids)) in permutations(pools.items(), 2):
         name = f"retrieval/{m}_to_{n}"
         if detailed and ids is not None:
@@ -80,7 +82,9 @@ def retrieval_report(
             report[f"{name}_map"] = float(relevance.average_precision.mean())
             report[f"{name}_ndcg@10"] = float(relevance.gain.mean())
         else:
-            ranks = retrieval_ranks(x, y, query_ids=x_ids, key_ids=y_ids)
+            if (m, n) not in ranks_of:
+                ranks_of[m, n], ranks_of[n, m] = two_way_retrieval_ranks(x, y, query_ids=x_ids, key_ids=y_ids)
+            ranks = ranks_of[m, n]
         report |= {f"{name}_recall@{k}": float(ranks.recall(k)) for k in ks}
         if median:
             report[f"{name}_median_rank"] = float(ranks.median())

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import AutoModel, AutoProcessor, PreTrainedModel, ProcessorMixin
 
-from hf_contrastive.hub.untrusted import check_model
+from hf_contrastive.hub.untrusted import check_model, checked_revision
 
 
 def load_dual_encoder(name: str, **kwargs: Any) -> tuple[PreTrainedModel, ProcessorMixin]:
@@ -27,9 +27,7 @@ def load_dual_encoder(name: str, **kwargs: Any) -> tuple[PreTrainedModel, Proces
         if not Path(name).expanduser().exists():
             raise FileNotFoundError(f"`model` is the path {name!r}, where there is nothing.")
         name = str(Path(name).expanduser())
-    if (commit := check_model(name, **kwargs)) is not None:
-        # Of a branch, what is loaded must be what was checked.
-        kwargs = kwargs | {"revision": commit}
+    kwargs = kwargs | checked_revision(check_model(name, **kwargs))
     model = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True, **kwargs)
     if getattr(model, "logit_scale", None) is None:
         raise ValueError(

@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import chain
 from pathlib import Path
@@ -142,6 +142,8 @@ def describe_collator(value: Any) -> Any:
         # Set anew at each call.
         kept = {name: part for name, part in state.items() if name not in ("padding", "truncation")}
         return [type(value).__name__, kept, value.padding_side, value.truncation_side, value.model_max_length]
+    if isinstance(value, Mapping):
+        return {str(name): describe_collator(part) for name, part in value.items()}
     if isinstance(value, ProcessorMixin):
         return [type(value).__name__, *(describe_collator(getattr(value, name)) for name in value.get_attributes())]
     if hasattr(value, "to_dict"):

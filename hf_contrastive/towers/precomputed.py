@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hf_contrastive.towers.find import Tower, find_tower
+from hf_contrastive.towers.find import Tower, base_model, find_tower
 from hf_contrastive.towers.forwards import replaced_forward
 
 
@@ -26,6 +26,8 @@ def precomputed_towers(model: nn.Module, inputs: Mapping[str, Any]) -> Iterator[
         ValueError: The model has no such tower, or trains it, so that what was computed before is not its output.
     """
     given = {name.removeprefix(CACHED): x for name, x in inputs.items() if name.startswith(CACHED)}
+    # A model whose modalities may be absent must be told that one is there, and takes these inputs itself.
+    takes_cached = getattr(base_model(model), "reads_cached_towers", False)
     with ExitStack() as stack:
         for modality, pooled in given.items():
             tower = find_tower(model, modality, f"{CACHED}{modality}")
@@ -34,8 +36,9 @@ def precomputed_towers(model: nn.Module, inputs: Mapping[str, Any]) -> Iterator[
                     f"The batch has `{CACHED}{modality}`, but the {modality} tower is trained: its output changes. Freeze "
                     f"it with `freeze_towers=['{modality}']`, or leave the column out."
                 )
-            stack.enter_context(_returning(tower, pooled))
-        yield {name: x for name, x in inputs.items() if not name.startswith(CACHED)}
+            if not takes_cached:
+                stack.enter_context(_returning(tower, pooled))
+        yield {name: x for name, x in inputs.items() if takes_cached or not name.startswith(CACHED)}
 
 
 @contextmanager

@@ -1,20 +1,20 @@
 """What the negatives of a run are worth, said once at its start."""
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean as mean
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from hf_contrastive.batch import ContrastiveBatch
-from hf_contrastive.distributed import gather_rows, rank, world_size
+from hf_contrastive.distributed import rank, world_size
 from hf_contrastive.functional import sigmoid_loss
 from hf_contrastive.functional.chance import chance_of_sigmoid, chance_of_softmax, lowest_info_nce
-from hf_contrastive.losses import ContrastiveLoss, uses_bias
+from hf_contrastive.losses import ContrastiveLoss, InfoNCE, uses_bias
+from hf_contrastive.training.duplicates import count_duplicates, text_hashes
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
 
@@ -59,6 +59,8 @@ class NegativesAudit:
         self._masked: list[float] = []
         self._unmasked: list[float] = []
         self._first: dict[str, float] = {}
+        self._candidates: list[int] = []
+        self._hard: dict[str, int] = {}
 
     @torch.no_grad()
     def see(self, chunks: Sequence[Mapping[str, Tensor]], batch: ContrastiveBatch, value: Tensor) -> None:
@@ -67,6 +69,8 @@ class NegativesAudit:
             return
         if not self._masked:
             self._first = _measure_first(batch, value, bias=uses_bias(self.loss))
+            self._candidates = _candidates(batch, self.loss)
+            self._hard = {m: batch.hard_negatives.count(m) for m in batch.hard_negatives}
         masked, unmasked = count_duplicates(batch, text_hashes(chunks))
         self._masked.append(masked)
         if unmasked is not None:
@@ -95,16 +99,18 @@ class NegativesAudit:
 
     def _numbers(self) -> dict[str, float]:
         first, args = self._first, self.args
-        size, local = int(first["size"]), int(first["local"])
+        size, local, candidates = int(first["size"]), int(first["local"]), self._candidates
+        chance = chance_of_sigmoid if "matches" in first else chance_of_softmax
         logs = {
             "negatives": size - 1,
             "negatives_other_processes": size - local,
+            "negatives_hard": mean(candidates) - size,
             "negatives_queue": args.queue_size,
             "batch": self.batch_size * world_size() * args.gradient_accumulation_steps,
             "duplicates_masked": sum(self._masked) / len(self._masked),
-            "chance_loss": (chance_of_sigmoid if "matches" in first else chance_of_softmax)(size),
+            "chance_loss": mean(map(chance, candidates)),
             "first_loss": first["loss"],
-            "lowest_loss": lowest_info_nce(size, first["scale"]),
+            "lowest_loss": mean(lowest_info_nce(n, first["scale"]) for n in candidates),
         }
         if self._unmasked:
             logs["duplicates_unmasked"] = sum(self._unmasked) / len(self._unmasked)
@@ -129,13 +135,18 @@ class NegativesAudit:
         if "duplicates_unmasked" in logs:
             unmasked = f"{logs['duplicates_unmasked']:.3g} per anchor in the {batches}"
         kind = "sigmoid" if "matches" in first else "softmax"
+        hard = [f"{count:,} of {m}, for anchors of another modality" for m, count in self._hard.items()]
         cells = [
             ("negatives per anchor", f"{size - 1:,}: {local - 1:,} of its process, {size - local:,} of others"),
+            *([("hard negatives", ", ".join(hard))] if hard else []),
             ("from the queue", queue),
             ("examples per update", f"{logs['batch']:,.0f} ({accumulation})"),
             ("same id, left out", f"{logs['duplicates_masked']:.3g} per anchor" if first["ids"] else "no ids"),
             ("same text, kept", unmasked),
-            ("loss", f"{first['loss']:.3f} at first, {logs['chance_loss']:.3f} by chance ({kind} over {size:,})"),
+            (
+                "loss",
+                f"{first['loss']:.3f} at first, {logs['chance_loss']:.3f} by chance ({kind} over {self._over()})",
+            ),
             (
                 "scale",
                 f"{first['scale']:.2f}, a temperature of {1 / first['scale']:.3g}, {self._fate()}: perfect pairs among "
@@ -147,6 +158,10 @@ class NegativesAudit:
             cells.append(("bias", f"{first['bias']:.2f} (-log batch is {-math.log(size):.2f}): {wanted}"))
         width = max(len(name) for name, _ in cells)
         return ["Negatives audit", *(f"  {name:<{width}}  {text}" for name, text in cells)]
+
+    def _over(self) -> str:
+        """Candidates of a query, from the fewest to the most."""
+        return " to ".join(f"{count:,}" for count in sorted({min(self._candidates), max(self._candidates)}))
 
     def _fate(self) -> str:
         if self.args.logit_scale_schedule is not None:
@@ -170,10 +185,18 @@ class NegativesAudit:
         lowest, chance = self.logs["audit/lowest_loss"], self.logs["audit/chance_loss"]
         if self._fate() == "fixed" and "matches" not in first and lowest > chance / 2:
             found.append(
-                f"The fixed scale {first['scale']:.2f} is low for {int(first['size'])} candidates: a softmax of perfect "
+                f"The fixed scale {first['scale']:.2f} is low for {self._over()} candidates: a softmax of perfect "
                 f"pairs among orthogonal negatives still has a loss of {lowest:.3g}, chance {chance:.3g}."
             )
         return found
+
+
+def _candidates(batch: ContrastiveBatch, loss: object) -> list[int]:
+    """How many keys a query of each direction is compared with, those of its batch and the hard negatives."""
+    # Other losses have no directions, or both of each pair.
+    anchor, both_ways = (loss.anchor, loss.symmetric) if isinstance(loss, InfoNCE) else (None, True)
+    keys = [m for pair in batch.pairs(anchor) for m in (pair if both_ways else pair[1:])]
+    return [len(batch.world[key]) + batch.hard_negatives.count(key) for key in keys]
 
 
 def _measure_first(batch: ContrastiveBatch, value: Tensor, *, bias: bool) -> dict[str, float]:
@@ -211,48 +234,3 @@ def _expected_matches(batch: ContrastiveBatch) -> float:
             )
             shares.append(torch.autograd.grad(loss, leaf)[0])
     return 1 + float(batch.gather_values(torch.stack(shares).mean().reshape(1)).mean())
-
-
-# ---- Duplicates ----
-
-
-def text_hashes(chunks: Sequence[Mapping[str, Tensor]]) -> Int[Tensor, "b"] | None:
-    """A number for the tokens of each row, padding aside, or None where there are no `input_ids`."""
-    parts = [_text_hashes(inputs) for inputs in chunks]
-    found = [part for part in parts if part is not None]
-    return torch.cat(found) if len(found) == len(parts) else None
-
-
-def _text_hashes(inputs: Mapping[str, Tensor]) -> Int[Tensor, "b"] | None:
-    tokens = inputs.get("input_ids")
-    if tokens is None or tokens.dim() != 2:
-        return None
-    mask = inputs.get("attention_mask")
-    kept = torch.ones_like(tokens) if mask is None or mask.shape != tokens.shape else mask
-    rows = zip(tokens.cpu(), kept.bool().cpu(), strict=True)
-    digests = [hashlib.blake2b(row[keep].numpy().tobytes(), digest_size=8).digest() for row, keep in rows]
-    numbers = [int.from_bytes(digest, "big", signed=True) for digest in digests]
-    return torch.tensor(numbers, device=tokens.device)
-
-
-def count_duplicates(batch: ContrastiveBatch, texts: Int[Tensor, "b"] | None) -> tuple[float, float | None]:
-    """Other rows of the world per row that show the same, by `ids`, and those of the same text that ids do not name.
-
-    The second is None where texts are unknown. Processes must all know them or none.
-    """
-    size = len(batch.world[batch.modalities[0]])
-    masked = 0.0 if batch.ids is None else _pairs_alike(batch.ids.unsqueeze(1)) / size
-    if texts is None or len(texts) != len(batch.local[batch.modalities[0]]):
-        return masked, None
-    world = gather_rows(texts) if batch.gather is not None else texts
-    # Rows without text show a blank one to the model, which no loss sees.
-    there = batch.present.get("text", torch.ones_like(world, dtype=torch.bool))
-    alike = _pairs_alike(world[there].unsqueeze(1))
-    if batch.ids is not None:
-        alike -= _pairs_alike(torch.stack([world, batch.ids], dim=1)[there])
-    return masked, alike / size
-
-
-def _pairs_alike(rows: Int[Tensor, "B n"]) -> int:
-    _, counts = torch.unique(rows, dim=0, return_counts=True)
-    return int((counts * (counts - 1)).sum())

@@ -37,6 +37,8 @@ class Part:
             What happens when a checkpoint has none, for the warning: `"the queue starts empty"`.
         per_process (`bool`, *optional*, defaults to `False`):
             Whether each process has one of its own, whose file is then named by rank. If not, the main one writes it.
+        joint (`bool`, *optional*, defaults to `False`):
+            Whether all processes must call `save`, which then lets the main one write, because each has a part.
         snapshot (`Callable[[], Any]`, *optional*):
             What to remember at the start of each step; cheap, so references. Only for state that changes before the
             optimizer steps.
@@ -51,6 +53,7 @@ class Part:
     load: Callable[[Path], None]
     missing: str
     per_process: bool = False
+    joint: bool = False
     snapshot: Callable[[], Any] = lambda: None
     restore: Callable[[Any], None] = lambda _: None
     reset: Callable[[], None] = lambda: None
@@ -105,7 +108,7 @@ class Checkpoints:
             best: The checkpoint of the best model so far.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for part in [part for part in self.parts if args.should_save or part.per_process]:
+        for part in [part for part in self.parts if args.should_save or part.per_process or part.joint]:
             part.save(part.path(folder))
         if args.should_save:
             # The Trainer wrote them with the limit and the push that it was to leave to us.

@@ -20,16 +20,16 @@ from hf_contrastive.encoder import EncoderOutput
 from hf_contrastive.towers.frozen import rest_frozen
 from hf_contrastive.training.frozen_outputs import Call, FrozenTowers
 from hf_contrastive.training.random_state import RandomState
+from hf_contrastive.training.replays import largest_difference, refuse_other_embeddings
 from hf_contrastive.training.saved_tensors import SavedBytes
 
 
 Encode = Callable[[Mapping[str, Any]], EncoderOutput]
 Context = Callable[[], AbstractContextManager[Any]]
+Replayed = Callable[[Tensor], None]
 
 # What chunks may keep beside the first one's graph: little beside the memory of an accelerator.
 KEEP_BYTES = 2**30
-# Largest difference between two passes' unit embeddings that rounding explains, in half precision.
-TOLERANCE = 0.02
 
 
 def encode_in_chunks(
@@ -39,6 +39,7 @@ def encode_in_chunks(
     model: nn.Module,
     keep_bytes: int = KEEP_BYTES,
     no_sync: Context = nullcontext,
+    replayed: Replayed | None = None,
 ) -> EncoderOutput:
     """
     Embeddings of all chunks, one after the other, as if `encode` had seen them at once.
@@ -59,15 +60,18 @@ def encode_in_chunks(
             chunks, but for inputs and embeddings.
         no_sync (`Callable`, *optional*):
             Context in which gradients are not synchronized. All chunks run in it but the last to go backward.
+        replayed (`Callable`, *optional*):
+            Told in the backward pass, if chunks were embedded twice, how far the second embeddings are from the first,
+            as a tensor of shape (). It raises nothing by itself where other processes would wait for this one.
 
     Raises:
         ValueError: A layer in training mode mixes the rows of a batch.
-        RuntimeError: In the backward pass: the model does not return the same the second time.
+        RuntimeError: In the backward pass, without `replayed`: the model does not return the same the second time.
     """
     if len(chunks) == 1:
         return encode(chunks[0])
     refuse_mixed_rows(model)
-    run = _Run(encode, chunks, model, no_sync)
+    run = _Run(encode, chunks, model, no_sync, replayed or (lambda far: refuse_other_embeddings([far.item()])))
     output = run.forward(keep_bytes)
     *embeds, scale, bias = _Backward.apply(torch.zeros((), requires_grad=True), run, output)  # type: ignore[no-untyped-call]
     return EncoderOutput(dict(zip(output.embeds, embeds, strict=True)), scale, bias)
@@ -121,9 +125,14 @@ class _Run:
     """Both passes over the chunks of one step."""
 
     def __init__(
-        self, encode: Encode, chunks: Sequence[Mapping[str, Any]], model: nn.Module, no_sync: Context
+        self,
+        encode: Encode,
+        chunks: Sequence[Mapping[str, Any]],
+        model: nn.Module,
+        no_sync: Context,
+        replayed: Replayed,
     ) -> None:
-        self.encode, self.chunks, self.model, self.no_sync = encode, chunks, model, no_sync
+        self.encode, self.chunks, self.model, self.no_sync, self.replayed = encode, chunks, model, no_sync, replayed
         self.devices = {p.device for p in model.parameters()}
         self.towers = FrozenTowers(model, self.devices)
         self.autocast = _autocast({"cpu"} | {device.type for device in self.devices})
@@ -184,14 +193,10 @@ class _Run:
             with nullcontext() if place == final else self.no_sync():
                 with torch.enable_grad(), self.autocast(), state.again(), self.towers.replayed(calls):
                     output = self.encode(self.chunks[place])
-                differences.append(_largest_difference(_embeds(output), self.embeds[place]))
+                differences.append(largest_difference(_embeds(output), self.embeds[place]))
                 _send([(output, grads_of[place])])
-        if differences and (largest := torch.stack(differences).max().item()) > TOLERANCE:
-            raise RuntimeError(
-                f"{type(self.model).__name__} returned other embeddings when a chunk was embedded again (difference "
-                f"{largest:.2g}), so the gradient is wrong. Something in it counts its calls or draws random numbers "
-                "from a generator of its own. Leave out `encode_chunk_size` and `accumulate_negatives`."
-            )
+        if differences:
+            self.replayed(torch.stack(differences).max())
 
     def _remember(self, output: EncoderOutput, *, kept: bool) -> None:
         self.embeds.append(tuple(x.detach() for x in _embeds(output)))
@@ -213,12 +218,6 @@ def _send(outputs: Sequence[tuple[EncoderOutput, Sequence[Tensor | None]]]) -> N
     if pairs:
         tensors, grads = zip(*pairs, strict=True)
         torch.autograd.backward(tensors, grads)
-
-
-def _largest_difference(again: Sequence[Tensor], first: Sequence[Tensor]) -> Tensor:
-    # Rows of absent modalities may be NaN.
-    with torch.no_grad():
-        return torch.stack([(x - y).nan_to_num().abs().max() for x, y in zip(again, first, strict=True)]).max()
 
 
 def _autocast(kinds: set[str]) -> Context:

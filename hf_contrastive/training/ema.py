@@ -1,6 +1,6 @@
 """An exponential moving average of what is trained: kept, saved, evaluated and handed out as the model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from transformers import TrainerCallback
 
+from hf_contrastive.sharding import cut_like, joined, local_part, reshard, vectors_to_scalars
+
 
 EMA_FILE = "ema.safetensors"
 
@@ -21,7 +23,8 @@ class EMA(TrainerCallback):
     Average `decay * average + (1 - decay) * value` of trainable parameters and buffers after each optimizer step.
 
     Averages start at the values that training starts from and are in single precision, whatever the model is in. Buffers
-    that are not of floating point are copied. Steps that are not taken do not count.
+    that are not of floating point are copied. Steps that are not taken do not count. Of parameters that FSDP2 has cut,
+    each process averages its part; files hold them whole.
 
     Args:
         decay (`float`):
@@ -30,12 +33,19 @@ class EMA(TrainerCallback):
             Whether the averages become the model's weights when training ends.
         is_skipped (`Callable[[], bool]`, *optional*):
             Whether the present step was not taken. By default all are.
+        scalars (`list[str]`, *optional*):
+            Parameters of shape (1,) that have shape () in files, see [`scalars_to_vectors`].
     """
 
     def __init__(
-        self, decay: float, *, replace_model: bool = False, is_skipped: Callable[[], bool] = lambda: False
+        self,
+        decay: float,
+        *,
+        replace_model: bool = False,
+        is_skipped: Callable[[], bool] = lambda: False,
+        scalars: Sequence[str] = (),
     ) -> None:
-        self.decay, self.replace_model, self.is_skipped = decay, replace_model, is_skipped
+        self.decay, self.replace_model, self.is_skipped, self.scalars = decay, replace_model, is_skipped, list(scalars)
         self.averages: dict[str, Tensor] = {}
         self._update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self._resumed = self._swapped = False
@@ -59,7 +69,8 @@ class EMA(TrainerCallback):
             return
         values = averaged_tensors(model)
         floating = [name for name, value in values.items() if value.is_floating_point()]
-        self._update([self.averages[n] for n in floating], [values[n].detach().float() for n in floating], 0)
+        mine = [local_part(self.averages[name]) for name in floating]
+        self._update(mine, [local_part(values[name].detach()).float() for name in floating], 0)
         for name in values.keys() - set(floating):
             self.averages[name].copy_(values[name])
 
@@ -98,9 +109,16 @@ class EMA(TrainerCallback):
 
     # ---- Checkpoints ----
 
-    def save(self, file: Path) -> None:
-        """Write the averages to a file."""
-        save_file({name: value.cpu().contiguous() for name, value in self.averages.items()}, file)
+    def save(self, file: Path, *, write: bool = True) -> None:
+        """Write the averages to a file. Every process must call it, to join their parts, of which one should `write`."""
+        found = {}
+        for name, value in self.averages.items():
+            # One at a time: the model may be larger than what one accelerator holds.
+            whole = joined(value)
+            if write:
+                found[name] = whole.cpu().contiguous()
+        if write:
+            save_file(vectors_to_scalars(found, self.scalars), file)
 
     def load(self, file: Path, model: nn.Module, *, resume: bool = True) -> None:
         """
@@ -110,6 +128,9 @@ class EMA(TrainerCallback):
             ValueError: The file has other parameters than those that the model trains, or of other shapes.
         """
         found, wanted = load_file(file), averaged_tensors(model)
+        found |= {
+            name: found[name].reshape(wanted[name].shape) for name in self.scalars if name in found.keys() & wanted
+        }
         shapes = {name: value.shape for name, value in wanted.items()}
         if different := sorted(
             name for name in found.keys() | shapes.keys() if name not in found or found[name].shape != shapes.get(name)
@@ -118,12 +139,13 @@ class EMA(TrainerCallback):
                 f"{file} holds averages of other parameters than those that are trained: {different[:3]} differ "
                 f"({len(different)} in all). Resume with the towers frozen as before."
             )
-        self.averages = {name: value.to(wanted[name].device) for name, value in found.items()}
+        self.averages = {name: cut_like(value, wanted[name]) for name, value in found.items()}
         self._resumed = resume
 
 
 def averaged_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Trainable parameters and saved buffers of a model, by name."""
+    """Trainable parameters and saved buffers of a model, by name. Those that FSDP2 has cut are in parts."""
+    reshard(model)
     tensors: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
     for prefix, module in model.named_modules():
         for name, buffer in module.named_buffers(recurse=False):

@@ -8,6 +8,7 @@ from accelerate import DistributedType
 from torch import Tensor
 
 from hf_contrastive.data.modalities import IDS
+from hf_contrastive.hard_negatives import numbers_of_hard_negatives
 from hf_contrastive.training.step import split_inputs
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
@@ -25,7 +26,8 @@ def split_micro_batches(
             Rows of a chunk. By default each micro-batch is one.
 
     Raises:
-        ValueError: Only some micro-batches mark missing modalities or have ids, or [`split_rows`] refuses one.
+        ValueError: Only some micro-batches mark missing modalities or have ids, their examples have different numbers of
+            hard negatives, or [`split_rows`] refuses one.
     """
     batches = [inputs] if isinstance(inputs, Mapping) else inputs
     parts = [split_inputs(batch) for batch in batches]
@@ -34,6 +36,13 @@ def split_micro_batches(
         raise ValueError(
             "The collator must mark missing modalities and ids in all micro-batches of an update or in none, but "
             f"their marks are {[sorted(names) for names in marks]}."
+        )
+    numbers = [numbers_of_hard_negatives(model) for model, _, _ in parts]
+    if any(number != numbers[0] for number in numbers):
+        raise ValueError(
+            "`accumulate_negatives` makes one batch of all micro-batches of an update, whose examples must have the same "
+            f"numbers of hard negatives, but by micro-batch these are {numbers}. Give every example as many "
+            "(`num_hard_negatives` of the collator), or leave out `accumulate_negatives`."
         )
     chunks = [c for model, _, _ in parts for c in ([model] if chunk_size is None else split_rows(model, chunk_size))]
     present = {m: torch.cat([part[1][m] for part in parts]) for m in parts[0][1]}

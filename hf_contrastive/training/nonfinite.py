@@ -1,4 +1,7 @@
-"""Steps whose loss or gradient is not finite: found on all processes together, told with their rows, never taken."""
+"""Steps whose loss or gradient is not finite: found on all processes together, told with their rows, never taken.
+
+Whatever else one process may find wrong with a step travels with the same exchange, so that all of them stop.
+"""
 
 import json
 import math
@@ -15,6 +18,7 @@ from transformers.utils import logging
 
 from hf_contrastive.distributed import any_process, from_all, rank, world_size
 from hf_contrastive.functional.checks import NonFiniteError
+from hf_contrastive.training.replays import TOLERANCE, refuse_other_embeddings
 
 
 logger = logging.get_logger(__name__)
@@ -51,6 +55,7 @@ class StepGuard:
         self.overflowed = False
         self._seen: list[_Seen] = []
         self._rows: list[Rows | None] = []
+        self._replays: list[Tensor] = []
         self._resumed = False
         self._told: list[dict[str, Any]] | None = None
 
@@ -60,7 +65,7 @@ class StepGuard:
 
     def begin(self, rows: list[Rows | None]) -> None:
         """A step begins, with these rows of the dataset in each of its batches, where they are known."""
-        self._seen, self._rows, self.skipped, self.overflowed = [], rows, False, False
+        self._seen, self._rows, self._replays, self.skipped, self.overflowed = [], rows, [], False, False
 
     def saw(self, loss: Tensor, terms: Mapping[str, Tensor], ids: Tensor | None) -> None:
         """Note the loss of one of this process's batches."""
@@ -78,6 +83,10 @@ class StepGuard:
         self._seen.append(_Seen(loss=loss.detach(), terms={}, ids=ids, fault=fault))
         return loss
 
+    def saw_replay(self, difference: Tensor) -> None:
+        """Note how far the embeddings of chunks that were embedded again are from the first ones."""
+        self._replays.append(difference)
+
     def must_skip(
         self, grad_norm: Tensor | float | None, *, scaled: bool, stop: bool, device: torch.device
     ) -> tuple[bool, bool]:
@@ -89,16 +98,25 @@ class StepGuard:
                 skips the step and lowers the scale.
             stop: Whether this process asks.
             device: Where processes exchange.
+
+        Raises:
+            RuntimeError: On some process chunks that were embedded again are not what they were. All processes raise.
         """
         if isinstance(grad_norm, DTensor):
             # Of sharded parameters.
             grad_norm = grad_norm.full_tensor()
-        *losses, norm = _read([*(seen.loss for seen in self._seen), 0.0 if grad_norm is None else grad_norm])
+        values = [*(seen.loss for seen in self._seen), 0.0 if grad_norm is None else grad_norm, *self._replays]
+        numbers = _read(values)
+        losses, norm, replays = numbers[: len(self._seen)], numbers[len(self._seen)], numbers[len(self._seen) + 1 :]
+        difference = max(replays, default=0.0)
         self.overflowed = scaled and not math.isfinite(norm)
-        flags = [not all(map(math.isfinite, losses)), not scaled and not math.isfinite(norm), stop]
+        bad_norm = not scaled and not math.isfinite(norm)
+        flags = [not all(map(math.isfinite, losses)), bad_norm, stop, difference > TOLERANCE]
         if world_size() > 1:
             flags = any_process(torch.tensor(flags, device=device)).tolist()
-        bad_loss, bad_norm, stop = flags
+        bad_loss, bad_norm, stop, changed = flags
+        if changed:
+            refuse_other_embeddings(from_all(difference))
         self.skipped = bad_loss or bad_norm
         return self.skipped, stop
 

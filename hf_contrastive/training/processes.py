@@ -15,6 +15,7 @@ from hf_contrastive.sharding import (
     scalars_to_vectors,
     vectors_to_scalars,
     without_one_embedding,
+    without_rounded_outputs,
 )
 from hf_contrastive.training.feeding import Agreement, TrainingFeed
 from hf_contrastive.training.stream_loader import stream_loader
@@ -41,6 +42,7 @@ class ManyProcessesTrainer(Trainer):
         )
         if self.is_fsdp_enabled:
             without_one_embedding(model)
+            without_rounded_outputs(self.accelerator.state.fsdp_plugin)
         # Parameters that had no dimension, which is what they are saved with.
         self._vectors = scalars_to_vectors(model) if self.is_fsdp_enabled or self.is_deepspeed_enabled else []
         self.agreement = Agreement(args.ddp_timeout)

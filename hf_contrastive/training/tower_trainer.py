@@ -1,6 +1,7 @@
 """What of a model is trained, how fast, and what is kept of it: the floor below the contrastive loss."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 from transformers.trainer_utils import PredictionOutput
 from transformers.utils import logging
 
+from hf_contrastive.sharding import reshard
 from hf_contrastive.temperature import BIAS, is_scale_or_bias
 from hf_contrastive.towers.frozen import freeze_towers
 from hf_contrastive.training.adapters import SCALARS_FILE, add_adapter, is_adapted, load_scalars, save_scalars, scalars
@@ -71,17 +73,24 @@ class TowerTrainer(ResumableTrainer):
             )
         self.ema: EMA | None = None
         if args.ema_decay is not None:
-            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
                 raise ValueError(
-                    "`ema_decay` needs whole parameters on every process, which FSDP and DeepSpeed have not. Use DDP."
+                    "`ema_decay` reads the parameters after each step and writes them for each evaluation, which DeepSpeed "
+                    "ZeRO-3 has cut and gathers in forward passes alone. Train with ZeRO-2 or FSDP2, or set it to None."
                 )
-            self.ema = ema = EMA(args.ema_decay, replace_model=args.save_ema, is_skipped=self.steps.is_left_out)
+            self.ema = ema = EMA(
+                args.ema_decay,
+                replace_model=args.save_ema,
+                is_skipped=self.steps.is_left_out,
+                scalars=self._vectors,
+            )
             self.add_callback(ema)
             self.checkpoints.add(
                 Part(
                     file=EMA_FILE,
-                    save=ema.save,
+                    save=lambda file: ema.save(file, write=args.should_save),
                     load=lambda file: ema.load(file, self.model),
+                    joint=True,
                     missing="the moving average starts at the weights of the checkpoint",
                 )
             )
@@ -119,10 +128,15 @@ class TowerTrainer(ResumableTrainer):
         with self._evaluated_weights():
             return super().predict(*args, **kwargs)
 
-    def _evaluated_weights(self) -> AbstractContextManager[None]:
-        if self.ema is None or not self.args.evaluate_ema:
-            return nullcontext()
-        return self.ema.swapped(self.model)
+    @contextmanager
+    def _evaluated_weights(self) -> Iterator[None]:
+        ema = self.ema if self.args.evaluate_ema else None
+        try:
+            with nullcontext() if ema is None else ema.swapped(self.model):
+                yield
+        finally:
+            # What is trained next must be the parameters themselves.
+            reshard(self.model)
 
     # ---- Checkpoints ----
 

@@ -1,19 +1,13 @@
 """Train any Hugging Face dual encoder with any contrastive loss."""
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, ProgressCallback
-from transformers.trainer_utils import TrainOutput, has_length
+from transformers.trainer_utils import TrainOutput
 
 from hf_contrastive.batch import ContrastiveBatch, QueueRows
-from hf_contrastive.data.stream_state import STREAM_FILE
-from hf_contrastive.data.streams import Stream
-from hf_contrastive.distributed import world_size
 from hf_contrastive.encoder import EncoderOutput, contrastive_forward
 from hf_contrastive.functional.checks import NonFiniteError
 from hf_contrastive.losses import ContrastiveLoss, get_loss, total, uses_bias
@@ -23,21 +17,19 @@ from hf_contrastive.temperature import ClampLogitScale, ScheduleLogitScale, set_
 from hf_contrastive.training.audit import NegativesAudit, global_batch_size
 from hf_contrastive.training.checkpoints import Part
 from hf_contrastive.training.chunked import encode_in_chunks
+from hf_contrastive.training.data_trainer import DataTrainer, refuse_too_little_data
 from hf_contrastive.training.evaluation import EvaluationMixin
 from hf_contrastive.training.measure import describe
-from hf_contrastive.training.micro_batches import WholeUpdates, refuse_sharded, split_micro_batches
+from hf_contrastive.training.micro_batches import refuse_sharded, split_micro_batches
 from hf_contrastive.training.progress import ContrastiveProgress
-from hf_contrastive.training.replacing import replaced
 from hf_contrastive.training.step import build_batch, refuse_unread
-from hf_contrastive.training.tower_trainer import TowerTrainer
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
-from hf_contrastive.training.training_data import CountPasses, TrainingData
 
 
 QUEUE_FILE = "memory_queue.safetensors"
 
 
-class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
+class ContrastiveTrainer(DataTrainer, EvaluationMixin):
     """
     Trainer for models that embed two or more modalities in one space.
 
@@ -86,7 +78,7 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
     ) -> None:
         if loss is None:
             loss = get_loss(args.loss, **(args.loss_kwargs or {}))  # type: ignore[arg-type]  # JSON is parsed by now
-        _refuse_too_little_data(kwargs.get("train_dataset"), args)
+        refuse_too_little_data(kwargs.get("train_dataset"), args)
         with contrastive_forward(model):
             # Refuses a model that no contrastive loss can train, before anything is set up.
             set_logit_scale(model, scale=args.logit_scale, learn=args.learn_logit_scale)
@@ -114,20 +106,6 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
                     reset=lambda: queue.restore(QueueRows()),
                 )
             )
-        self.data = TrainingData(None, self.data_collator, args)
-        self.add_callback(CountPasses(self))
-        if isinstance(self.train_dataset, Stream):
-            self.checkpoints.add(
-                Part(
-                    file=STREAM_FILE,
-                    save=lambda file: self.data.save(file.parent),
-                    # The pass that goes on reads it.
-                    load=lambda _: None,
-                    missing="the stream is read again from its beginning",
-                    per_process=True,
-                )
-            )
-        self._micro_batches: list[Any] = []
         self._latest: ContrastiveBatch | None = None
         self._unwrapped: tuple[nn.Module, nn.Module] = (model, model)
 
@@ -156,6 +134,7 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
             model=self._unwrap(model),
             keep_bytes=self.args.encode_keep_bytes,
             no_sync=partial(self.accelerator.no_sync, model),
+            replayed=self.steps.saw_replay,
         )
         # Outside of training `max_steps` may be unknown, and weights have their last values.
         progress = self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 1.0
@@ -180,15 +159,6 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
             self.audit.see(chunks, batch, loss)
         return (loss, output.embeds) if return_outputs else loss
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any) -> Tensor:
-        """Gradients of one micro-batch, or of all of an update in place of its last one."""
-        if not self.args.accumulate_negatives:
-            return super().training_step(model, inputs, *args)
-        if inputs is not self._micro_batches[-1]:
-            return torch.zeros((), device=self.args.device)
-        with replaced(self, current_gradient_accumulation_steps=1):
-            return super().training_step(model, self._micro_batches, *args)
-
     def encode(self, model: nn.Module, inputs: dict[str, Tensor]) -> EncoderOutput:
         """Embed this process's examples. `model` may be wrapped for distributed training."""
         with contrastive_forward(self._unwrap(model), modalities=self.args.modalities):
@@ -202,40 +172,6 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
             inner = self.accelerator.unwrap_model(model)
             self._unwrapped = (model, inner)
         return inner
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """The training batches, all of them full. Evaluation keeps its last, shorter one."""
-        data = TrainingData(self.train_dataset, self.data_collator, self.args, self._train_batch_size)
-        kept = data if self._loader_is_due else self.data
-        with (
-            replaced(self.args, dataloader_drop_last=True),
-            replaced(self, data=data, train_dataset=data.dataset, data_collator=data.collator),
-            replaced(self.accelerator.dataloader_config, **data.loading),
-        ):
-            loader = super().get_train_dataloader()
-        self.data = kept
-        return loader
-
-    def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
-        """Numbers of steps and epochs. Of updates whose batches share their negatives, only whole ones count."""
-        if args.accumulate_negatives and has_length(dataloader):
-            dataloader = WholeUpdates(dataloader, args.gradient_accumulation_steps)
-        return super().set_initial_training_values(args, dataloader)
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
-        own = self.data.sampler
-        return super()._get_train_sampler(train_dataset) if own is None else own
-
-    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
-        """The batches of one optimizer step, which are counted as trained on: what loaders read ahead is not."""
-        batches, number = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.data.take(self, batches, num_batches)
-        self._micro_batches = batches
-        return batches, number
-
-    def _run_epoch(self, **kwargs: Any) -> None:
-        with self.data.epoch(self, kwargs):
-            super()._run_epoch(**kwargs)
 
     # ---- Logs ----
 
@@ -256,16 +192,3 @@ class ContrastiveTrainer(TowerTrainer, EvaluationMixin):
     def _over_processes(self, value: Tensor) -> Tensor:
         gathered: Tensor = self.accelerator.gather(value.reshape(1))
         return gathered
-
-
-def _refuse_too_little_data(dataset: Any, args: ContrastiveTrainingArguments) -> None:
-    if dataset is None or not has_length(dataset):
-        return
-    joined = args.gradient_accumulation_steps if args.accumulate_negatives else 1
-    needed = args.per_device_train_batch_size * world_size() * joined
-    if len(dataset) < needed:
-        raise ValueError(
-            f"`train_dataset` has {len(dataset)} rows, fewer than one global batch of {needed} "
-            f"({args.per_device_train_batch_size} per process, {world_size()} processes), and incomplete batches are "
-            "dropped. Lower `per_device_train_batch_size` or add data."
-        )

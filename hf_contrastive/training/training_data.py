@@ -10,7 +10,8 @@ from torch.utils.data import IterableDataset, Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from hf_contrastive.data.columns import column_values
-from hf_contrastive.data.mixing import DATASET_NAME, MixedDataset
+from hf_contrastive.data.mixing import MixedDataset
+from hf_contrastive.data.modalities import DATASET_NAME
 from hf_contrastive.data.samplers import GroupSampler, NoDuplicatesSampler
 from hf_contrastive.data.shuffling import as_resumable
 from hf_contrastive.data.stream_batches import PositionCollator, StreamBatches

@@ -14,6 +14,7 @@ from tests.benchmarks import (
     losses_accuracy,
     losses_distributed,
     losses_memory,
+    metrics,
     parity,
     resume,
     towers,
@@ -32,6 +33,7 @@ chunked.main([])
 losses.main([])
 losses_accuracy.main([])
 losses_memory.main([])
+metrics.main([])
 parity.main()
 resume.main()
 if importlib.util.find_spec("open_clip"):

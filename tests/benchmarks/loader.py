@@ -28,7 +28,7 @@ from hf_contrastive.data import ContrastiveCollator, PairDataset
 from hf_contrastive.data.images import pixel_values
 from hf_contrastive.encoder import contrastive_forward
 from hf_contrastive.losses import CLIP, total
-from hf_contrastive.models.small_clip import SmallCLIPSize, small_clip
+from hf_contrastive.models.from_scratch import SmallCLIPSize, small_clip
 from hf_contrastive.testing import batch_of
 from tests.benchmarks.timing import machine, paired
 

@@ -8,14 +8,18 @@ from importlib.metadata import version
 
 
 def paired(
-    ways: Mapping[str, Callable[[], object]], *, rounds: int = 7, clock: Callable[[], float] = time.perf_counter
+    ways: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 7,
+    clock: Callable[[], float] = time.perf_counter,
+    warm_up: bool = True,
 ) -> dict[str, list[float]]:
-    """Seconds of each way in each round, after one round that is not counted.
+    """Seconds of each way in each round, after one round that is not counted unless `warm_up` is off.
 
     On a machine that others use as well, `time.process_time` on one thread tells more than the wall clock.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
+    for turn in range(0 if warm_up else 1, rounds + 1):
         for name, way in ways.items():
             start = clock()
             way()

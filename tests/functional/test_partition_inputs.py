@@ -185,7 +185,7 @@ def test_rows_among_themselves_take_no_other_keys_to_skip(name: str):
         self_log_partition(x, 1.0, mask=PairMask(**{name: torch.arange(4)}))
 
 
-def test_kept_tiles_go_with_the_backward_pass(monkeypatch: pytest.MonkeyPatch):
+def test_kept_tiles_go_with_the_backward_pass(monkeypatch: pytest.MonkeyPatch, no_dense_way: None):
     tiles = []
     pack = Kept.pack
 

@@ -5,7 +5,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from hf_contrastive.functional import retrieval, retrieval_ranks, retrieval_relevance
+from hf_contrastive.functional import (
+    matching,
+    retrieval,
+    retrieval_ranks,
+    retrieval_relevance,
+    two_way_retrieval_ranks,
+)
 from tests.functional.rows import random_rows, unit_rows
 
 
@@ -131,6 +137,86 @@ def test_widths_must_agree():
 def test_recall_at_no_place_is_refused(k: int):
     with pytest.raises(ValueError, match=rf"^`k` must be at least 1, but got {k}\.$"):
         retrieval_ranks(unit_rows(3, 4), unit_rows(3, 4)).recall(k)
+
+
+# ---- Both ways ----
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, None])
+def test_ranks_both_ways_are_those_of_each(chunk_size: int | None):
+    # Items in no order, several rows each on both sides.
+    x, y = unit_rows(23, 3), unit_rows(40, 3, seed=1)
+    x_ids, y_ids = (torch.randint(6, (n,), generator=torch.Generator().manual_seed(n)) * 5 - 7 for n in (23, 40))
+    forth, back = two_way_retrieval_ranks(x, y, query_ids=x_ids, key_ids=y_ids, chunk_size=chunk_size)
+    assert forth.better.tolist() == naive_places(x, y, x_ids, y_ids)
+    assert back.better.tolist() == naive_places(y, x, y_ids, x_ids)
+    alone = (
+        retrieval_ranks(x, y, query_ids=x_ids, key_ids=y_ids),
+        retrieval_ranks(y, x, query_ids=y_ids, key_ids=x_ids),
+    )
+    for ours, theirs in zip((forth, back), alone, strict=True):
+        assert all(a.equal(b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("stripe", [4, 4096])
+def test_ranks_both_ways_of_pairs_over_many_tiles(stripe: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(matching, "STRIPE", stripe)
+    x, y = unit_rows(50, 3), unit_rows(50, 3, seed=1)
+    forth, back = two_way_retrieval_ranks(x, y, chunk_size=3)
+    assert forth.better.tolist() == naive_places(x, y, torch.arange(50), torch.arange(50))
+    assert back.better.tolist() == naive_places(y, x, torch.arange(50), torch.arange(50))
+
+
+@pytest.mark.parametrize("levels", [2, 5])
+def test_ties_both_ways_match_a_plain_loop(levels: int):
+    scores = torch.randint(levels, (12, 12), generator=torch.Generator().manual_seed(0)).double()
+    forth, back = two_way_retrieval_ranks(scores, torch.eye(12, dtype=torch.float64), normalize=False, chunk_size=5)
+    for ranks, table in ((forth, scores), (back, scores.T)):
+        for i, row in enumerate(table.tolist()):
+            assert ranks.better[i] == sum(score > row[i] for score in row)
+            assert ranks.tied[i] == sum(score == row[i] for score in row) - 1
+            assert ranks.matches[i] == 1
+
+
+@pytest.mark.parametrize("noise", [4, 100])
+def test_ranks_of_single_precision_are_those_of_double(noise: int):
+    # Some of the 1,000,000 scores differ from their positive's by less than single precision tells apart.
+    x = random_rows(1000, 64).float()
+    y = x + noise * random_rows(1000, 64, seed=1).float()
+    single, double = (two_way_retrieval_ranks(x.to(dtype), y.to(dtype)) for dtype in (torch.float32, torch.float64))
+    for ours, exact in zip(single, double, strict=True):
+        assert all(a.equal(b) for a, b in zip(ours, exact, strict=True))
+
+
+def test_equal_rows_tie_among_others():
+    x = random_rows(700, 512).float()
+    x[5] = x[650]
+    forth, back = two_way_retrieval_ranks(x, x.clone())
+    for ranks in (forth, back):
+        assert ranks.tied.nonzero().flatten().tolist() == [5, 650]
+        assert ranks.better.eq(0).all()
+
+
+def test_a_collapsed_model_looks_no_better_than_chance_either_way():
+    n = 1100  # three tiles, the last cut off
+    for ranks in two_way_retrieval_ranks(random_rows(1, 512).float().expand(n, 512), torch.ones(n, 512)):
+        assert ranks.tied.eq(n - 1).all()
+        assert ranks.median().item() == (n + 1) / 2
+
+
+def test_a_key_without_a_query_is_named_where_it_searches():
+    ids = {"query_ids": torch.tensor([1, 1, 2]), "key_ids": torch.tensor([1, 2, 9])}
+    assert retrieval_ranks(unit_rows(3, 4), unit_rows(3, 4), **ids).better.shape == (3,)
+    with pytest.raises(ValueError, match=r"^Every key needs a match among the queries, but none has the id 9"):
+        two_way_retrieval_ranks(unit_rows(3, 4), unit_rows(3, 4), **ids)
+
+
+def test_a_bad_row_is_named_by_the_number_that_the_user_knows(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(matching, "STRIPE", 4)
+    keys = unit_rows(10, 4)
+    keys[7, 1] = float("nan")
+    with pytest.raises(ValueError, match=r"^`keys` holds rows that are not finite: row 7 is the first of 1\.$"):
+        two_way_retrieval_ranks(unit_rows(10, 4), keys, query_ids=-torch.arange(10), key_ids=-torch.arange(10))
 
 
 # ---- All matches ----

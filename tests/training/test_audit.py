@@ -16,9 +16,10 @@ from hf_contrastive import ContrastiveTrainingArguments
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.distributed import gather_batch, rank, world_size
 from hf_contrastive.functional.chance import chance_of_sigmoid, chance_of_softmax
-from hf_contrastive.losses import CLIP, ContrastiveLoss, SigLIP, total
+from hf_contrastive.hard_negatives import HardNegatives
+from hf_contrastive.losses import CLIP, ContrastiveLoss, InfoNCE, SigLIP, total
 from hf_contrastive.testing import random_output, run_distributed
-from hf_contrastive.training.audit import NegativesAudit, count_duplicates, global_batch_size, text_hashes
+from hf_contrastive.training.audit import NegativesAudit, global_batch_size
 from tests.conftest import make_dataset, tiny_siglip
 from tests.training.test_trainer import make_trainer, with_ids
 
@@ -85,45 +86,31 @@ def test_chance_is_the_loss_of_embeddings_that_tell_nothing():
         assert total(loss(batch)).item() == pytest.approx(chance(8), abs=1e-9)
 
 
+@pytest.mark.parametrize("loss", [CLIP(), InfoNCE(anchor="image"), InfoNCE(anchor="image", symmetric=False)])
+def test_hard_negatives_count_in_the_loss_of_chance_and_the_lowest(tmp_path: Path, loss: ContrastiveLoss):
+    def batch(x: Tensor, hard: Tensor, scale: float) -> ContrastiveBatch:
+        embeds, scales = {"image": x, "text": x}, torch.tensor(scale, dtype=torch.float64)
+        return ContrastiveBatch.whole(embeds, scales, hard_negatives=HardNegatives({"text": hard}))
+
+    # Embeddings that tell nothing are all the same; perfect ones are orthogonal to all but their partners.
+    same, orthogonal = torch.ones(24, 1, dtype=torch.float64), torch.eye(24, dtype=torch.float64)
+    audit = NegativesAudit(make_args(tmp_path), loss)
+    see(audit, batch(orthogonal[:8], orthogonal[8:], 3.0))
+    audit.report()
+    logs = audit.logs_once(last=False)
+    chance = total(loss(batch(same[:8], same[8:], 3.0))).item()
+    lowest = total(loss(batch(orthogonal[:8], orthogonal[8:], 3.0))).item()
+    assert logs["audit/chance_loss"] == pytest.approx(chance, abs=1e-9)
+    assert logs["audit/lowest_loss"] == pytest.approx(lowest, abs=1e-9)
+    # In the mean over both directions, of which one has texts for keys, or in the only one.
+    assert logs["audit/negatives_hard"] == (8 if getattr(loss, "symmetric", True) else 16)
+
+
 def test_expected_matches_are_the_sigmoids_of_all_logits(tmp_path: Path):
     output = random_output()
     logits = output.logit_scale * output.embeds["image"] @ output.embeds["text"].T + output.logit_bias
     logs = seen(make_args(tmp_path), SigLIP()).logs_once(last=False)
     assert logs["audit/expected_matches"] == pytest.approx(logits.sigmoid().sum(dim=1).mean().item(), abs=1e-9)
-
-
-# ---- Duplicates ----
-
-
-def test_rows_of_one_id_are_counted_per_anchor():
-    batch = ContrastiveBatch.whole(*random_output(), ids=torch.tensor([0, 0, 0, 1, 1, 2, 3, 4]))
-    assert count_duplicates(batch, None) == ((3 * 2 + 2 * 1) / 8, None)
-
-
-def test_the_same_text_under_another_id_is_counted_apart():
-    texts, ids = torch.tensor([9, 9, 9, 9, 5, 5, 6, 7]), torch.tensor([0, 0, 1, 2, 3, 3, 4, 5])
-    batch = ContrastiveBatch.whole(*random_output(), ids=ids)
-    assert count_duplicates(batch, texts) == ((2 + 2) / 8, (12 + 2 - 2 - 2) / 8)
-
-
-def test_blank_texts_of_rows_that_lack_one_are_no_duplicates():
-    present = {m: torch.ones(8, dtype=torch.bool) for m in ("image", "text")}
-    present["text"][:3] = False
-    batch = ContrastiveBatch.whole(*random_output(), present=present)
-    assert count_duplicates(batch, torch.tensor([0, 0, 0, 1, 1, 2, 3, 4])) == (0.0, 2 / 8)
-
-
-def test_texts_are_the_same_however_they_are_padded():
-    left = text_hashes(
-        [
-            {"input_ids": torch.tensor([[0, 5, 6]]), "attention_mask": torch.tensor([[0, 1, 1]])},
-            {"input_ids": torch.tensor([[5, 6, 7]]), "attention_mask": torch.tensor([[1, 1, 1]])},
-        ]
-    )
-    right = text_hashes([{"input_ids": torch.tensor([[5, 6, 0, 0]]), "attention_mask": torch.tensor([[1, 1, 0, 0]])}])
-    assert left[0] == right[0]
-    assert left[1] != right[0]
-    assert text_hashes([{"pixel_values": torch.ones(2, 3)}]) is None
 
 
 # ---- What is printed ----
@@ -144,6 +131,14 @@ def test_the_table_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str
         "softmax loss of 0.0064",
         "  bias                  -2.00 (-log batch is -2.08): 2.16 of 8 expected to match, 1 does",
     ]
+
+
+def test_the_table_names_hard_negatives(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    hard = random_output(16, seed=1).embeds["text"]
+    seen(make_args(tmp_path), CLIP(), hard_negatives=HardNegatives({"text": hard}))
+    table = capsys.readouterr().out
+    assert "  hard negatives        16 of text, for anchors of another modality\n" in table
+    assert "2.629 by chance (softmax over 8 to 24)" in table
 
 
 def test_same_texts_that_are_negatives_are_warned_of(tmp_path: Path, warnings: pytest.LogCaptureFixture):

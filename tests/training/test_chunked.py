@@ -239,7 +239,7 @@ def test_dropout_is_the_same_in_both_passes(masks: type[nn.Module], keep_bytes: 
 def test_other_dropout_in_the_second_pass_is_noticed(monkeypatch: pytest.MonkeyPatch):
     model = Towers(*THREE, dropout=0.4)
     monkeypatch.setattr(RandomState, "again", lambda self: nullcontext())
-    with pytest.raises(RuntimeError, match=r"Towers returned other embeddings when a chunk was embedded again"):
+    with pytest.raises(RuntimeError, match=r"The model returned other embeddings when a chunk was embedded again"):
         gradients(model, chunked(model, inputs_of(*THREE)))
 
 
@@ -448,5 +448,5 @@ class Counting(Towers):
 
 def test_a_model_that_does_not_repeat_itself_is_refused():
     model = Counting("image", "text")
-    with pytest.raises(RuntimeError, match=r"Counting returned other embeddings when a chunk was embedded again"):
+    with pytest.raises(RuntimeError, match=r"The model returned other embeddings when a chunk was embedded again"):
         gradients(model, chunked(model, inputs_of("image", "text")))

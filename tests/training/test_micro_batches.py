@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from hf_contrastive.hard_negatives import input_name
 from hf_contrastive.training.micro_batches import split_micro_batches, split_rows
 
 
@@ -51,6 +52,23 @@ def test_without_a_size_every_micro_batch_is_a_chunk_whatever_it_holds():
     chunks, present, ids = split_micro_batches([{"x": torch.ones(3)}, {"x": torch.ones(2), "names": ["a", "b"]}], None)
     assert [len(chunk["x"]) for chunk in chunks] == [3, 2]
     assert (present, ids) == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"), [((2, 1), r"\[\{'text': 2\}, \{'text': 1\}\]"), ((2, None), r"\[\{'text': 2\}, \{\}\]")]
+)
+def test_micro_batches_with_other_numbers_of_hard_negatives_are_refused(numbers: tuple[int | None, ...], told: str):
+    batches = [
+        {"input_ids": torch.ones(3, 4)}
+        | ({} if number is None else {input_name("text", "input_ids"): torch.ones(3, number, 4)})
+        for number in numbers
+    ]
+    with pytest.raises(ValueError, match=rf"`accumulate_negatives` .* numbers of hard negatives, but .* are {told}\."):
+        split_micro_batches(batches, None)
+    # Padded to another length, they are as many.
+    batches[1] = {"input_ids": torch.ones(3, 5), input_name("text", "input_ids"): torch.ones(3, 2, 6)}
+    chunks, _, _ = split_micro_batches(batches, 2)
+    assert [chunk[input_name("text", "input_ids")].shape[:2] for chunk in chunks] == [(2, 2), (1, 2)] * 2
 
 
 def test_marks_in_some_micro_batches_only_are_refused():

@@ -258,10 +258,28 @@ def skip_and_stop_together(folder: str) -> None:
     ]
 
 
+def stop_together_where_one_does_not_repeat_itself(folder: str) -> None:
+    model, own = tiny_clip(), torch.Generator()
+    if dist.get_rank() == 1:
+        model.text_projection.register_forward_hook(lambda _, __, x: x + torch.rand(x.shape, generator=own))
+    options = {"encode_chunk_size": 2, "encode_keep_bytes": 0, "per_device_train_batch_size": 4, "max_steps": 2}
+    trainer = make_trainer(model, make_dataset(32), Path(folder), log_geometry=False, **options)
+    with pytest.raises(
+        RuntimeError, match=r"embedded again on process 1 of 2 \(difference [\d.]+\), so the gradient is"
+    ):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def stop_together(folder: str) -> None:
+    skip_and_stop_together(folder)
+    stop_together_where_one_does_not_repeat_itself(folder)
+
+
 @pytest.mark.distributed
 @pytest.mark.timeout(120)
 def test_processes_skip_and_stop_together(tmp_path: Path):
-    run_distributed(skip_and_stop_together, str(tmp_path), num_processes=2)
+    run_distributed(stop_together, str(tmp_path), num_processes=2)
 
 
 def test_a_gradient_that_overflows_under_a_scaler_is_the_scalers_to_skip(tmp_path: Path):

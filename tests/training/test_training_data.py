@@ -1,11 +1,13 @@
 """Where training takes its rows from, and goes on taking them from after it was cut off."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from transformers import set_seed
 
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments, mix_datasets, shuffle_stream
@@ -167,6 +169,12 @@ def test_batches_of_a_mix_of_maps_are_of_one_dataset(tmp_path: Path):
     assert "dataset/one" in {name for log in trainer.state.log_history for name in log}
 
 
+def rows_of_shards(shards: list[list[int]]) -> Iterator[dict[str, Any]]:
+    table = make_rows()
+    for shard in shards:
+        yield from (table[row] for row in shard)
+
+
 def train_on_two_processes(folder: str) -> None:
     import torch.distributed as dist
 
@@ -199,6 +207,13 @@ def train_on_two_processes(folder: str) -> None:
     steps = check("stream", lambda: shuffle_stream(stream(), buffer_size=10), 7)
     assert sorted(row for step in steps[:6] for row in step) == list(range(48))
     assert Path(f"{folder}/stream/checkpoint-7/stream_state_{rank()}.json").exists()
+
+    # After step 2 the first process has no batch left and the second one has, so the pass is over for both.
+    shards = [list(range(8)), list(range(8, 24))]
+    steps = check("uneven", lambda: IterableDataset.from_generator(rows_of_shards, gen_kwargs={"shards": shards}), 2)
+    assert steps == [[*range(4), *range(8, 12)], [*range(4, 8), *range(12, 16)]] * 2
+    state = json.loads(Path(f"{folder}/uneven/checkpoint-2/stream_state_{rank()}.json").read_text())
+    assert (state["epoch"], state["num_batches"]) == (1, 0)
 
 
 @pytest.mark.distributed

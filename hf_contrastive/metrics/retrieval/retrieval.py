@@ -2,7 +2,7 @@
 
 import torch
 
-from hf_contrastive.functional import retrieval_ranks
+from hf_contrastive.functional import two_way_retrieval_ranks
 from hf_contrastive.metrics import embedding_module
 
 
@@ -46,8 +46,7 @@ Examples:
         ks: tuple[int, ...] = (1, 5, 10),
     ) -> dict[str, float]:
         ids = [None if given is None else torch.as_tensor(given) for given in (query_ids, key_ids)]
-        forth = retrieval_ranks(x, y, query_ids=ids[0], key_ids=ids[1])
-        back = retrieval_ranks(y, x, query_ids=ids[1], key_ids=ids[0])
+        forth, back = two_way_retrieval_ranks(x, y, query_ids=ids[0], key_ids=ids[1])
         values: dict[str, torch.Tensor] = {}
         for prefix, ranks in (("", forth), ("reverse_", back)):
             values |= {f"{prefix}recall@{k}": ranks.recall(k) for k in ks}

@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoProcessor, CLIPModel, CLIPProcessor, Pre
 
 from hf_contrastive.data import PairDataset
 from hf_contrastive.models import SmallCLIPSize, small_clip
-from hf_contrastive.models.small_clip import train_tokenizer
+from hf_contrastive.models.from_scratch import train_tokenizer
 from tests.conftest import TINY, make_pairs
 
 

@@ -1,0 +1,129 @@
+"""Encoders of `transformers`, from a configuration, a name or a model."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+from hf_contrastive.hub.untrusted import check_model, checked_revision
+from hf_contrastive.models.configuration import refuse_code
+
+
+# Pre-training tasks that have no place in an embedding.
+_SETTINGS = {"vit_mae": {"mask_ratio": 0.0}}
+# What the configuration of a model with several towers calls that of a modality's.
+_PARTS = {"image": "vision_config"}
+
+
+def build_encoder(config: PreTrainedConfig, architecture: str | None = None) -> PreTrainedModel:
+    """
+    A new encoder, with random weights.
+
+    Raises:
+        ValueError: There is no such architecture in `transformers`.
+    """
+    set_up(config)
+    model = encoder_class(config, architecture)._from_config(config)
+    return encoder_of(model)
+
+
+def encoder_class(config: PreTrainedConfig, architecture: str | None = None) -> type[PreTrainedModel]:
+    """The class of `transformers` that a configuration is for."""
+    if architecture is None and type(config) in MODEL_MAPPING:
+        found = MODEL_MAPPING[type(config)]
+        return found[0] if isinstance(found, (list, tuple)) else found
+    # Such as ClapAudioModel, which `AutoModel` does not list.
+    name = architecture or type(config).__name__.removesuffix("Config") + "Model"
+    model: Any = getattr(transformers, name, None)
+    is_model = isinstance(model, type) and issubclass(model, PreTrainedModel)
+    if not is_model or model.config_class is not type(config):
+        raise ValueError(f"`transformers` has no model {name!r} for a {type(config).__name__}.")
+    return model
+
+
+def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    """The encoder of a model with a decoder, such as Whisper; else the model itself."""
+    if not model.config.is_encoder_decoder or model.main_input_name is None or not hasattr(model, "decoder"):
+        return model
+    return model.get_encoder()
+
+
+def load_encoder(modality: str, source: Any, **kwargs: Any) -> PreTrainedModel:
+    """
+    The encoder that a user means.
+
+    Args:
+        modality (`str`):
+            Its modality, which says what tower of CLIP, SigLIP or CLAP is meant.
+        source (`str`, `Path`, [`~transformers.PreTrainedModel`] or [`~transformers.PreTrainedConfig`]):
+            A Hub id or a folder with weights, a model, or a configuration of one with random weights.
+        kwargs:
+            Further arguments of `from_pretrained`, for names and folders.
+
+    Raises:
+        ValueError: The source is none of these, or several towers of which none is this modality's.
+    """
+    if isinstance(source, PreTrainedModel):
+        part = _part(modality, source.config)
+        encoder = encoder_of(next(module for module in source.modules() if getattr(module, "config", None) is part))
+        set_up(encoder.config)
+        # It must be one that can be made from its configuration again.
+        encoder_class(encoder.config, architecture_of(encoder))
+        return encoder
+    if isinstance(source, PreTrainedConfig):
+        return build_encoder(copy.deepcopy(_part(modality, source)))
+    if not isinstance(source, (str, Path)):
+        raise ValueError(
+            f"The {modality} tower must be a name or folder, a model, a configuration, or the width of precomputed "
+            f"features, but got a {type(source).__name__}."
+        )
+    hub = {k: v for k, v in kwargs.items() if k in ("revision", "token", "cache_dir", "local_files_only", "subfolder")}
+    hub |= (checked := checked_revision(check_model(source, **hub)))
+    config = _part(modality, AutoConfig.from_pretrained(source, trust_remote_code=False, **hub))
+    refuse_code(config.to_dict(), f"The {modality} tower of {str(source)!r}")
+    set_up(config)
+    model = encoder_class(config).from_pretrained(source, config=config, use_safetensors=True, **(kwargs | checked))
+    return encoder_of(model)
+
+
+def architecture_of(encoder: PreTrainedModel) -> str | None:
+    """The name of an encoder's class, where it is not the one that its configuration makes."""
+    wanted = encoder_class(encoder.config)
+    is_default = type(encoder) is wanted or encoder.config.is_encoder_decoder
+    return None if is_default else type(encoder).__name__
+
+
+def set_up(config: PreTrainedConfig) -> None:
+    """Switch off what belongs to pre-training."""
+    for name, value in _SETTINGS.get(config.model_type, {}).items():
+        setattr(config, name, value)
+
+
+def extra_inputs(encoder: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Inputs that an encoder needs to return the same each time, or to return no more than an embedding needs."""
+    config = encoder.config
+    if config.model_type == "vit_mae" and "noise" not in inputs:
+        pixels = inputs["pixel_values"]
+        size = config.patch_size if isinstance(config.patch_size, (list, tuple)) else (config.patch_size,) * 2
+        patches = (pixels.shape[-2] // size[0]) * (pixels.shape[-1] // size[1])
+        # The order in which patches are shuffled: as they are.
+        return {"noise": torch.arange(patches, device=pixels.device, dtype=torch.float32).expand(len(pixels), -1)}
+    return {}
+
+
+def _part(modality: str, config: PreTrainedConfig) -> PreTrainedConfig:
+    """The configuration of one tower, where there are several."""
+    towers = [name for name in config.sub_configs if name in ("vision_config", "text_config", "audio_config")]
+    if len(towers) < 2:
+        return config
+    wanted = _PARTS.get(modality, f"{modality}_config")
+    if wanted not in towers:
+        raise ValueError(
+            f"A {type(config).__name__} has the towers {towers}, and none of them is called after the modality "
+            f"{modality!r}. Give the tower itself, such as `CLIPTextModel.from_pretrained(...)`."
+        )
+    return getattr(config, wanted)

@@ -1,0 +1,119 @@
+"""Raw values in, unit embeddings out: pictures, texts and sounds through a model and its processor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+
+class EncodingMixin:
+    """`encode` and the like, for a model with a `processor`."""
+
+    config: Any
+    _processor: Any = None
+    # Where the model was loaded from, and with what arguments.
+    _processor_source: Any = None
+
+    @property
+    def processor(self) -> Any:
+        """The [`MultiEncoderProcessor`] of the model: the one that was set, or the one saved beside it."""
+        if self._processor is None:
+            if self._processor_source is None:
+                raise ValueError("The model has no processor yet: set `model.processor = MultiEncoderProcessor(...)`.")
+            from hf_contrastive.models.processor import MultiEncoderProcessor
+
+            name, kwargs = self._processor_source
+            self.processor = MultiEncoderProcessor.from_pretrained(name, **kwargs)
+        return self._processor
+
+    @processor.setter
+    def processor(self, processor: Any) -> None:
+        if processor is not None and (unknown := sorted(set(processor.modalities) - set(self.config.modalities))):
+            raise ValueError(f"The processor is for {unknown}, but the model has {list(self.config.modalities)}.")
+        object.__setattr__(self, "_processor", processor)
+
+    def encode_image(self, images: Sequence[Any], **kwargs: Any) -> Any:
+        """Unit embeddings of pictures (`PIL.Image`), see [`encode`]."""
+        return self.encode("image", images, **kwargs)
+
+    def encode_text(self, texts: Sequence[str], **kwargs: Any) -> Any:
+        """Unit embeddings of texts, see [`encode`]."""
+        return self.encode("text", texts, **kwargs)
+
+    def encode_audio(self, sounds: Sequence[Any], **kwargs: Any) -> Any:
+        """Unit embeddings of sounds, `{"array": ..., "sampling_rate": ...}`, see [`encode`]."""
+        return self.encode("audio", sounds, **kwargs)
+
+    def encode(
+        self,
+        modality: str,
+        data: Any,
+        *,
+        batch_size: int = 32,
+        show_progress: bool = False,
+        to_numpy: bool = False,
+    ) -> Any:
+        """
+        Unit embeddings of raw values, without dropout and gradients, on the model's device.
+
+        Args:
+            modality (`str`):
+                Which tower.
+            data (`list`):
+                Texts, pictures, sounds or precomputed features, as the modality's processor takes them.
+            batch_size (`int`, *optional*, defaults to 32):
+                Values per forward pass. Texts of similar length go together.
+            show_progress (`bool`, *optional*, defaults to `False`):
+                Whether to show a bar.
+            to_numpy (`bool`, *optional*, defaults to `False`):
+                Whether to return an array instead of a tensor on the CPU.
+
+        Returns:
+            Single-precision rows of length 1, of shape (len(data), width), in the order of `data`.
+
+        Raises:
+            ValueError: There is no such modality, no data, or a single value instead of a list.
+        """
+        processors = self.processor.modalities
+        if modality not in processors:
+            raise ValueError(f"`modality` must be one of {sorted(processors)}, but got {modality!r}.")
+        if isinstance(data, str) or not hasattr(data, "__len__"):
+            raise ValueError(f"`data` must be a list of values, but got a {type(data).__name__}.")
+        if len(data) == 0 or batch_size < 1:
+            raise ValueError(f"`data` must have values and `batch_size` be positive: {len(data)}, {batch_size}.")
+        values = list(data)
+        order = sorted(range(len(values)), key=lambda i: -len(values[i]) if isinstance(values[i], str) else 0)
+        model: Any = self
+        modes = {module: module.training for module in model.modules()}
+        model.eval()
+        try:
+            rows = self._encode(modality, processors[modality], [values[i] for i in order], batch_size, show_progress)
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        embeds = torch.empty_like(rows)
+        embeds[torch.tensor(order)] = rows
+        return embeds.numpy() if to_numpy else embeds
+
+    @torch.inference_mode()
+    def _encode(
+        self, modality: str, processor: Any, values: list[Any], batch_size: int, show_progress: bool
+    ) -> Tensor:
+        model: Any = self
+        parts = []
+        for start in tqdm(range(0, len(values), batch_size), desc=f"embedding {modality}", disable=not show_progress):
+            inputs = processor.inputs(modality, values[start : start + batch_size])
+            output = model(**{name: x.to(model.device) for name, x in inputs.items()})
+            parts.append(output[f"{modality}_embeds"].float().cpu())
+        return torch.cat(parts)
+
+    @staticmethod
+    def similarity(a: Any, b: Any) -> Float[Tensor, "n m"]:
+        """Cosines of the rows of `a`, of shape (n, width), with those of `b`, of shape (m, width); tensors or arrays."""
+        rows = [torch.as_tensor(np.asarray(x) if not isinstance(x, Tensor) else x) for x in (a, b)]
+        x, y = (torch.nn.functional.normalize(row.float(), dim=-1) for row in rows)
+        return x @ y.T

@@ -1,0 +1,21 @@
+"""The precision of inputs and of embeddings."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def as_dtype(x: Any, module: nn.Module) -> Any:
+    """Numbers in the precision of a module's weights."""
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+    if dtype is None or not isinstance(x, Tensor) or not x.is_floating_point():
+        return x
+    return x.to(dtype)
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows of length 1, in single precision at least."""
+    # Cosines of half-precision rows are off in their third digit.
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)

@@ -1,0 +1,143 @@
+"""What the trainer does with any model, it does with joined towers."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import AutoModel, default_data_collator, set_seed
+
+from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments
+from hf_contrastive.encoder import contrastive_forward
+from hf_contrastive.models import MultiEncoder
+from hf_contrastive.testing import run_distributed
+from hf_contrastive.towers.cache import cache_tower_embeddings
+from hf_contrastive.towers.frozen import freeze_towers
+from tests.models.test_multi_encoder import config_of, image_and_text, two_inputs
+from tests.training.test_trainer import make_trainer
+
+
+def rows(number: int = 16) -> Dataset:
+    return Dataset.from_dict({name: x.tolist() for name, x in two_inputs(number).items()}).with_format("torch")
+
+
+def still(**kwargs: Any) -> MultiEncoder:
+    """A model without dropout."""
+    model = image_and_text(**kwargs)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def train(model: MultiEncoder, folder: Path, dataset: Dataset | None = None, **kwargs: Any) -> ContrastiveTrainer:
+    trainer = make_trainer(model, rows() if dataset is None else dataset, folder, max_steps=2, **kwargs)
+    trainer.train()
+    return trainer
+
+
+def state(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: x.clone() for name, x in model.state_dict().items()}
+
+
+def test_what_is_trained_is_loaded_by_auto_model(tmp_path: Path):
+    model = image_and_text(pooling={"text": "attention"}, head="mlp")
+    before = state(model)
+    train(model, tmp_path).save_model(str(tmp_path / "end"))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trained
+    assert {name for name, x in model.state_dict().items() if not torch.equal(x, before[name])} == trained
+    loaded = AutoModel.from_pretrained(tmp_path / "end")
+    assert all(torch.equal(x, loaded.state_dict()[name]) for name, x in model.cpu().state_dict().items())
+
+
+@pytest.mark.parametrize("frozen", [None, ["image"]])
+def test_chunks_train_as_the_whole_batch_does(frozen: list[str] | None, tmp_path: Path):
+    states = []
+    for chunk in (None, 2):
+        model = still()
+        train(
+            model, tmp_path / str(chunk), encode_chunk_size=chunk, freeze_towers=frozen, optim="sgd", learning_rate=0.1
+        )
+        states.append(state(model))
+    for name, x in states[0].items():
+        torch.testing.assert_close(states[1][name], x, rtol=0, atol=1e-5)
+
+
+def test_a_locked_tower_stays_and_its_layers_have_rates(tmp_path: Path):
+    model = image_and_text()
+    before = state(model)
+    trainer = train(
+        model,
+        tmp_path,
+        freeze_towers=["image"],
+        tower_learning_rates={"text": 1e-3},
+        layer_decay=0.5,
+        learning_rate=1e-4,
+    )
+    changed = {name.split(".")[0] for name, x in model.state_dict().items() if not torch.equal(x, before[name])}
+    assert changed == {"image_projection", "text_model", "text_projection", "logit_scale"}
+    rates = {group["name"].partition(",")[0]: group["initial_lr"] for group in trainer.optimizer.param_groups}
+    assert rates["text projection"] == 1e-3
+    assert rates["text layer.1"] == 5e-4
+    assert rates["text embeddings"] == pytest.approx(1e-3 / 8)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"head": {"image": "none"}, "width": 16}])
+def test_the_output_of_a_locked_tower_is_read_from_a_cache(kwargs: dict[str, Any], tmp_path: Path):
+    set_seed(0)
+    model = MultiEncoder.from_towers(
+        {"image": config_of("vit"), "text": config_of("bert")}, **({"width": 12} | kwargs)
+    )
+    freeze_towers(model, ["image"])
+    cached = cache_tower_embeddings(rows(), model, "image", default_data_collator, cache_dir=tmp_path, progress=False)
+    inputs = two_inputs(16)
+    with torch.no_grad(), contrastive_forward(model):
+        expected = model(**inputs).embeds["image"]
+        model.image_model.forward = None
+        given = {"cached_image": torch.stack([torch.as_tensor(row["cached_image"]) for row in cached])}
+        found = model(**given, input_ids=inputs["input_ids"]).embeds["image"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_cache_of_a_tower_that_is_trained_is_refused():
+    model = image_and_text()
+    with contrastive_forward(model), pytest.raises(ValueError, match="the image tower is trained: its output changes"):
+        model(cached_image=torch.randn(4, 16), input_ids=two_inputs()["input_ids"])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="the package peft is not installed")
+@pytest.mark.filterwarnings("ignore")
+def test_adapters_train_on_all_towers(tmp_path: Path):
+    from peft import LoraConfig
+
+    from hf_contrastive import load_adapter
+
+    lora = LoraConfig(r=2, target_modules=["query", "value", "q_proj", "v_proj"])
+    args = ContrastiveTrainingArguments(str(tmp_path), loss="clip", max_steps=2, use_cpu=True, report_to="none")
+    trainer = ContrastiveTrainer(image_and_text(), args, train_dataset=rows(), peft_config=lora)
+    before = state(trainer.model)
+    trainer.train()
+    changed = {name for name, x in trainer.model.state_dict().items() if not torch.equal(x, before[name])}
+    assert {"image" in name for name in changed if "lora_B" in name} == {True, False}
+    assert all("lora" in name or "logit_scale" in name for name in changed)
+    trainer.save_model(str(tmp_path / "adapter"))
+    again = load_adapter(image_and_text(), tmp_path / "adapter").eval()
+    with torch.no_grad():
+        expected, found = trainer.model.cpu().eval()(**two_inputs()), again(**two_inputs())
+    torch.testing.assert_close(found["image_embeds"], expected["image_embeds"])
+
+
+@pytest.mark.distributed
+def test_two_processes_train_without_a_search_for_unused_parameters(tmp_path: Path):
+    run_distributed(train_on_a_process, str(tmp_path), num_processes=2)
+
+
+def train_on_a_process(folder: str) -> None:
+    model = MultiEncoder.from_towers(
+        {"image": config_of("dinov2"), "text": config_of("bert")}, width=12, logit_bias_init_value=-1.0
+    )
+    train(model, Path(folder), ddp_find_unused_parameters=False)
