@@ -5,6 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from hf_contrastive.hub.untrusted import outside
+
 
 # What a training run leaves in its folder that is not the model.
 IGNORED = ["checkpoint-*", "compare_*", "runs/*", "*training_args.bin", "*optimizer.pt", "_*"]
@@ -54,9 +56,9 @@ def files_to_push(
         raise ValueError(f"There is nothing to share in {str(folder)!r}.")
     for name in kept:
         path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
+        if (target := outside(folder, path)) is not None:
             raise ValueError(
-                f"{name!r} in {str(folder)!r} is a link to {str(path.resolve())!r}, outside of the folder. Files from there "
+                f"{name!r} in {str(folder)!r} is a link to {str(target)!r}, outside of the folder. Files from there "
                 "are not shared unasked: put a copy into its place, or remove it."
             )
         if path.is_file():

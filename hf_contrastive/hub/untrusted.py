@@ -1,6 +1,7 @@
 """What others have put into a repository, before anything reads it: no name leads elsewhere, and nothing is run."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -9,6 +10,7 @@ from typing import Any
 
 SMALL_FILES = ["*.json"]
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
+MOST_LINKS = 40
 # Fields of an adapter's configuration that name tokenizers, modules or further adapters, to be loaded or imported.
 LEADING_ELSEWHERE = ("adapters", "megatron_config", "tokenizer_kwargs", "tokenizer_name_or_path")
 
@@ -40,10 +42,27 @@ def check_name(name: Any, where: str) -> str:
 
 def inside(folder: str | Path, name: Any, where: str) -> Path:
     """The path of a name in a folder; links out of it are refused as names are. Arguments as for [`check_name`]."""
-    folder = Path(folder)
-    path = folder / check_name(name, where)
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise UntrustedError(f"{where} names the file {name!r}, a link to {str(path.resolve())!r}. It is not read.")
+    path = Path(folder) / check_name(name, where)
+    if (target := outside(folder, path)) is not None:
+        raise UntrustedError(f"{where} names the file {name!r}, a link to {str(target)!r}. It is not read.")
+    return path
+
+
+def outside(folder: str | Path, path: Path) -> Path | None:
+    """Where a path in a folder leads by a link out of it, or None. Links of the Hub's cache into its own files do not."""
+    folder = Path(folder).resolve()
+    blobs = [parent.parent / "blobs" for parent in folder.parents if parent.name == "snapshots"]
+    for _ in range(MOST_LINKS):
+        # All but the last link, as the system goes: what `..` means depends on the links before it.
+        path = path.resolve() if path.name == ".." else path.parent.resolve() / path.name
+        if any(path.is_relative_to(root) for root in blobs):
+            # No further: the cache may share its files with others.
+            return None
+        if not path.is_relative_to(folder):
+            return path
+        if not path.is_symlink():
+            return None
+        path = path.parent / os.readlink(path)
     return path
 
 

@@ -99,6 +99,12 @@ def test_a_pushed_checkpoint_is_complete(trainings: Trainings, tmp_path: Path):
     assert json.loads((tmp_path / "trainer_state.json").read_text())["global_step"] == 2
 
 
+def test_training_goes_on_from_a_checkpoint_of_the_hub(trainings: Trainings):
+    assert trainings["resumed"] == 3
+    assert (trainings.folder / "resumed" / "checkpoint-3").is_dir()
+    assert not (trainings.folder / "resumed" / "checkpoint-2").exists()
+
+
 def test_a_private_repository_is_private(trainings: Trainings):
     assert trainings.hub._store.repos["model", "tester/private"].is_private
 

@@ -46,6 +46,43 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path):
         inside(tmp_path / "model", "shard.safetensors", "the index")
 
 
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("model/a", "../secret"),
+        ("model/a", "b"),
+        ("model/a", "c/../secret"),
+        ("model/a", ".."),
+        ("model/sub", "../elsewhere"),
+    ],
+    ids=str,
+)
+def test_links_of_links_lead_no_further(tmp_path: Path, link: str, target: str):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a").write_text("s")
+    (tmp_path / "secret").write_text("s")
+    (tmp_path / "model" / "b").symlink_to("../secret")
+    (tmp_path / "model" / "c").symlink_to("../elsewhere")
+    (tmp_path / link).symlink_to(target)
+    with pytest.raises(UntrustedError, match="a link to"):
+        inside(tmp_path / "model", "sub/a" if "sub" in link else "a", "the index")
+
+
+def test_the_cache_of_the_hub_has_links_to_its_own_files(tmp_path: Path):
+    folder = tmp_path / "models--me--x" / "snapshots" / ("a" * 40)
+    (folder / "last-checkpoint").mkdir(parents=True)
+    (tmp_path / "models--me--x" / "blobs").mkdir()
+    (tmp_path / "models--me--x" / "blobs" / "1").write_text("weights")
+    (folder / "model.safetensors").symlink_to("../../blobs/1")
+    (folder / "last-checkpoint" / "model.safetensors").symlink_to("../../../blobs/1")
+    assert inside(folder, "model.safetensors", "the index").read_text() == "weights"
+    assert inside(folder / "last-checkpoint", "model.safetensors", "the index").read_text() == "weights"
+    (folder / "other").symlink_to("../../refs/main")
+    with pytest.raises(UntrustedError, match="a link to"):
+        inside(folder, "other", "the index")
+
+
 @pytest.mark.parametrize("name", ["../outside.bin", "/etc/hostname"])
 def test_a_manifest_names_no_files_elsewhere(name: str, tmp_path: Path):
     folder = tmp_path / "checkpoint-1"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, snapshot_download
 from transformers import CLIPModel
 
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments, PushError
@@ -71,6 +71,9 @@ def main() -> None:
     reports: dict[str, Any] = {strategy: train(strategy, hub_strategy=strategy) for strategy in STRATEGIES}
     reports["private"] = train("private", hub_private_repo=True, hub_strategy="end")
     reports["branch"] = train("branch", hub_revision="trial", report_to="tensorboard")
+    cached = Path(snapshot_download("tester/checkpoint", token=SECRET, allow_patterns=["last-checkpoint/*"]))
+    resumed = trainer_of("resumed", push_to_hub=False, max_steps=3)
+    reports["resumed"] = resumed.train(resume_from_checkpoint=str(cached / "last-checkpoint")).global_step
     # The Hub of the test fails for these names.
     reports["fails-once"] = train("fails-once")
     reports["busy"] = train("busy")
