@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hf_contrastive.losses import get_loss as get_loss
     from hf_contrastive.losses import list_losses as list_losses
     from hf_contrastive.losses import register_loss as register_loss
+    from hf_contrastive.metrics import full_geometry_report as full_geometry_report
     from hf_contrastive.metrics import geometry_report as geometry_report
     from hf_contrastive.metrics import list_metrics as list_metrics
     from hf_contrastive.metrics import load_metric as load_metric
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from hf_contrastive.towers.find import find_towers as find_towers
     from hf_contrastive.training.adapters import load_adapter as load_adapter
     from hf_contrastive.training.checkpoints import last_complete_checkpoint as last_complete_checkpoint
+    from hf_contrastive.training.geometry_callback import GeometryCallback as GeometryCallback
+    from hf_contrastive.training.geometry_callback import log_geometry as log_geometry
     from hf_contrastive.training.trainer import ContrastiveTrainer as ContrastiveTrainer
     from hf_contrastive.training.training_args import ContrastiveTrainingArguments as ContrastiveTrainingArguments
 
@@ -68,6 +71,7 @@ _MODULES = {
     "Diagnosis": "diagnosis",
     "EncoderOutput": "encoder",
     "ExampleDataset": "data",
+    "GeometryCallback": "training.geometry_callback",
     "LinearProbe": "evaluators",
     "LossInfo": "losses",
     "Modality": "data",
@@ -86,6 +90,7 @@ _MODULES = {
     "contrastive_forward": "encoder",
     "diagnose": "diagnosis",
     "find_towers": "towers.find",
+    "full_geometry_report": "metrics",
     "geometry_report": "metrics",
     "get_loss": "losses",
     "last_complete_checkpoint": "training.checkpoints",
@@ -96,6 +101,7 @@ _MODULES = {
     "load_metric": "metrics",
     "load_pairs": "data",
     "load_scenes": "data",
+    "log_geometry": "training.geometry_callback",
     "mix_datasets": "data",
     "parse_recipe": "recipe",
     "plot_geometry": "report",

@@ -10,7 +10,11 @@ Your data, your model, your name on the Hub (any argument may also stand in a YA
         --dataset your-org/captioned-images --push_to_hub --hub_model_id your-name/your-encoder
 """
 
+import os
+import shlex
+import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,6 +129,27 @@ def push_run(trainer: ContrastiveTrainer, folder: Path) -> bool:
     return not trainer.unpushed
 
 
+def diagnose_command(recipe: RecipeArguments, folder: Path, others: Sequence[str]) -> str | None:
+    """The command line that diagnoses the trained model; none for data that it cannot name."""
+    if recipe.data_dir or recipe.where:
+        return None
+    options = {
+        "compare": others[0] if others else None,
+        "dataset": recipe.dataset,
+        "config": recipe.dataset_config,
+        "split": recipe.test_split if recipe.dataset else None,
+        "image_column": recipe.image_column if recipe.dataset else None,
+        "text_column": recipe.caption_column if recipe.dataset else None,
+        "id_column": recipe.id_column,
+        "output": str(folder / "diagnosis"),
+    }
+    # In an environment that is not activated, as that of `make train`, the program is beside its Python.
+    beside = Path(sys.executable).parent / "hf-contrastive"
+    found = shutil.which("hf-contrastive") is None and beside.exists()
+    given = [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
+    return shlex.join([os.path.relpath(beside) if found else "hf-contrastive", "diagnose", str(folder), *given])
+
+
 def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> None:
     check_can_push(training)
     use_cpu_cores(recipe.cpu_threads)
@@ -145,6 +170,8 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
     if trainer.is_world_process_zero():
         print(f"\n{len(pairs.test)} test pairs, each a candidate for each:\n")
         print(result_table([run.result for run in runs]))
+        if command := diagnose_command(recipe, folder, [str(run.trainer.args.output_dir) for run in runs[1:]]):
+            print(f"\nA page that shows what parts the modalities, and what can be done, in a minute:\n\n{command}")
         print(f"\nSaved in {folder}: model, processor, metrics.json, geometry.png, README.md. Use it with\n")
         print(usage_snippet(str(folder)))
     pushed = push_run(trainer, folder)

@@ -1,6 +1,7 @@
 """The command `hf-contrastive`: a diagnosis in the terminal, as JSON, as a page and as pictures."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -11,10 +12,9 @@ from transformers.utils import logging
 from hf_contrastive import __version__
 from hf_contrastive.diagnosis.diagnosis import diagnose
 from hf_contrastive.diagnosis.embedding import NUM_ROWS, DatasetOptions
-from hf_contrastive.diagnosis.page import write_page
+from hf_contrastive.diagnosis.page import write_page_files
 from hf_contrastive.diagnosis.result import Diagnosis, write_json
 from hf_contrastive.diagnosis.table import as_text, finding_lines, tables
-from hf_contrastive.report.plots import plot_geometry
 
 
 EXAMPLES = """\
@@ -73,7 +73,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         # What the user gave cannot be used, as the message says; where in the code that was found helps nobody.
         parser.exit(2, f"hf-contrastive: {error}\n")
     show(diagnosis)
-    print(f"\nWritten: {', '.join(str(path) for path in write(diagnosis, args.output))}")
+    command = shlex.join([parser.prog, *(sys.argv[1:] if argv is None else argv)])
+    written = write(diagnosis, args.output, command=command)
+    print(f"\nWritten to {args.output}: {', '.join(path.name for path in written)}")
 
 
 def show(diagnosis: Diagnosis) -> None:
@@ -87,8 +89,13 @@ def show(diagnosis: Diagnosis) -> None:
         print(f"\n{as_text(table)}")
 
 
-def write(diagnosis: Diagnosis, folder: str | Path) -> list[Path]:
+def write(diagnosis: Diagnosis, folder: str | Path, *, command: str | None = None) -> list[Path]:
     """Write numbers, page and pictures into a folder, which is made if it is not there.
+
+    Args:
+        diagnosis: What to write.
+        folder: Where.
+        command: Command line that does it again, for the page.
 
     Returns:
         The files.
@@ -97,22 +104,7 @@ def write(diagnosis: Diagnosis, folder: str | Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     numbers = folder / "diagnosis.json"
     write_json(diagnosis, numbers)
-    return [numbers, write_page(diagnosis, folder), *_draw(diagnosis, folder)]
-
-
-def _draw(diagnosis: Diagnosis, folder: Path) -> list[Path]:
-    drawn = []
-    for pair in diagnosis.pairs:
-        names = (pair.first, pair.second)
-        # One model measured twice, with other rows of a file, still has two rows of panels.
-        runs = {
-            f"{one.name}{' ' * place}": {m: one.embeds[m] for m in names} for place, one in enumerate(diagnosis.all)
-        }
-        path = folder / f"geometry_{pair.first}_{pair.second}.png"
-        try:
-            plot_geometry(runs, path)
-        except ImportError as error:
-            print(f"No pictures: {error}", file=sys.stderr)
-            return []
-        drawn.append(path)
-    return drawn
+    written = write_page_files(diagnosis, folder, command=command)
+    for reason in written.missing:
+        print(reason, file=sys.stderr)
+    return [numbers, written.page, *written.pictures]

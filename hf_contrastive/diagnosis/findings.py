@@ -51,7 +51,7 @@ def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int)
     forward, backward = (metrics[f"retrieval/{m}_to_{n}_recall@1"] for m, n in ((first, second), (second, first)))
     trials, temperatures, clouds = pair.trials, pair.trials.temperatures, pair.composition.clouds
     r1 = (forward + backward) / 2
-    by_name = {trial.name: _mean_r1(trial.metrics, first, second) for trial in trials.interventions}
+    by_name = {trial.name: mean_recall(trial.metrics, first, second) for trial in trials.interventions}
     gaps_by_name = {t.name: t.metrics.get(f"geometry/modality_gap_{name}", math.nan) for t in trials.interventions}
     heads = [trial for trial in trials.interventions if trial.name == "linear_head"]
     gaps = [trial.metrics[f"geometry/modality_gap_{name}"] for trial in heads]
@@ -83,8 +83,8 @@ def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int)
         "head_weight": heads[closest].settings["weight"],
         "head_gap": gaps[closest],
         "head_gap_clip": gaps[0],
-        "head_r1": _mean_r1(heads[closest].metrics, first, second),
-        "head_r1_clip": _mean_r1(heads[0].metrics, first, second),
+        "head_r1": mean_recall(heads[closest].metrics, first, second),
+        "head_r1_clip": mean_recall(heads[0].metrics, first, second),
         "own": temperatures.own,
         "best": temperatures.best,
         "loss_at_own": temperatures.loss_at_own,
@@ -118,8 +118,8 @@ def modality_facts(
     }
 
 
-def _mean_r1(metrics: Mapping[str, float], first: str, second: str) -> float:
-    """Not a number where an intervention could not be done, so that no rule on it applies."""
+def mean_recall(metrics: Mapping[str, float], first: str, second: str) -> float:
+    """R@1, mean of both directions; not a number where an intervention could not be done, so that no rule on it applies."""
     names = [f"retrieval/{m}_to_{n}_recall@1" for m, n in ((first, second), (second, first))]
     return sum(metrics.get(name, math.nan) for name in names) / 2
 

@@ -25,7 +25,7 @@ def train_heads(
     learning_rate: float = 1e-3,
     decay: float = 0.1,
     seed: int = 0,
-) -> nn.ModuleDict:
+) -> dict[str, nn.Module]:
     """
     One linear map with a bias per modality that minimizes a loss of frozen embeddings, at a fixed temperature.
 
@@ -52,8 +52,9 @@ def train_heads(
     """
     rows = {m: F.normalize(x.float(), dim=1) for m, x in embeds.items()}
     number, width = next(iter(rows.values())).shape
-    heads = nn.ModuleDict({m: _Residual(width) for m in rows})
-    optimizer = torch.optim.AdamW(heads.parameters(), lr=learning_rate, weight_decay=decay)
+    heads: dict[str, nn.Module] = {m: _Residual(width) for m in rows}
+    parameters = [weight for head in heads.values() for weight in head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / steps, total_iters=steps)
     generator = torch.Generator().manual_seed(seed)
     with torch.enable_grad():
@@ -68,7 +69,7 @@ def train_heads(
             torch.autograd.backward(total(loss(batch)))
             optimizer.step()
             schedule.step()
-    return heads.requires_grad_(False)
+    return {m: head.requires_grad_(False) for m, head in heads.items()}
 
 
 class _Residual(nn.Module):
@@ -82,6 +83,8 @@ class _Residual(nn.Module):
         return x + F.linear(x, self.weight, self.bias)
 
 
-def apply_heads(heads: nn.ModuleDict, embeds: Mapping[str, Float[Tensor, "n d"]]) -> dict[str, Float[Tensor, "n d"]]:
+def apply_heads(
+    heads: Mapping[str, nn.Module], embeds: Mapping[str, Float[Tensor, "n d"]]
+) -> dict[str, Float[Tensor, "n d"]]:
     """Unit rows of every modality after its head."""
     return {m: F.normalize(heads[m](F.normalize(x.float(), dim=1)), dim=1) for m, x in embeds.items()}

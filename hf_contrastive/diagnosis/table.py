@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hf_contrastive.diagnosis.result import Diagnosis, PairDiagnosis
+from hf_contrastive.metrics.measures import by_group, read_key
 
 
 class Table(NamedTuple):
@@ -42,10 +43,15 @@ def short_name(name: str) -> str:
 
 
 def _measures(diagnosis: Diagnosis) -> Table:
-    hidden = ("_floor", "_mrr", "_mean_rank", "_candidates", "_map", "_ndcg@10")
-    keys = [key for key in diagnosis.metrics if not key.endswith(hidden) and "_floor_" not in key]
-    rows = [(_label(key), *(_value(one.metrics, key) for one in diagnosis.all)) for key in keys]
-    note = "In parentheses: the best uniformity that the width allows, the gap that sampling makes."
+    hidden = ("_mrr", "_mean_rank", "_candidates", "_map", "_ndcg@10")
+    geometry = [reading for key in diagnosis.metrics if (reading := read_key(key))]
+    rows = [(reading.label, *(reading.cell(one.metrics) for one in diagnosis.all)) for reading in by_group(geometry)]
+    keys = [key for key in diagnosis.metrics if key.startswith("retrieval/") and not key.endswith(hidden)]
+    rows += [(_label(key), *(_value(one.metrics, key) for one in diagnosis.all)) for key in keys]
+    note = (
+        "In parentheses, what a value is read beside: what sampling alone makes of it, what evenly spread rows show, and "
+        "for matched cosines those of unmatched rows."
+    )
     return Table("Measures", note, ("measure", *(short_name(one.name) for one in diagnosis.all)), tuple(rows))
 
 
@@ -57,12 +63,7 @@ def _label(key: str) -> str:
 def _value(metrics: Mapping[str, float], key: str) -> str:
     if key not in metrics:
         return "-"
-    value = metrics[key]
-    if "/uniformity_" in key:
-        return f"{value:.2f} ({metrics['geometry/uniformity_floor']:.2f})"
-    if "/modality_gap_" in key:
-        return f"{value:.3f} ({metrics[key.replace('modality_gap_', 'modality_gap_floor_')]:.3f})"
-    return f"{value:.1f}" if "rank" in key else f"{value:.3f}"
+    return f"{metrics[key]:.1f}" if "rank" in key else f"{metrics[key]:.3f}"
 
 
 def _composition(diagnosis: Diagnosis, first: str, second: str) -> Table:

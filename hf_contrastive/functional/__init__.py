@@ -11,7 +11,14 @@ from hf_contrastive.functional.concentration import softmax_perplexity
 from hf_contrastive.functional.conflict import Conflict, expected_chi, multimodal_conflict
 from hf_contrastive.functional.contrastive import info_nce, mean_info_nce, positive_logits
 from hf_contrastive.functional.cosine_distribution import ByMatch, cosine_histogram, cosine_quantiles, matched_auc
-from hf_contrastive.functional.cosines import CosineMoments, CosineStatistics, cosine_moments, cosine_statistics
+from hf_contrastive.functional.cosines import (
+    CosineMoments,
+    CosineStatistics,
+    MeanCosines,
+    cosine_moments,
+    cosine_statistics,
+    mean_cosines,
+)
 from hf_contrastive.functional.debiased import debiased_info_nce
 from hf_contrastive.functional.decomposition import (
     CloudDistance,
@@ -58,7 +65,7 @@ from hf_contrastive.functional.hubness import (
     recall_by_hubness,
 )
 from hf_contrastive.functional.interventions import CloudMap, mean_shift, shift_along_gap, whitening
-from hf_contrastive.functional.isotropy import CentroidNorm, MeanCosine, centroid_norm, mean_cosine
+from hf_contrastive.functional.isotropy import CentroidNorm, MeanCosine, centroid_cosine, centroid_norm, mean_cosine
 from hf_contrastive.functional.marchenko_pastur import isotropic_spectrum
 from hf_contrastive.functional.mildness import AlignmentBound, alignment_bound
 from hf_contrastive.functional.moments import CosinesWithin, Moments
@@ -102,6 +109,7 @@ from hf_contrastive.functional.spectrum import (
     condition_number,
     effective_rank,
     entropy_rank,
+    expected_effective_rank,
     iso_score,
     numerical_rank,
     participation_ratio,
@@ -145,6 +153,7 @@ __all__ = [
     "Hubness",
     "HubnessBins",
     "MeanCosine",
+    "MeanCosines",
     "ModalityGap",
     "Moments",
     "NormVariation",
@@ -165,6 +174,7 @@ __all__ = [
     "average_ranks",
     "barlow_twins",
     "cauchy_schwarz_divergence",
+    "centroid_cosine",
     "centroid_gap",
     "centroid_norm",
     "chance_hubness",
@@ -189,6 +199,7 @@ __all__ = [
     "energy_distance",
     "entropy_rank",
     "expected_chi",
+    "expected_effective_rank",
     "expected_gaussianity",
     "frechet_distance",
     "gaussian_kl",
@@ -211,6 +222,7 @@ __all__ = [
     "matched_auc",
     "maximum_mean_discrepancy",
     "mean_cosine",
+    "mean_cosines",
     "mean_info_nce",
     "mean_per_class",
     "mean_shift",

@@ -24,6 +24,13 @@ class CosineMoments(NamedTuple):
     variance: Float[Tensor, ""]
 
 
+class MeanCosines(NamedTuple):
+    """Mean cosine of matched rows and its reference, that of rows that do not match."""
+
+    matched: Float[Tensor, ""]
+    unmatched: Float[Tensor, ""]
+
+
 class CosineStatistics(NamedTuple):
     """Cosines of matched rows beside those of rows that do not match.
 
@@ -64,6 +71,27 @@ def cosine_moments(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, normaliz
     spread_x, spread_y = of_x.scatter / len(x), of_y.scatter / len(y)
     cones = of_x.mean @ spread_y @ of_x.mean + of_y.mean @ spread_x @ of_y.mean
     return CosineMoments(of_x.mean @ of_y.mean, cones + (spread_x * spread_y).sum())
+
+
+@torch.no_grad()
+def mean_cosines(
+    x: Float[Tensor, "n d"],
+    y: Float[Tensor, "m d"],
+    *,
+    x_ids: Int[Tensor, "n"] | None = None,
+    y_ids: Int[Tensor, "m"] | None = None,
+    normalize: bool = True,
+) -> MeanCosines:
+    """The means of [`cosine_statistics`], whose arguments it has, in O((n + m) d) time: cheap enough for every step.
+
+    >>> means = mean_cosines(torch.eye(4), torch.eye(4))
+    >>> float(means.matched), float(means.unmatched)
+    (1.0, 0.0)
+    """
+    matches = Matches(x, y, x_ids, y_ids, normalize=normalize)
+    matched = matches.matched()
+    total = matches.x.sum(dim=0, dtype=torch.float64) @ matches.y.sum(dim=0, dtype=torch.float64)
+    return MeanCosines(matched.mean(), (total - matched.sum()) / matches.num_unmatched)
 
 
 @torch.no_grad()

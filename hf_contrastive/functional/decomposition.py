@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.functional.checks import as_embeddings, check_paired, check_same_width
+from hf_contrastive.functional.second_moments import SecondMoments, second_moments
 
 
 class PairDistance(NamedTuple):
@@ -82,9 +83,14 @@ def cloud_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, normaliz
 
     Source: Dowson & Landau 1982 (the distance); the split is ours.
     """
-    x, y = (as_embeddings(z, name, min_rows=2, normalize=normalize).double() for z, name in ((x, "x"), (y, "y")))
+    x, y = (as_embeddings(z, name, min_rows=2, normalize=normalize) for z, name in ((x, "x"), (y, "y")))
     check_same_width(x, y, "`x` and `y`")
-    centers = (x.mean(dim=0) - y.mean(dim=0)).square().sum()
+    return distance_of_moments(second_moments(x), second_moments(y))
+
+
+def distance_of_moments(x: SecondMoments, y: SecondMoments) -> CloudDistance:
+    """[`cloud_distance`] of clouds with these moments."""
+    centers = (x.mean - y.mean).square().sum()
     (values_x, root_x), (values_y, root_y) = _root(x), _root(y)
     width_x, width_y = values_x.sum().sqrt(), values_y.sum().sqrt()
     sorted_overlap = (values_x.sqrt() * values_y.sqrt()).sum()
@@ -105,21 +111,16 @@ def subspace_overlap(
     Raises:
         ValueError: `k` is below 1 or above the width.
     """
-    x, y = (as_embeddings(z, name, min_rows=2, normalize=normalize).double() for z, name in ((x, "x"), (y, "y")))
+    x, y = (as_embeddings(z, name, min_rows=2, normalize=normalize) for z, name in ((x, "x"), (y, "y")))
     check_same_width(x, y, "`x` and `y`")
     if not 1 <= k <= x.shape[1]:
         raise ValueError(f"`k` must be from 1 to the width {x.shape[1]}, but got {k}.")
-    first, second = (torch.linalg.eigh(_covariance(z)).eigenvectors[:, -k:] for z in (x, y))
+    first, second = (torch.linalg.eigh(second_moments(z).covariance()).eigenvectors[:, -k:] for z in (x, y))
     return (first.mT @ second).square().sum() / k
 
 
-def _covariance(x: Tensor) -> Tensor:
-    centered = x - x.mean(dim=0)
-    return centered.mT @ centered / (len(x) - 1)
-
-
-def _root(x: Tensor) -> tuple[Tensor, Tensor]:
+def _root(x: SecondMoments) -> tuple[Tensor, Tensor]:
     """Eigenvalues of the covariance, in order, and a matrix whose product with its transpose is the covariance."""
-    values, vectors = torch.linalg.eigh(_covariance(x))
+    values, vectors = torch.linalg.eigh(x.covariance())
     values = values.clamp(min=0)
     return values, vectors * values.sqrt()

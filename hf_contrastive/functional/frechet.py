@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.functional.checks import as_embeddings, check_same_width
-from hf_contrastive.functional.second_moments import SecondMoments, second_moments
+from hf_contrastive.functional.decomposition import distance_of_moments
+from hf_contrastive.functional.second_moments import second_moments
 
 
 class FrechetDistance(NamedTuple):
@@ -37,7 +38,7 @@ def frechet_distance(
     \mathrm{tr}\bigl(S_x + S_y - 2 (S_x S_y)^{1/2}\bigr)$.
 
     It is what FID computes, on embeddings: zero only where means and covariances are equal. Of unit rows it is at most
-    4. Two moments do not see clusters; [`energy_distance`] does. Fewer rows than d + 1 are no obstacle, as the root's
+    4. Two moments do not see clusters; [`energy_distance`] does. [`cloud_distance`] splits it further. Fewer rows than d + 1 are no obstacle, as the root's
     trace is the sum of the singular values of $S_x^{1/2} S_y^{1/2}$ with roots from symmetric eigenvalues.
 
     Samples overstate the distance, by about $1/n + 1/m$ times the variance and by far more where rows are not many
@@ -60,25 +61,11 @@ def frechet_distance(
     x, y = (as_embeddings(z, name, min_rows=2, normalize=normalize) for z, name in ((x, "x"), (y, "y")))
     check_same_width(x, y, "`x` and `y`")
     of_x, of_y = second_moments(x), second_moments(y)
-    between_means, between_covariances = _parts(of_x, of_y)
+    distance = distance_of_moments(of_x, of_y)
     # Drawn on the CPU, so that one seed is one deal on every device.
     order = torch.randperm(len(x) + len(y), generator=torch.Generator().manual_seed(seed)).to(x.device)
     pool = torch.cat([x - of_x.mean.to(x), y - of_y.mean.to(y)])[order]
-    dealt = _parts(second_moments(pool[: len(x)]), second_moments(pool[len(x) :]))
+    dealt = distance_of_moments(second_moments(pool[: len(x)]), second_moments(pool[len(x) :]))
     return FrechetDistance(
-        between_means + between_covariances, between_means, between_covariances, dealt[0] + dealt[1]
+        distance.total, distance.centers, sum(distance[2:], torch.zeros_like(distance.total)), dealt.total
     )
-
-
-def _parts(x: SecondMoments, y: SecondMoments) -> tuple[Tensor, Tensor]:
-    covariances = x.covariance(), y.covariance()
-    overlap = torch.linalg.svdvals(_root(covariances[0]).mT @ _root(covariances[1])).sum()
-    covariance_part = covariances[0].trace() + covariances[1].trace() - 2 * overlap
-    # Rounding may push what vanishes below zero.
-    return (x.mean - y.mean).square().sum(), covariance_part.clamp(min=0)
-
-
-def _root(covariance: Tensor) -> Tensor:
-    """A matrix whose product with its transpose is `covariance`."""
-    values, vectors = torch.linalg.eigh(covariance)
-    return vectors * values.clamp(min=0).sqrt()

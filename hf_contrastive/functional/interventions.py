@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.functional.checks import as_embeddings, check_same_width
+from hf_contrastive.functional.second_moments import second_moments
 
 
 class CloudMap(NamedTuple):
@@ -62,12 +63,10 @@ def whitening(x: Float[Tensor, "n d"], *, shrinkage: float = 0.1) -> CloudMap:
         raise ValueError(f"`shrinkage` is a share, at least 0 and at most 1, but got {shrinkage}.")
     x = as_embeddings(x, "x", min_rows=2)
     n, d = x.shape
-    center = x.mean(dim=0)
+    # In double precision: small eigenvalues are what the inverse root is made of.
+    moments = second_moments(x)
     with torch.autocast(x.device.type, enabled=False):
-        # In double precision: small eigenvalues are what the inverse root is made of.
-        centered = (x - center).double()
-        covariance = centered.mT @ centered / (n - 1)
-        values, vectors = torch.linalg.eigh(covariance)
+        values, vectors = torch.linalg.eigh(moments.covariance())
         total = values.clamp(min=0).sum()
         values = (1 - shrinkage) * values.clamp(min=0) + shrinkage * total / d
         if not values[0] > d * torch.finfo(x.dtype).eps * values[-1]:
@@ -76,7 +75,7 @@ def whitening(x: Float[Tensor, "n d"], *, shrinkage: float = 0.1) -> CloudMap:
                 f"`shrinkage` of {shrinkage}. Pass more rows that differ, or a larger one."
             )
         matrix = (vectors * values.rsqrt()) @ vectors.mT
-    return CloudMap(center, matrix.to(x.dtype))
+    return CloudMap(moments.mean.to(x.dtype), matrix.to(x.dtype))
 
 
 def shift_along_gap(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], fraction: float) -> tuple[CloudMap, CloudMap]:

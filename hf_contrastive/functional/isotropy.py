@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hf_contrastive.functional.checks import as_embeddings
+from hf_contrastive.functional.checks import as_embeddings, check_same_width
 
 
 class MeanCosine(NamedTuple):
@@ -79,3 +79,17 @@ def centroid_norm(x: Float[Tensor, "n d"], *, normalize: bool = True) -> Centroi
     variance = torch.linalg.vector_norm(x - center).square() / (len(x) * (len(x) - 1))
     # The smallest number keeps the slope of the root finite where the cloud has collapsed.
     return CentroidNorm(center.norm(), variance.clamp(min=torch.finfo(x.dtype).tiny).sqrt())
+
+
+def centroid_cosine(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, normalize: bool = True) -> Float[Tensor, ""]:
+    """Cosine between the centers of two clouds, in [-1, 1]; not a number if a center is zero.
+
+    It says little where the lengths of the centers are near the floor of [`centroid_norm`]. O((n + m) d) time.
+
+    >>> centroid_cosine(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor(0.)
+    """
+    x, y = as_embeddings(x, "x", normalize=normalize), as_embeddings(y, "y", normalize=normalize)
+    check_same_width(x, y, "`x` and `y`")
+    a, b = (z.mean(dim=0, dtype=torch.float64) for z in (x, y))
+    return (a @ b / (a.norm() * b.norm())).to(x.dtype)

@@ -33,6 +33,10 @@ class SecondMoments(NamedTuple):
         r"""Mean squared distance of the center from that of the distribution, $\mathrm{tr}\,S / n$ with S unbiased."""
         return self.scatter.trace() / (self.rows * (self.rows - 1))
 
+    def about_origin(self) -> Float[Tensor, "d d"]:
+        r"""Sum over rows of their outer products, $X^\top X$."""
+        return self.scatter + self.rows * torch.outer(self.mean, self.mean)
+
     def join(self, other: "SecondMoments") -> "SecondMoments":
         """Moments of both sets of rows together (Chan, Golub & LeVeque 1983)."""
         total = self.rows + other.rows
@@ -42,7 +46,6 @@ class SecondMoments(NamedTuple):
         return SecondMoments(total, mean, self.scatter + other.scatter + between)
 
 
-@torch.no_grad()
 def second_moments(x: Float[Tensor, "n d"]) -> SecondMoments:
     """Moments of rows as they are. Two passes, so that a cloud far from the origin loses no digits."""
     mean = x.mean(dim=0, dtype=torch.float64)

@@ -14,22 +14,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.functional.checks import as_embeddings
+from hf_contrastive.functional.second_moments import second_moments
 
 
-# Rows whose products are summed in double precision at a time.
-ROWS = 8192
-
-
-def spectrum(x: Float[Tensor, "n d"], *, normalize: bool = True) -> Float[Tensor, "d"]:
+def spectrum(x: Float[Tensor, "n d"], *, normalize: bool = True, double: bool = True) -> Float[Tensor, "d"]:
     """Eigenvalues of the covariance of the rows, largest first; shares of variance once divided by their sum.
 
-    Decomposed in double precision: in single, eigenvalues below a millionth of the largest would be rounding.
+    Args:
+        x: Embeddings of one modality, at least two rows.
+        normalize: Whether to scale rows to unit length first.
+        double: Whether products of rows are summed in double precision. In single, a third of the time, eigenvalues below
+            a millionth of the largest are rounding: effective rank and participation ratio hardly see them, condition
+            number and numerical rank are made of them.
 
     >>> spectrum(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
     tensor([2., 0.])
     """
     x = as_embeddings(x, "x", min_rows=2, normalize=normalize)
-    return _eigenvalues(x, x.mean(dim=0, dtype=torch.float64), len(x) - 1).to(x.dtype)
+    return (_eigenvalues(x, centered=True, double=double) / (len(x) - 1)).to(x.dtype)
 
 
 class SpectrumSummary(NamedTuple):
@@ -72,7 +74,7 @@ def summarize_spectrum(eigenvalues: Float[Tensor, "d"], *, ridge: float = 1e-3) 
 def effective_rank(x: Float[Tensor, "n d"], *, normalize: bool = True) -> Float[Tensor, ""]:
     r"""[`entropy_rank`] of the [`spectrum`] of `x`. Between 1 and d; 1 if collapsed.
 
-    Evenly spread rows show $\min(d, n - 1)\, e^{-r/2}$, with r the smaller of $d / (n - 1)$ and its inverse.
+    Evenly spread rows show [`expected_effective_rank`].
 
     >>> effective_rank(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
     tensor(2.)
@@ -185,10 +187,25 @@ def rank_me(x: Float[Tensor, "n d"], *, eps: float = 1e-7, normalize: bool = Tru
     if not 0 <= eps < 1:
         raise ValueError(f"`eps` is added to shares and must be at least 0 and below 1, but got {eps}.")
     x = as_embeddings(x, "x", normalize=normalize)
-    squared = _eigenvalues(x, x.new_zeros(x.shape[1], dtype=torch.float64), 1)[: min(x.shape)]
+    squared = _eigenvalues(x, centered=False)[: min(x.shape)]
     # The smallest number keeps the slope of the root finite.
     values = squared.clamp(min=torch.finfo(squared.dtype).tiny).sqrt()
     return torch.special.entr(values / values.sum() + eps).sum().exp().to(x.dtype)
+
+
+def expected_effective_rank(d: int, num_rows: int) -> float:
+    r"""Effective rank that evenly spread rows show, $\min(d, n - 1)\, e^{-r/2}$ with r the smaller of $d / (n - 1)$ and its
+    inverse: far from d where there are not many times as many rows.
+
+    Source: Page 1993 (mean entropy of a random state), https://doi.org/10.1103/PhysRevLett.71.1291.
+
+    >>> round(expected_effective_rank(512, 257), 1)
+    199.4
+    """
+    if d < 1 or num_rows < 2:
+        raise ValueError(f"A spectrum needs a width of at least 1 and 2 rows, but got d={d} and num_rows={num_rows}.")
+    few, many = sorted((d, num_rows - 1))
+    return few * math.exp(-few / many / 2)
 
 
 def eigenvalues_of(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
@@ -196,16 +213,17 @@ def eigenvalues_of(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
     return torch.linalg.eigvalsh(covariance).flip(0).clamp(min=0)
 
 
-def _eigenvalues(x: Tensor, center: Tensor, divisor: int) -> Tensor:
+def _eigenvalues(x: Tensor, *, centered: bool, double: bool = True) -> Float[Tensor, "d"]:
+    """Eigenvalues of the products of the rows' coordinates, summed over rows, largest first."""
     n, d = x.shape
     with torch.autocast(x.device.type, enabled=False):
-        if n < d:
-            centered = x.double() - center
-            values = eigenvalues_of(centered @ centered.mT / divisor)
-            return torch.cat([values, values.new_zeros(d - n)])
-        parts = (rows.double() - center for rows in torch.split(x, ROWS))
-        total = sum((part.mT @ part for part in parts), start=x.new_zeros(d, d, dtype=torch.float64))
-        return eigenvalues_of(total / divisor)
+        if d <= n and double:
+            moments = second_moments(x)
+            return eigenvalues_of(moments.scatter if centered else moments.about_origin())
+        rows = x.double() if double else x
+        rows = rows - rows.mean(dim=0) if centered else rows
+        values = eigenvalues_of((rows @ rows.mT if n < d else rows.mT @ rows).double())
+        return torch.cat([values, values.new_zeros(d - len(values))])
 
 
 def _shares(eigenvalues: Tensor) -> Tensor:

@@ -65,8 +65,9 @@ def metric_files(name: str, repo_id: str) -> dict[str, Path | bytes]:
     """The files of a metric's Space, by name, with its own name in them. Arguments as for [`push_metric_to_hub`]."""
     from hf_contrastive import metrics
 
-    if name not in metrics.list_metrics():
-        raise ValueError(f"There is no metric called {name!r}. Known metrics: {', '.join(metrics.list_metrics())}.")
+    known = [info.name for info in metrics.list_metrics()]
+    if name not in known:
+        raise ValueError(f"There is no metric called {name!r}. Known metrics: {', '.join(known)}.")
     folder, own = Path(metrics.__file__).parent / name, repo_id.split("/")[1]
     texts = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.*") if path.is_file()}
     texts[f"{own}.py"] = texts.pop(f"{name}.py")

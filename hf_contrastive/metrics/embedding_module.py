@@ -2,7 +2,7 @@
 
 The default path of `evaluate` turns each number into a Python object on its way through an Arrow file, hundreds of times
 slower than the statistic itself, and refuses unequal numbers of predictions and references. Here `add_batch` keeps the
-arrays and `compute` joins them.
+arrays, and `compute` joins them, those of other processes too.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,9 +10,21 @@ from typing import Any, no_type_check
 
 import datasets
 import evaluate
-import numpy as np
 import torch
 from torch import Tensor
+
+from hf_contrastive.metrics.arrays import as_embeddings, as_numbers, joined, of_one_precision, stacked
+from hf_contrastive.metrics.process_exchange import ProcessExchange
+
+
+IDS = ("prediction_ids", "reference_ids")
+# What the functional core calls what users of a module have given.
+NAMES = {
+    "predictions": ("x", "queries", "clouds[0]"),
+    "references": ("y", "keys", "clouds[1]", "labels"),
+    "prediction_ids": ("x_ids", "query_ids"),
+    "reference_ids": ("y_ids", "key_ids"),
+}
 
 
 class EmbeddingModule(evaluate.Measurement):
@@ -25,82 +37,100 @@ class EmbeddingModule(evaluate.Measurement):
     inputs_description: str
     citation: str
     reference_url: str
+    # What must be given: embeddings, or where named in `labels` whole numbers, one a row.
     inputs: tuple[str, ...] = ("predictions", "references")
-    # Method of each module: one tensor for each of `inputs`, then its options.
+    labels: tuple[str, ...] = ()
+    # What may be given as well: `IDS`, and `others`, the embeddings of further modalities.
+    optional: tuple[str, ...] = ()
+    # What `compute` leaves out: most measures that take no ids need no pairs, and `evaluate.combine` hands ids to all.
+    unused: tuple[str, ...] = IDS
+    # Method of each module: one tensor for each of `inputs`, then what is optional by name, and its options.
     measure: Callable[..., dict[str, float]]
 
     def _info(self) -> evaluate.MeasurementInfo:
-        rows = datasets.List(datasets.Value("float32"))
+        rows, numbers = datasets.List(datasets.Value("float32")), datasets.Value("int64")
         return evaluate.MeasurementInfo(
             description=self.description,
             citation=self.citation,
             inputs_description=self.inputs_description,
-            features=datasets.Features(dict.fromkeys(self.inputs, rows)),
+            features=datasets.Features({name: numbers if name in self.labels else rows for name in self.inputs}),
             reference_urls=[self.reference_url],
         )
 
     # `evaluate` 0.4.6 appends to the docstrings of copies of these methods, made from their code alone: a wrapper that
     # checks types at run time, as our tests install, has no docstring in its code.
     @no_type_check
-    def add_batch(self, *, predictions: Any = None, references: Any = None, **unknown: Any) -> None:
+    def add_batch(self, *, predictions: Any = None, references: Any = None, **further: Any) -> None:
         """Keep a batch of embeddings, of shape (rows, width); both sides may have different numbers of rows.
 
         Args:
             predictions: Embeddings of the first side, as array, tensor or nested list.
-            references: Embeddings of the second side, where the module takes two.
-            unknown: Nothing else is taken.
+            references: What belongs to the second side, where the module takes two.
+            further: Where the module takes them, `prediction_ids`, `reference_ids` and `others`.
         """
-        given = {"predictions": predictions, "references": references, **unknown}
+        given = {"predictions": predictions, "references": references, **further}
         given = {name: value for name, value in given.items() if value is not None}
-        if set(given) != set(self.inputs):
-            raise ValueError(
-                f"The module {self.name!r} takes {' and '.join(self.inputs)}, but got {', '.join(given) or 'nothing'}."
-            )
         # Copies: a loop may fill the same buffer again before `compute` looks at it.
-        batch = {name: _as_tensor(value, name).clone() for name, value in given.items()}
-        for name, value in batch.items():
-            self._kept.setdefault(name, []).append(value)
+        self._keep({name: value.clone() for name, value in self._checked(given, complete=True).items()})
 
     @no_type_check
-    def add(self, *, prediction: Any = None, reference: Any = None, **unknown: Any) -> None:
+    def add(self, *, prediction: Any = None, reference: Any = None, **further: Any) -> None:
         """Keep one embedding of each side, of shape (width,).
 
         Args:
             prediction: Embedding of the first side.
-            reference: Embedding of the second side, where the module takes two.
-            unknown: Nothing else is taken.
+            reference: What belongs to the second side, where the module takes two.
+            further: Where the module takes them, `prediction_id`, `reference_id` and `others`, one embedding of each.
         """
-        sides = {"predictions": prediction, "references": reference}
-        self.add_batch(**{name: [row] for name, row in sides.items() if row is not None}, **unknown)
+        row = {"prediction": prediction, "reference": reference, **further}
+        others = row.pop("others", None)
+        batch = {f"{name}s": [value] for name, value in row.items() if value is not None}
+        self.add_batch(**batch, **({} if others is None else {"others": [[other] for other in others]}))
 
     @no_type_check
-    def compute(self, *, predictions: Any = None, references: Any = None, **options: Any) -> dict[str, float]:
+    def compute(self, *, predictions: Any = None, references: Any = None, **options: Any) -> dict[str, float] | None:
         """Measure the embeddings given here and in earlier calls of `add_batch`, which are then forgotten.
+
+        With several processes (`num_process`, `process_id`) those of all of them are measured, on process 0.
 
         Args:
             predictions: Embeddings of the first side, as array, tensor or nested list of shape (rows, width).
-            references: Embeddings of the second side, where the module takes two.
-            options: Options of the measure, see the module's description.
+            references: What belongs to the second side, where the module takes two.
+            options: Where the module takes them, `prediction_ids`, `reference_ids` and `others`; ids of all rows, or
+                of those given here if `add_batch` was given ids too. Options of the measure, see the module's description.
+
+        Returns:
+            The values; None on processes other than 0 (which `evaluate.combine` 0.4.6 then fails to merge).
         """
-        if self.num_process > 1:
-            raise ValueError(
-                f"The module {self.name!r} does not join processes, but was loaded with num_process="
-                f"{self.num_process}. Gather the embeddings first, for example with `accelerator.gather_for_metrics`."
-            )
-        kept = dict(self._kept)
-        self._kept.clear()
+        further = {name: options.pop(name) for name in self.optional if name in options}
+        options = {name: value for name, value in options.items() if name not in self.unused}
         # `evaluate.combine` hands both sides to every module, whatever its inputs.
-        sides = {"predictions": predictions, "references": references}
-        given = {name: value for name, value in sides.items() if value is not None and name in self.inputs}
-        if given and set(given) != set(self.inputs):
-            raise ValueError(
-                f"The module {self.name!r} takes {' and '.join(self.inputs)}, but got {', '.join(given)}."
-            )
-        batches = {name: [*kept.get(name, []), *_as_batches(given, name)] for name in self.inputs}
-        if not all(batches.values()):
+        ours = {"predictions": predictions, "references": references}
+        ours = {name: value for name, value in ours.items() if name in self.inputs}
+        given = {name: value for name, value in (ours | further).items() if value is not None}
+        rows = self._take(given)
+        if self.process_id > 0:
+            self._exchange().hand_over(rows)
+            return None
+        if self.num_process > 1:
+            rows = stacked([rows, *self._exchange().collect()])
+        if not set(self.inputs) <= set(rows):
             raise ValueError(f"The module {self.name!r} has no embeddings yet: pass {' and '.join(self.inputs)}.")
-        with torch.no_grad():
-            return self.measure(*(_joined(batches[name], name) for name in self.inputs), **options)
+        self._check_ids(rows)
+        rows = of_one_precision(rows)
+        sides = [rows.pop(name) for name in self.inputs]
+        others = [rows.pop(name) for name in sorted(set(rows) - set(self.optional), key=_place)]
+        if others:
+            options["others"] = others
+        try:
+            with torch.no_grad():
+                return self.measure(*sides, **rows, **options)
+        except ValueError as error:
+            raise _renamed(error) from error
+
+    def __len__(self) -> int:
+        """Rows of predictions that are kept for `compute`."""
+        return sum(len(batch) for batch in self._kept.get("predictions", []))
 
     @property
     def _kept(self) -> dict[str, list[Tensor]]:
@@ -109,33 +139,64 @@ class EmbeddingModule(evaluate.Measurement):
             self._batches: dict[str, list[Tensor]] = {}
         return self._batches
 
+    def _keep(self, batch: Mapping[str, Tensor]) -> None:
+        for name, value in batch.items():
+            self._kept.setdefault(name, []).append(value)
 
-def floats(values: Mapping[str, Any]) -> dict[str, float]:
-    """Python numbers, as `evaluate` wants to save them."""
-    return {name: float(value) for name, value in values.items()}
-
-
-def _as_batches(given: Mapping[str, Any], name: str) -> list[Tensor]:
-    return [_as_tensor(given[name], name)] if name in given else []
-
-
-def _as_tensor(value: Any, name: str) -> Tensor:
-    if isinstance(value, Tensor):
-        tensor = value.detach()
-    else:
+    def _take(self, given: Mapping[str, Any]) -> dict[str, Tensor]:
+        """All rows of this process, joined and forgotten, also where they are refused."""
         try:
-            array = np.asarray(value)
-            # Whole numbers would be refused; single precision is what embeddings have.
-            tensor = torch.from_numpy(array.astype(np.float32) if array.dtype.kind in "iu" else array)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"`{name}` must hold rows of numbers, all of one length: {error}") from error
-    if tensor.dim() != 2:
-        raise ValueError(f"`{name}` must have shape (rows, width), but got shape {list(tensor.shape)}.")
-    return tensor
+            self._keep(self._checked(given, complete=any(name in self.inputs for name in given)))
+            return {name: joined(batches, name) for name, batches in self._kept.items()}
+        except ValueError as error:
+            if self.process_id > 0:
+                self._exchange().hand_over({}, error=str(error))
+            raise
+        finally:
+            self._kept.clear()
+
+    def _checked(self, given: Mapping[str, Any], *, complete: bool) -> dict[str, Tensor]:
+        names = set(given) - set(self.optional)
+        if complete and names != set(self.inputs):
+            raise ValueError(
+                f"The module {self.name!r} takes {' and '.join(self.inputs)}, but got {', '.join(given) or 'nothing'}."
+            )
+        flat = {name: value for name, value in given.items() if name != "others"}
+        flat |= {f"others[{i}]": value for i, value in enumerate(given.get("others", ()))}
+        whole = {*IDS, *self.labels}
+        return {
+            name: as_numbers(value, name) if name in whole else as_embeddings(value, name)
+            for name, value in flat.items()
+        }
+
+    def _check_ids(self, rows: Mapping[str, Tensor]) -> None:
+        given = [name for name in IDS if name in rows]
+        if len(given) == 1:
+            raise ValueError(f"`prediction_ids` and `reference_ids` go together, but only `{given[0]}` was given.")
+        for ids, side in zip(given, self.inputs, strict=False):
+            if len(rows[ids]) != len(rows[side]):
+                raise ValueError(
+                    f"`{ids}` must hold one id for each of {len(rows[side])} rows of `{side}`, but got {len(rows[ids])}."
+                )
+
+    def _exchange(self) -> ProcessExchange:
+        return ProcessExchange(
+            self.data_dir, self.experiment_id, self.num_process, self.process_id, timeout=self.timeout
+        )
 
 
-def _joined(batches: list[Tensor], name: str) -> Tensor:
-    widths = {batch.shape[1] for batch in batches}
-    if len(widths) > 1:
-        raise ValueError(f"`{name}` must have one width in all batches, but got {sorted(widths)}.")
-    return batches[0] if len(batches) == 1 else torch.cat(batches)
+def floats(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Python numbers, as `evaluate` wants to save them."""
+    return {f"{prefix}{name}": float(value) for name, value in values.items()}
+
+
+def _place(name: str) -> int:
+    return int(name.removeprefix("others[").removesuffix("]"))
+
+
+def _renamed(error: ValueError) -> ValueError:
+    message = str(error)
+    for theirs, ours in NAMES.items():
+        for name in ours:
+            message = message.replace(f"`{name}`", f"`{theirs}`")
+    return type(error)(message)

@@ -1,7 +1,7 @@
-"""All measures of a set of embeddings at once, under the names that logs, evaluations and cards share."""
+"""All measures of a set of embeddings at once, under the names of [`hf_contrastive.metrics.measures`]."""
 
 from collections.abc import Mapping
-from itertools import combinations, permutations
+from itertools import permutations
 
 import torch
 from jaxtyping import Float, Int
@@ -10,41 +10,93 @@ from torch import Tensor
 from hf_contrastive.functional import (
     Ranks,
     alignment,
-    effective_rank,
+    centroid_cosine,
+    centroid_norm,
+    entropy_rank,
+    expected_effective_rank,
     linear_separability,
+    mean_cosines,
     modality_gap,
-    one_row_per_id,
+    retrieval_ranks,
     retrieval_relevance,
+    spectrum,
     two_way_retrieval_ranks,
     uniformity,
     uniformity_floor,
 )
+from hf_contrastive.metrics.clouds import Clouds, pool_of, sample
+from hf_contrastive.metrics.measures import PREFIX
 
 
 @torch.no_grad()
-def geometry_report(embeds: Mapping[str, Float[Tensor, "n d"]], *, separability: bool = False) -> dict[str, float]:
-    """Geometry of every modality and pair, as `geometry/uniformity_image` or `geometry/modality_gap_image_text`.
+def geometry_report(
+    embeds: Mapping[str, Float[Tensor, "n d"]],
+    *,
+    ids: Int[Tensor, "n"] | None = None,
+    separability: bool = False,
+    max_rows: int | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Geometry of every modality and pair that is cheap enough for logs, as `geometry/uniformity_image`.
 
-    Values stand beside their reference: `..._floor` is the best uniformity that the width allows, or the gap that
-    sampling alone makes.
+    Values stand beside what they are to be read with, see [`hf_contrastive.metrics.measures`]. Measures of centers and of
+    matched pairs take all rows; uniformity, of all pairs of rows, and effective rank take the sample, if there is one,
+    and `geometry/quadratic_rows_image` then says how many rows it has. [`full_geometry_report`] has these and more.
 
     Args:
-        embeds: Matching embeddings by modality, row i of each the same example.
+        embeds: Matching embeddings by modality, row i of each the same example, at least two.
+        ids: What each row shows. Rows of one id match; a modality whose rows coincide within every id is taken once per
+            id.
         separability: Whether to add the accuracy of a linear classifier of modalities, which takes a few solves.
+        max_rows: Rows of the sample. By default all.
+        seed: Seed of the sample.
     """
+    clouds = Clouds(embeds, ids, max_rows=max_rows, seed=seed)
+    report = cheap_measures(clouds)
+    for m, n in clouds.pairs() if separability else []:
+        report[f"separability_{m}_{n}"] = linear_separability(clouds.whole[m], clouds.whole[n], normalize=False)
+    return as_floats(report)
+
+
+def cheap_measures(clouds: Clouds) -> dict[str, Tensor | float]:
+    """What [`geometry_report`] reports, without the prefix. What too few rows have no value for is left out."""
     report: dict[str, Tensor | float] = {}
-    by_name = sorted(embeds.items())
-    for m, x in by_name:
-        report[f"uniformity_{m}"] = uniformity(x)
-        report[f"effective_rank_{m}"] = effective_rank(x)
-    report["uniformity_floor"] = uniformity_floor(by_name[0][1].shape[1])
-    for (m, x), (n, y) in combinations(by_name, 2):
-        report[f"alignment_{m}_{n}"] = alignment(x, y)
-        gap = modality_gap(x, y)
-        report |= {f"modality_gap_{m}_{n}": gap.gap, f"modality_gap_floor_{m}_{n}": gap.floor}
-        if separability:
-            report[f"separability_{m}_{n}"] = linear_separability(x, y)
-    return {f"geometry/{name}": float(value) for name, value in report.items()}
+    width = next(iter(clouds.rows.values())).shape[1]
+    floor = uniformity_floor(width)
+    for m, x in clouds.sampled.items():
+        if len(x) < 2:
+            continue
+        report[f"uniformity_{m}"] = value = uniformity(x, normalize=False)
+        report[f"uniformity_ratio_{m}"] = value / floor
+        report[f"effective_rank_{m}"] = entropy_rank(spectrum(x, normalize=False, double=False))
+        report[f"effective_rank_isotropic_{m}"] = expected_effective_rank(width, len(x))
+        center = centroid_norm(clouds.whole[m], normalize=False)
+        report |= {f"mean_row_norm_{m}": center.norm, f"mean_row_norm_floor_{m}": center.floor}
+    report["uniformity_floor"] = floor
+    for m, n in clouds.pairs():
+        x, y, name = clouds.whole[m], clouds.whole[n], f"{m}_{n}"
+        report[f"alignment_{name}"] = alignment(clouds.rows[m], clouds.rows[n], normalize=False)
+        if min(len(x), len(y)) > 1:
+            gap = modality_gap(x, y, normalize=False)
+            report |= {f"modality_gap_{name}": gap.gap, f"modality_gap_floor_{name}": gap.floor}
+            # What sampling adds to the squared distance of centers is the square of the floor.
+            report[f"centroid_gap_squared_{name}"] = gap.gap.square() - gap.floor.square()
+            report[f"centroid_cosine_{name}"] = centroid_cosine(x, y, normalize=False)
+        if clouds.num_items > 1:
+            cosines = mean_cosines(x, y, x_ids=clouds.ids[m], y_ids=clouds.ids[n], normalize=False)
+            report |= {
+                f"matched_cosine_mean_{name}": cosines.matched,
+                f"unmatched_cosine_mean_{name}": cosines.unmatched,
+            }
+    return report | clouds.quadratic_rows()
+
+
+def as_floats(report: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """Numbers under their full names, read from an accelerator at once."""
+    tensors = {name: value for name, value in report.items() if isinstance(value, Tensor)}
+    values = torch.stack([value.double() for value in tensors.values()]).tolist() if tensors else []
+    read = dict(zip(tensors, values, strict=True))
+    return {f"{PREFIX}{name}": read.get(name, value) for name, value in report.items()}
 
 
 @torch.no_grad()
@@ -55,6 +107,8 @@ def retrieval_report(
     ks: tuple[int, ...] = (1, 5, 10),
     median: bool = True,
     detailed: bool = False,
+    max_queries: int | None = None,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Retrieval between every two modalities in both directions, as `retrieval/image_to_text_recall@1`.
 
@@ -69,18 +123,25 @@ def retrieval_report(
         median: Whether to add the median rank, counted from 1.
         detailed: Whether to add mean rank and mean reciprocal rank (`mrr`), and with `ids` the number of candidates, mean
             average precision (`map`) and `ndcg@10` over all matches.
+        max_queries: Queries that stand for all, each among all candidates. By default all.
+        seed: Seed of the sample of queries.
     """
-    pools = {m: (x, ids) if ids is None else _pool(x, ids) for m, x in sorted(embeds.items())}
+    pools = {m: (x, ids) if ids is None else pool_of(x, ids) for m, x in sorted(embeds.items())}
     report: dict[str, float] = {}
     if detailed and ids is not None:
         report |= {f"retrieval/{m}_candidates": float(len(x)) for m, (x, _) in pools.items()}
     ranks_of: dict[tuple[str, str], Ranks] = {}
     for (m, (x, x_ids)), (n, (y, y_ids)) in permutations(pools.items(), 2):
         name = f"retrieval/{m}_to_{n}"
+        if (rows := sample(len(x), max_queries, seed, x.device)) is not None:
+            y_ids = torch.arange(len(y), device=y.device) if y_ids is None else y_ids
+            x, x_ids = x[rows], rows if x_ids is None else x_ids[rows]
         if detailed and ids is not None:
             ranks, relevance = retrieval_relevance(x, y, query_ids=x_ids, key_ids=y_ids)
             report[f"{name}_map"] = float(relevance.average_precision.mean())
             report[f"{name}_ndcg@10"] = float(relevance.gain.mean())
+        elif rows is not None:
+            ranks = retrieval_ranks(x, y, query_ids=x_ids, key_ids=y_ids)
         else:
             if (m, n) not in ranks_of:
                 ranks_of[m, n], ranks_of[n, m] = two_way_retrieval_ranks(x, y, query_ids=x_ids, key_ids=y_ids)
@@ -91,8 +152,3 @@ def retrieval_report(
         if detailed:
             report |= {f"{name}_mean_rank": float(ranks.mean()), f"{name}_mrr": float(ranks.mean_reciprocal())}
     return report
-
-
-def _pool(x: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    rows = one_row_per_id(x, ids)
-    return (x, ids) if len(rows) == len(ids) else (x[rows], ids[rows])

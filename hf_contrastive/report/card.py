@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from hf_contrastive import __version__
 from hf_contrastive.losses import list_losses
+from hf_contrastive.metrics.measures import PREFIX
 from hf_contrastive.report.result import RunResult
-from hf_contrastive.report.table import result_table
+from hf_contrastive.report.table import geometry_table, result_table
 
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ def write_model_card(
         picture=picture,
         snippet=usage_snippet(args.hub_model_id or str(folder)),
         table=result_table(results),
+        geometry=geometry_table(results),
+        sampled_rows=_count(own, "quadratic_rows"),
+        tested_rows=_count(own, "gaussianity_rows"),
         test_rows=own.test_rows,
         dataset=facts.dataset,
         train_rows=facts.train_rows,
@@ -107,6 +111,12 @@ def write_model_card(
         + ", ".join(f"{p} {version(p)}" for p in PACKAGES),
     )
     card.save(Path(folder) / "README.md")
+
+
+def _count(result: RunResult, name: str) -> int | None:
+    """The most rows of a modality that the result names."""
+    counts = [value for key, value in result.metrics.items() if key.startswith(f"{PREFIX}{name}_")]
+    return int(max(counts)) if counts else None
 
 
 def usage_snippet(model: str) -> str:

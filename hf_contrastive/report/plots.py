@@ -9,7 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from hf_contrastive.functional import effective_rank, modality_gap, spectrum
+from hf_contrastive.functional import (
+    effective_rank,
+    expected_effective_rank,
+    isotropic_spectrum,
+    modality_gap,
+    spectrum,
+)
 
 
 if TYPE_CHECKING:
@@ -62,7 +68,7 @@ def plot_geometry(runs: Mapping[str, Mapping[str, Float[Tensor, "n d"]]], path: 
 def _draw_clouds(axes: "Axes", name: str, unit: Mapping[str, Tensor]) -> None:
     x, y = unit.values()
     center = (x.mean(dim=0) + y.mean(dim=0)) / 2
-    directions = _directions(x, y)
+    directions = gap_directions(x, y)
     for color, (m, cloud) in zip(COLORS, unit.items(), strict=True):
         points = ((cloud - center) @ directions)[:MAX_POINTS]
         axes.scatter(points[:, 0].numpy(), points[:, 1].numpy(), s=5, alpha=0.5, color=color, linewidths=0, label=m)
@@ -76,8 +82,13 @@ def _draw_clouds(axes: "Axes", name: str, unit: Mapping[str, Tensor]) -> None:
     axes.legend(markerscale=3, loc="upper right")
 
 
-def _directions(x: Tensor, y: Tensor) -> Tensor:
-    """The gap's direction and the main one of both clouds at right angles to it, as columns."""
+def gap_directions(x: Tensor, y: Tensor) -> Tensor:
+    """The gap's direction and the main one of both clouds at right angles to it, as columns.
+
+    Args:
+        x: Unit rows of one modality, (n, d).
+        y: Unit rows of the other.
+    """
     # Principal directions alone would hide a gap that is small beside the spread of the clouds, yet parts them cleanly.
     along = F.normalize(x.mean(dim=0) - y.mean(dim=0), dim=0)
     joint = torch.cat([x, y])
@@ -106,7 +117,10 @@ def _draw_spectrum(axes: "Axes", unit: Mapping[str, Tensor]) -> None:
         shares = (values / values.sum()).clamp(min=1e-9)
         label = f"{m}, effective rank {float(effective_rank(x)):.0f}"
         axes.plot(range(1, len(shares) + 1), shares.numpy(), color=color, label=label)
-    axes.axhline(1 / len(shares), color="grey", linestyle=":", linewidth=1, label="evenly spread")
+    # Few rows look far from flat even where they are evenly spread.
+    even = isotropic_spectrum(x.shape[1], len(x)).clamp(min=1e-9 * x.shape[1]) / x.shape[1]
+    label = f"evenly spread, {expected_effective_rank(x.shape[1], len(x)):.0f}"
+    axes.plot(range(1, len(even) + 1), even.numpy(), color="grey", linestyle=":", linewidth=1, label=label)
     axes.set_yscale("log")
     axes.set_title("spectrum: variance by direction")
     axes.set_xlabel("direction, by variance")

@@ -1,6 +1,7 @@
 """What the trainer logs: of a training batch, and of all embeddings of an evaluation."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -8,19 +9,33 @@ from torch import Tensor
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.encoder import EncoderOutput
 from hf_contrastive.losses import ContrastiveLoss
-from hf_contrastive.metrics import geometry_report, retrieval_report
+from hf_contrastive.metrics import full_geometry_report, geometry_report, retrieval_report
+
+
+# Rows of a logged batch that all its rows are compared with: more would be seconds on a CPU, and no surer.
+LOGGED_ROWS = 1024
 
 
 @torch.no_grad()
 def describe(batch: ContrastiveBatch, *, geometry: bool = True) -> dict[str, float]:
-    """Temperature of a batch, and geometry and retrieval of its complete rows."""
+    """Temperature of a batch, and geometry and retrieval of its complete rows, the same on every process.
+
+    Each process has the world's batch and computes this for itself: what callbacks read in logs must not differ between
+    processes, and those that did not compute would wait for the one that does.
+    """
     logs = _scale_and_bias(batch)
     complete = batch.complete(*batch.modalities)
     if geometry and int(complete.sum()) > 1:
         embeds = {m: x.detach()[complete] for m, x in batch.world.items()}
         ids = None if batch.ids is None else batch.ids[complete]
-        logs |= geometry_report(embeds) | retrieval_report(embeds, ids=ids, ks=(1,), median=False)
+        logs |= geometry_logs(embeds, ids)
     return logs
+
+
+def geometry_logs(embeds: Mapping[str, Tensor], ids: Tensor | None = None) -> dict[str, float]:
+    """Geometry and retrieval of a batch of at least two rows, by a sample where it is large."""
+    geometry = geometry_report(embeds, ids=ids, max_rows=LOGGED_ROWS)
+    return geometry | retrieval_report(embeds, ids=ids, ks=(1,), median=False, max_queries=LOGGED_ROWS)
 
 
 def _scale_and_bias(batch: ContrastiveBatch) -> dict[str, float]:
@@ -64,5 +79,5 @@ def measure(
     scales = {name: value for name, value in _scale_and_bias(batch).items() if name.startswith("logit_scale")}
     metrics = {"loss": sum(losses.values()), **losses, **scales}
     if num_rows > 1:
-        metrics |= geometry_report(output.embeds, separability=num_rows >= 10)
+        metrics |= full_geometry_report(output.embeds, ids=ids)
     return metrics | retrieval_report(output.embeds, ids=ids, detailed=True)

@@ -5,6 +5,8 @@ from typing import Any
 
 from transformers import ProgressCallback
 
+from hf_contrastive.metrics.measures import read_key
+
 
 class ContrastiveProgress(ProgressCallback):
     """[`~transformers.ProgressCallback`] that writes one short line per log instead of a dictionary.
@@ -30,9 +32,9 @@ def log_line(logs: Mapping[str, Any], *, step: int) -> str:
         ("train_loss", "train_loss", "{:.3f}"),
         (f"{mode}loss/", "", "{:.3f}"),
         (f"{mode}logit_scale", "scale", "{:.1f}"),
-        (f"{mode}geometry/alignment_", "align", "{:.2f}"),
-        (f"{mode}geometry/uniformity_", "uniform", "{:.2f}"),
-        (f"{mode}geometry/modality_gap_", "gap", "{:.3f}"),
+        (f"{mode}geometry/alignment", "align", "{:.2f}"),
+        (f"{mode}geometry/uniformity", "uniform", "{:.2f}"),
+        (f"{mode}geometry/modality_gap", "gap", "{:.3f}"),
         (f"{mode}retrieval/", "R@1", "{:.3f}"),
     ]
     cells = [f"step {step:5d}"]
@@ -48,8 +50,10 @@ def log_line(logs: Mapping[str, Any], *, step: int) -> str:
 
 
 def _belongs(name: str, prefix: str) -> bool:
-    if not prefix.endswith(("/", "_")):
-        return name == prefix
+    if "geometry/" in prefix:
+        mode, _, measure = prefix.partition("geometry/")
+        found = read_key(name.removeprefix(mode))
+        return found is not None and found.measure.name == measure
     if "retrieval/" in prefix:
         return name.startswith(prefix) and name.endswith("recall@1")
-    return name.startswith(prefix) and "floor" not in name
+    return name.startswith(prefix) if prefix.endswith("/") else name == prefix

@@ -70,7 +70,8 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
             changes neither weights nor queue; one more than so many stops the run. The rows of the batch are written to
             `nonfinite_batch.json` in `output_dir`. Overflows that the scaler of fp16 handles do not count.
         log_geometry (`bool`, *optional*, defaults to `True`):
-            Whether to log geometry and retrieval of the latest global batch with the training loss.
+            Whether to log geometry and retrieval of the latest global batch with the training loss. Where pairs of rows
+            count, 1,024 of them stand for a larger batch. [`log_geometry`] does the same for any other `Trainer`.
         negatives_audit (`bool`, *optional*, defaults to `True`):
             Whether to print and log, once, what the negatives of the first batches are worth: their number and where
             they come from, duplicates among them, temperature and bias against the batch size.

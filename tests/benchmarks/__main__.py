@@ -8,6 +8,7 @@ from tests.benchmarks import (
     chunked,
     evaluate_modules,
     evaluation,
+    geometry_logs,
     gpu,
     loader,
     losses,
@@ -27,6 +28,7 @@ evaluate_modules.main()
 evaluation.main([])
 trainer.main()
 towers.main()
+geometry_logs.main([])
 loader.main([])
 training_data.main([])
 chunked.main([])

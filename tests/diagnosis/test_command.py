@@ -21,16 +21,20 @@ def files(tmp_path: Path, quick: None) -> list[str]:
 
 def test_files_are_diagnosed_without_a_model(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     main(["diagnose", *files, "--output", str(tmp_path / "out")])
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().out.strip()
     assert printed.startswith(
         "image.npy + text.npy: 24 rows, width 8\n\nFindings\n\nWARNING The centers of image and text are"
     )
     assert "\n        -> Where both modalities are ranked in one index, close it" in printed
     assert "mean shift" in printed
-    written = [tmp_path / "out" / name for name in ("diagnosis.json", "index.html", "geometry_image_text.png")]
-    assert printed.endswith(f"\nWritten: {', '.join(map(str, written))}\n")
+    written = [
+        tmp_path / "out" / name for name in printed.rpartition(f"\nWritten to {tmp_path / 'out'}: ")[2].split(", ")
+    ]
+    assert [path.name for path in written[:3]] == ["diagnosis.json", "index.html", "gap_image_text.png"]
+    assert sorted(written) == sorted((tmp_path / "out").iterdir())
     assert all(path.stat().st_size > 1000 for path in written)
     assert json.loads(written[0].read_text())["rows"] == 24
+    assert f"hf-contrastive diagnose {' '.join(files)} --output {tmp_path / 'out'}</pre>" in written[1].read_text()
 
 
 def test_a_model_is_compared_on_the_rows_of_a_dataset(
@@ -54,7 +58,7 @@ def test_pictures_are_left_out_aloud_without_matplotlib(
 ):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     main(["diagnose", *files, "--output", str(tmp_path / "out")])
-    assert "No pictures: Plots need matplotlib" in capsys.readouterr().err
+    assert "No plots: they need matplotlib, `pip install hf-contrastive[recipes]`." in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["diagnosis.json", "index.html"]
 
 

@@ -1,13 +1,10 @@
-"""Tables and page: every number beside its reference, whole rows, nothing from elsewhere."""
+"""Tables: every number beside its reference, whole rows."""
 
-import re
 from dataclasses import replace
-from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
-from hf_contrastive.diagnosis import Diagnosis, write_page
+from hf_contrastive.diagnosis import Diagnosis
 from hf_contrastive.diagnosis.table import as_text, short_name, tables
 
 
@@ -49,35 +46,3 @@ def test_text_is_padded(diagnosis: Diagnosis):
 @pytest.mark.parametrize(("name", "short"), [("a/b", "b"), ("/x/y/", "y"), ("clip", "clip"), ("/", "/")])
 def test_names_are_shortened(name: str, short: str):
     assert short_name(name) == short
-
-
-class Page(HTMLParser):
-    """Tags that are open, what links elsewhere, all text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.links: list[str] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.links += [value for name, value in attrs if name in ("src", "href")]
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_the_page_holds_findings_and_tables_and_needs_nothing_else(diagnosis: Diagnosis, tmp_path: Path):
-    path = write_page(replace(diagnosis, name="<clip> & co"), tmp_path)
-    page = Page(path.read_text(encoding="utf-8"))
-    assert (page.open, page.links) == ([], [])
-    assert "<clip> & co" in page.text
-    assert all(finding.says in page.text for one in diagnosis.all for finding in one.findings)
-    assert all(cell in page.text for table in tables(diagnosis) for row in table.rows for cell in row)
-    assert not re.search(r"https?://", path.read_text())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.special import iv
 
-from hf_contrastive.functional import cosine_moments, cosine_statistics
+from hf_contrastive.functional import cosine_moments, cosine_statistics, mean_cosines
 from tests.functional.rows import random_rows, unit_rows
 from tests.functional.test_tiles import LargestTensor
 
@@ -81,3 +81,12 @@ def test_order_rotation_and_side_do_not_matter():
     expected, order = cosine_statistics(x, y), torch.randperm(9, generator=torch.Generator().manual_seed(0))
     for other in ((y, x), (x[order], y[order]), (x @ rotation, y @ rotation)):
         assert [float(v) for v in cosine_statistics(*other)] == pytest.approx([float(v) for v in expected], abs=1e-12)
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["ids", "pairs"])
+def test_mean_cosines_are_those_of_the_statistics(given: bool):
+    x, y = (random_rows(5, 4), random_rows(7, 4, seed=1)) if given else (random_rows(6, 4), random_rows(6, 4, seed=1))
+    ids = {"x_ids": X_IDS, "y_ids": Y_IDS} if given else {}
+    means, statistics = mean_cosines(x, y, **ids), cosine_statistics(x, y, **ids)
+    assert means.matched.item() == pytest.approx(statistics.matched_mean.item(), abs=1e-14)
+    assert means.unmatched.item() == pytest.approx(statistics.unmatched_mean.item(), abs=1e-14)

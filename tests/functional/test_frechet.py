@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from hf_contrastive.functional import frechet_distance
+from hf_contrastive.functional import cloud_distance, frechet_distance
 from tests.functional.rows import random_rows, unit_rows
 
 
@@ -83,3 +83,10 @@ def test_opposite_points_are_as_far_apart_as_unit_rows_can_be():
 def test_bad_rows_are_refused():
     with pytest.raises(ValueError, match="`y` must have at least 2 rows"):
         frechet_distance(unit_rows(4, 3), unit_rows(1, 3))
+
+
+def test_it_is_the_distance_that_cloud_distance_splits():
+    x, y = random_rows(30, 4), random_rows(25, 4, seed=1) * 2 + 0.5
+    whole, parts = frechet_distance(x, y), cloud_distance(x, y)
+    assert whole.squared.item() == parts.total.item()
+    assert whole.between_means.item() == parts.centers.item()

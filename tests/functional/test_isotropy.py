@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from hf_contrastive.functional import centroid_norm, mean_cosine
+from hf_contrastive.functional import centroid_cosine, centroid_gap, centroid_norm, mean_cosine
 from tests.functional.rows import random_rows, unit_rows
 
 
@@ -82,3 +82,11 @@ def test_one_row_or_a_row_of_zeros_is_refused(measure):
         measure(unit_rows(1, 3))
     with pytest.raises(ValueError, match="row 1 is the first of 1"):
         measure(torch.tensor([[1.0, 2.0], [0.0, 0.0]]))
+
+
+def test_the_cosine_of_centers_is_that_of_the_gap_between_them():
+    x, y = random_rows(9, 4) + 1, random_rows(6, 4, seed=1)
+    assert centroid_cosine(x, y).item() == pytest.approx(centroid_gap(x, y).cosine.item(), abs=1e-14)
+    raw = torch.nn.functional.cosine_similarity(x.mean(0), y.mean(0), dim=0)
+    assert centroid_cosine(x, y, normalize=False).item() == pytest.approx(raw.item(), abs=1e-14)
+    assert centroid_cosine(torch.cat([torch.eye(4), -torch.eye(4)]), y.float()).isnan()

@@ -1,5 +1,6 @@
 import numpy as np
 import torch
+from torch.autograd import gradcheck
 
 from hf_contrastive.functional.second_moments import second_moments
 from tests.functional.dense import close
@@ -24,3 +25,13 @@ def test_single_precision_rows_far_from_the_origin_keep_their_spread():
     x = (1000 + random_rows(200, 2)).float()
     expected = torch.from_numpy(np.cov(x.double().numpy(), rowvar=False))
     close(second_moments(x).covariance(), expected, 1e-10)
+
+
+def test_moments_about_the_origin_are_products_of_the_rows():
+    x = 3 + random_rows(9, 4)
+    close(second_moments(x).about_origin(), x.mT @ x, 1e-12)
+
+
+def test_gradients_pass_through_every_block(tile: int):
+    x = random_rows(7, 3).requires_grad_()
+    assert gradcheck(lambda x: second_moments(x)[1:], x)

@@ -71,7 +71,7 @@ def test_a_space_that_could_not_be_published_says_how_to_go_on(report: dict[str,
     assert report["error"].endswith("call `push_metric_to_hub('alignment', 'tester/fails')` again.")
 
 
-@pytest.mark.parametrize("name", list_metrics())
+@pytest.mark.parametrize("name", [info.name for info in list_metrics()])
 def test_all_measures_are_valid_spaces(name: str):
     files = metric_files(name, f"me/{name}")
     assert {"README.md", "app.py", "requirements.txt", f"{name}.py"} <= files.keys()

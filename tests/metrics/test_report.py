@@ -1,10 +1,10 @@
-"""Names and conventions of the retrieval report."""
+"""Names and conventions of the reports that logs and evaluations share."""
 
 import pytest
 import torch
 
-from hf_contrastive.functional import retrieval_ranks
-from hf_contrastive.metrics import retrieval_report
+from hf_contrastive.functional import expected_effective_rank, modality_gap, retrieval_ranks, uniformity
+from hf_contrastive.metrics import geometry_report, retrieval_report
 from tests.functional.rows import random_rows
 
 
@@ -44,3 +44,38 @@ def test_a_collapsed_model_is_at_chance_with_ids_too():
     ids = torch.arange(50) // 5
     report = retrieval_report({"image": torch.ones(50, 4), "text": torch.ones(50, 4)}, ids=ids)
     assert report["retrieval/image_to_text_recall@1"] == pytest.approx(0.1, abs=1e-6)
+
+
+def test_sampled_queries_are_ranked_among_all_candidates():
+    x, y = random_rows(40, 4), random_rows(40, 4, seed=1)
+    rows = torch.randperm(40, generator=torch.Generator().manual_seed(0))[:15].sort().values
+    expected = retrieval_ranks(x, y).hits(5)[rows].double().mean().item()
+    report = retrieval_report({"image": x, "text": y}, max_queries=15)
+    assert report["retrieval/image_to_text_recall@5"] == pytest.approx(expected)
+    ids = torch.arange(40) // 2
+    expected = retrieval_ranks(x, y, query_ids=ids, key_ids=ids).hits(5)[rows].double().mean().item()
+    report = retrieval_report({"image": x, "text": y}, ids=ids, max_queries=15)
+    assert report["retrieval/image_to_text_recall@5"] == pytest.approx(expected)
+    assert retrieval_report({"image": x, "text": y}, max_queries=40) == retrieval_report({"image": x, "text": y})
+
+
+def test_large_batches_are_sampled_where_pairs_of_rows_count():
+    x, y = random_rows(40, 6), random_rows(40, 6, seed=1)
+    rows = torch.randperm(40, generator=torch.Generator().manual_seed(0))[:15].sort().values
+    report = geometry_report({"image": x, "text": y}, max_rows=15)
+    assert report["geometry/quadratic_rows_image"] == 15
+    assert report["geometry/uniformity_image"] == pytest.approx(uniformity(x[rows]).item(), rel=1e-9)
+    assert report["geometry/effective_rank_isotropic_text"] == pytest.approx(expected_effective_rank(6, 15))
+    assert report["geometry/modality_gap_image_text"] == pytest.approx(modality_gap(x, y).gap.item(), rel=1e-9)
+    assert "geometry/quadratic_rows_image" not in geometry_report({"image": x, "text": y}, max_rows=40)
+
+
+def test_names_do_not_depend_on_the_order_of_modalities():
+    x, y = random_rows(12, 6), random_rows(12, 6, seed=1)
+    assert geometry_report({"text": y, "image": x}) == geometry_report({"image": x, "text": y})
+
+
+def test_separability_comes_when_it_is_asked_for():
+    embeds = {"image": random_rows(12, 6), "text": random_rows(12, 6, seed=1)}
+    extra = set(geometry_report(embeds, separability=True)) - set(geometry_report(embeds))
+    assert extra == {"geometry/separability_image_text"}

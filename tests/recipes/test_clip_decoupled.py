@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoProcessor
 
+from hf_contrastive.diagnosis.command import make_parser
 from tests.conftest import TINY, make_pairs
 from tests.hub.server import LoopbackHub
 
@@ -76,6 +78,16 @@ def test_prints_one_table_of_both_losses_and_lines_that_run(
     snippet = output[output.index("from PIL import Image") :]
     monkeypatch.chdir(folder.parent)
     exec(compile(snippet, "snippet", "exec"), {})
+
+
+@pytest.mark.slow
+def test_prints_the_command_that_diagnoses_it(finished: tuple[Path, str], data: Path):
+    folder, output = finished
+    (line,) = [line for line in output.splitlines() if "hf-contrastive diagnose " in line]
+    args = make_parser().parse_args(shlex.split(line)[1:])
+    assert (args.source, args.compare) == ([str(folder)], [str(folder / "compare_clip")])
+    assert (args.dataset, args.image_column) == (str(data), "image")
+    assert Path(args.output).parent == folder
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from hf_contrastive import ContrastiveTrainingArguments
-from hf_contrastive.report import result_table, write_model_card
+from hf_contrastive.report import geometry_table, result_table, write_model_card
 from hf_contrastive.report.card import TrainingFacts, usage_snippet
 from tests.report.runs import METRICS, make_result
 
@@ -76,6 +76,22 @@ def test_the_numbers_of_the_model_index_are_those_measured(tmp_path: Path):
 def test_the_card_holds_the_table_of_all_runs(tmp_path: Path):
     results = [make_result("clip"), make_result("clip_divergence", shift=0.1)]
     assert result_table(results) in write(tmp_path)
+
+
+def test_the_card_has_all_geometry_folded_away(tmp_path: Path):
+    results = [make_result("clip"), make_result("clip_divergence", shift=0.1)]
+    text = write(tmp_path)
+    start, end = text.index("<details>"), text.index("</details>")
+    assert geometry_table(results) in text[start:end]
+    assert "hubs are of" not in text, "These results do not say how many rows were sampled."
+
+
+def test_the_card_says_how_many_rows_were_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(METRICS, "geometry/quadratic_rows_image", 2048.0)
+    monkeypatch.setitem(METRICS, "geometry/gaussianity_rows_text", 1000.0)
+    text = write(tmp_path)
+    assert "Energy distance, divergence and hubs are of 2048 rows." in text
+    assert "The shape was tested on 1000 rows." in text
 
 
 def test_the_card_says_how_the_model_was_trained(tmp_path: Path):

@@ -1,9 +1,12 @@
 """The table of results, and the file they are kept in."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from hf_contrastive.report import RunResult, read_results, result_table, write_results
-from tests.report.runs import make_result
+from hf_contrastive.metrics import full_geometry_report
+from hf_contrastive.metrics.measures import read_key
+from hf_contrastive.report import RunResult, geometry_table, read_results, result_table, write_results
+from tests.report.runs import make_embeds, make_result
 
 
 def cells(table: str) -> dict[str, list[str]]:
@@ -69,3 +72,42 @@ def test_results_survive_their_file(tmp_path: Path):
     write_results(results, tmp_path / "metrics.json")
     assert read_results(tmp_path / "metrics.json") == results
     assert all(isinstance(result, RunResult) for result in read_results(str(tmp_path / "metrics.json")))
+
+
+def full_result(name: str = "clip") -> RunResult:
+    result = make_result(name)
+    embeds = {m: x.double() for m, x in make_embeds().items()}
+    return replace(result, metrics=result.metrics | full_geometry_report(embeds))
+
+
+def test_all_measures_stand_in_one_of_two_tables_and_the_short_one_stays_short():
+    result = full_result()
+    short, rest = cells(result_table([result])), cells(geometry_table([result]))
+    shown = [reading for key in result.metrics if (reading := read_key(key))]
+    for reading in shown:
+        found = [label for table in (short, rest) for label in table if label.split(" (")[0] == reading.label]
+        assert len(found) == 1, reading.key
+    assert len(short) < 20
+    assert not set(short) & set(rest) - {"measure", ":" + "-" * (max(map(len, rest)) - 1)}
+
+
+def test_the_rest_of_the_geometry_is_grouped_and_beside_its_references():
+    result = full_result()
+    table = geometry_table([result, make_result("old")])
+    found = cells(table)
+    labels = list(found)
+    assert labels.index("**gap between modalities**") < labels.index(
+        "energy distance image text (deviation of chance)"
+    )
+    assert labels.index("energy distance image text (deviation of chance)") < labels.index("**spread**")
+    value, floor = (result.metrics[f"geometry/energy_distance_{name}image_text"] for name in ("", "null_std_"))
+    # A run that was measured before there was such a measure has a dash.
+    assert found["energy distance image text (deviation of chance)"] == [f"{value:.3f} ({floor:.3f})", "-"]
+    assert found["anderson darling image (Gaussian 0.384)"][1] == "-"
+    assert len({len(line) for line in table.splitlines()}) == 1
+
+
+def test_results_without_further_measures_have_no_second_table():
+    result = make_result()
+    metrics = {name: value for name, value in result.metrics.items() if "effective_rank" not in name}
+    assert geometry_table([replace(result, metrics=metrics)]) == ""

@@ -1,7 +1,8 @@
 """The Space of the measurement: its description and a form to try it."""
 
 import evaluate
-from evaluate.utils import launch_gradio_widget
+
+from hf_contrastive.metrics import space
 
 
-launch_gradio_widget(evaluate.load("alignment.py"))
+space.build(evaluate.load("alignment.py")).launch()

@@ -1,4 +1,4 @@
-"""The modality gap: how far the centers of two clouds of embeddings sit apart, beside what sampling alone makes."""
+"""How far the centers of two clouds of embeddings sit apart, beside what sampling alone makes."""
 
 import torch
 
@@ -18,8 +18,8 @@ Args:
     normalize (`bool`, *optional*, defaults to `True`): Whether to scale rows to unit length first.
 Returns:
     `modality_gap`: Distance of the centers, between 0 and 2 for unit rows.
-    `modality_gap_floor`: What sampling alone makes of it.
-    `modality_gap_ratio`: The first divided by the second.
+    `modality_gap_floor`: The distance that two independent samples of one distribution would show on average.
+    `modality_gap_ratio`: The first divided by the second; about 1 when there is no gap.
 Examples:
     >>> gap = hf_contrastive.load_metric("modality_gap")
     >>> gap.compute(predictions=[[1.0, 0.0], [0.0, 1.0]], references=[[-1.0, 0.0], [0.0, -1.0]])["modality_gap"]
@@ -35,7 +35,8 @@ Examples:
 """
     reference_url = "https://huggingface.co/papers/2203.02053"
 
-    def measure(self, x: torch.Tensor, y: torch.Tensor, *, normalize: bool = True) -> dict[str, float]:
+    @staticmethod
+    def measure(x: torch.Tensor, y: torch.Tensor, *, normalize: bool = True) -> dict[str, float]:
         gap, floor = modality_gap(x, y, normalize=normalize)
         ratio = gap / floor if floor > 0 else torch.inf
         return embedding_module.floats({"modality_gap": gap, "modality_gap_floor": floor, "modality_gap_ratio": ratio})

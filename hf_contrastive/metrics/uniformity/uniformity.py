@@ -1,4 +1,4 @@
-"""Uniformity: how evenly the embeddings of one modality cover the sphere."""
+"""How evenly the embeddings of one modality cover the sphere, beside the most even there is."""
 
 import torch
 
@@ -14,10 +14,11 @@ class Uniformity(embedding_module.EmbeddingModule):
     inputs_description = """
 Args:
     predictions: Embeddings of one modality, shape (n, width), at least two rows.
-    t (`float`, *optional*, defaults to `2.0`): Sharpness of the potential. Values of different `t` do not compare.
+    t (`float`, *optional*, defaults to `2.0`): Sharpness of the potential, half an inverse temperature of InfoNCE.
+        Values of different `t` do not compare.
     normalize (`bool`, *optional*, defaults to `True`): Whether to scale rows to unit length first.
 Returns:
-    `uniformity`: The log mean potential, at most 0.
+    `uniformity`: The log mean potential, at most 0 (collapsed); lower is more even.
     `uniformity_floor`: The value of a perfectly even cloud of this width.
     `uniformity_ratio`: The first divided by the second: 0 collapsed, 1 perfectly even.
 Examples:
@@ -35,7 +36,8 @@ Examples:
     reference_url = "https://huggingface.co/papers/2005.10242"
     inputs = ("predictions",)
 
-    def measure(self, x: torch.Tensor, *, t: float = 2.0, normalize: bool = True) -> dict[str, float]:
+    @staticmethod
+    def measure(x: torch.Tensor, *, t: float = 2.0, normalize: bool = True) -> dict[str, float]:
         value, floor = uniformity(x, t=t, normalize=normalize), uniformity_floor(x.shape[1], t=t)
         return embedding_module.floats(
             {"uniformity": value, "uniformity_floor": floor, "uniformity_ratio": value / floor}
