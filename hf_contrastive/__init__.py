@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from hf_contrastive.evaluators import NearestNeighbors as NearestNeighbors
     from hf_contrastive.evaluators import TextSimilarity as TextSimilarity
     from hf_contrastive.evaluators import ZeroShot as ZeroShot
+    from hf_contrastive.hub import PushError as PushError
+    from hf_contrastive.hub import push_folder as push_folder
+    from hf_contrastive.hub import push_metric_to_hub as push_metric_to_hub
     from hf_contrastive.losses import ContrastiveLoss as ContrastiveLoss
     from hf_contrastive.losses import LossInfo as LossInfo
     from hf_contrastive.losses import Schedule as Schedule
@@ -78,6 +81,7 @@ _MODULES = {
     "MultiEncoderProcessor": "models",
     "NearestNeighbors": "evaluators",
     "PairDataset": "data",
+    "PushError": "hub",
     "Schedule": "losses",
     "SmallCLIPSize": "models",
     "TextSimilarity": "evaluators",
@@ -101,6 +105,8 @@ _MODULES = {
     "mix_datasets": "data",
     "parse_recipe": "recipe",
     "plot_geometry": "report",
+    "push_folder": "hub",
+    "push_metric_to_hub": "hub",
     "register_loss": "losses",
     "result_table": "report",
     "retrieval_report": "metrics",

@@ -21,7 +21,9 @@ from pathlib import Path
 from transformers import PreTrainedModel, ProcessorMixin, set_seed
 
 from hf_contrastive import (
+    ContrastiveTrainer,
     ContrastiveTrainingArguments,
+    PushError,
     SmallCLIPSize,
     load_dual_encoder,
     load_pairs,
@@ -36,6 +38,8 @@ from hf_contrastive.report.snippets import usage_snippet
 from hf_contrastive.run import save_runs, train_and_test, use_cpu_cores, with_other_loss
 
 
+# Exit code of a run that is complete on disk and not, or not whole, on the Hub: EX_TEMPFAIL of sysexits.h.
+NOT_PUSHED = 75
 DEFAULTS = Path(__file__).parent / "configs" / "clip_decoupled.yaml"
 
 
@@ -125,6 +129,21 @@ def load_recipe_pairs(recipe: RecipeArguments, training: ContrastiveTrainingArgu
         )
 
 
+def push_run(trainer: ContrastiveTrainer, folder: Path) -> bool:
+    """Push a finished run if it is asked for; whether all is on the Hub that should be."""
+    if not trainer.args.push_to_hub or not trainer.is_world_process_zero():
+        return True
+    check_card(folder)
+    try:
+        print(f"\nPushed: {push_folder(folder, trainer.args)}")
+    except PushError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return False
+    for message in trainer.unpushed:
+        print(f"\n{message}", file=sys.stderr)
+    return not trainer.unpushed
+
+
 def diagnose_command(recipe: RecipeArguments, folder: Path, others: Sequence[str]) -> str | None:
     """The command line that diagnoses the trained model; none for data that it cannot name."""
     if recipe.data_dir or recipe.where:
@@ -182,10 +201,10 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
             print(f"\nA page that shows what parts the modalities, and what can be done, in a minute:\n\n{command}")
         print(f"\nSaved in {folder}: model, processor, metrics.json, geometry.png, README.md. Use it with\n")
         print(usage_snippet(str(folder)))
-        if training.push_to_hub:
-            check_card(folder)
-            print(f"\nPushed: {push_folder(folder, training)}")
+    pushed = push_run(trainer, folder)
     trainer.end()
+    if not pushed:
+        raise SystemExit(NOT_PUSHED)
 
 
 if __name__ == "__main__":

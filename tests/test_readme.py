@@ -16,6 +16,7 @@ from hf_contrastive.losses import get_loss, list_losses, registry
 from hf_contrastive.metrics import list_metrics
 from hf_contrastive.testing import batch_of, random_output
 from tests.conftest import make_pairs
+from tests.hub import USER, LoopbackHub
 
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +24,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 PYTHON = [code for language, code in SNIPPETS if language == "python"]
 SHELL = [code for language, code in SNIPPETS if language == "bash"]
+ON_THE_HUB = "from tests.conftest import make_pairs\n\ndataset = make_pairs(24)\n"
 
 
 @pytest.fixture
@@ -40,6 +42,15 @@ def no_new_losses() -> Iterator[None]:
 def test_python_runs(code: str, saved_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     code = code.replace("path/to/clip", str(saved_clip)).replace("max_steps=2", "max_steps=2, use_cpu=True")
+    if "your-name/" in code:
+        with LoopbackHub() as hub:
+            process = hub.run(ON_THE_HUB + code.replace("your-name", USER), tmp_path / "home")
+        assert process.returncode == 0, process.stderr
+        printed = process.stdout.splitlines()
+        assert "[]" in printed, process.stdout
+        assert any(line.startswith(f"{hub.endpoint}/{USER}/your-encoder/commit/") for line in printed)
+        assert printed[-1] == f"{hub.endpoint}/spaces/{USER}/uniformity"
+        return
     if "__main__" in code:
         # It starts processes, which import the file that it stands in.
         (tmp_path / "snippet.py").write_text(code, encoding="utf-8")

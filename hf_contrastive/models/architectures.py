@@ -9,6 +9,7 @@ import transformers
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
+from hf_contrastive.hub.untrusted import check_model, checked_revision
 from hf_contrastive.models.configuration import refuse_code
 
 
@@ -81,10 +82,11 @@ def load_encoder(modality: str, source: Any, **kwargs: Any) -> PreTrainedModel:
             f"features, but got a {type(source).__name__}."
         )
     hub = {k: v for k, v in kwargs.items() if k in ("revision", "token", "cache_dir", "local_files_only", "subfolder")}
+    hub |= (checked := checked_revision(check_model(source, **hub)))
     config = _part(modality, AutoConfig.from_pretrained(source, trust_remote_code=False, **hub))
     refuse_code(config.to_dict(), f"The {modality} tower of {str(source)!r}")
     set_up(config)
-    model = encoder_class(config).from_pretrained(source, config=config, use_safetensors=True, **kwargs)
+    model = encoder_class(config).from_pretrained(source, config=config, use_safetensors=True, **(kwargs | checked))
     return encoder_of(model)
 
 

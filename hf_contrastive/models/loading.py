@@ -5,6 +5,8 @@ from typing import Any
 
 from transformers import AutoModel, AutoProcessor, PreTrainedModel, ProcessorMixin
 
+from hf_contrastive.hub.untrusted import check_model, checked_revision
+
 
 def load_dual_encoder(name: str, **kwargs: Any) -> tuple[PreTrainedModel, ProcessorMixin]:
     """
@@ -19,12 +21,14 @@ def load_dual_encoder(name: str, **kwargs: Any) -> tuple[PreTrainedModel, Proces
     Raises:
         FileNotFoundError: The name is a path where there is nothing.
         ValueError: The model has one tower, or no temperature; or its repository holds no processor for all modalities.
+        UntrustedError: Its files lead elsewhere, or it needs code of its own, or its weights are pickles.
     """
     if name.startswith((".", "/", "~")):
         if not Path(name).expanduser().exists():
             raise FileNotFoundError(f"`model` is the path {name!r}, where there is nothing.")
         name = str(Path(name).expanduser())
-    model = AutoModel.from_pretrained(name, trust_remote_code=False, **kwargs)
+    kwargs = kwargs | checked_revision(check_model(name, **kwargs))
+    model = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True, **kwargs)
     if getattr(model, "logit_scale", None) is None:
         raise ValueError(
             f"`model` must be a dual encoder such as CLIP or SigLIP, with a `logit_scale`, but {name!r} is a "

@@ -11,6 +11,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
+from hf_contrastive.hub.untrusted import check_model, checked_revision
 from hf_contrastive.models.architectures import extra_inputs
 from hf_contrastive.models.configuration import MultiEncoderConfig
 from hf_contrastive.models.encoding import EncodingMixin
@@ -141,11 +142,11 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
         """
         if not kwargs.setdefault("use_safetensors", True):
             raise ValueError("`use_safetensors` must be True: pickled weights could run code.")
-        source = {
-            name: kwargs[name]
-            for name in ("revision", "token", "cache_dir", "local_files_only", "subfolder")
-            if name in kwargs
-        }
+        where = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
+        source = {name: kwargs[name] for name in where if kwargs.get(name) is not None}
+        if pretrained_model_name_or_path is not None:
+            source |= checked_revision(check_model(pretrained_model_name_or_path, **source))
+            kwargs |= source
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         # Loading makes all parameters anew, trainable, fixed position embeddings as well.

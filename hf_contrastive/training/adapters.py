@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import cached_file, logging
 
+from hf_contrastive.hub.untrusted import check_adapter, checked_revision
 from hf_contrastive.temperature import BIAS, SCALE
 from hf_contrastive.towers.find import base_model
 
@@ -64,10 +65,12 @@ def load_adapter(model: PreTrainedModel, name: str | Path, *, is_trainable: bool
     Raises:
         ImportError: `peft` is not installed.
         ValueError: The folder holds other scalars than the model has.
+        UntrustedError: Its configuration names what would be loaded or imported from elsewhere, or its weights are pickles.
     """
     _require_peft()
     from peft import PeftModel
 
+    kwargs = kwargs | checked_revision(check_adapter(name, **kwargs))
     adapted: nn.Module = PeftModel.from_pretrained(model, str(name), is_trainable=is_trainable, **kwargs)
     file = cached_file(str(name), SCALARS_FILE, _raise_exceptions_for_missing_entries=False, **kwargs)
     if file is None:

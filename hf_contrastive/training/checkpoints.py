@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from hf_contrastive.distributed import from_all, rank, world_size
 from hf_contrastive.training.manifest import MANIFEST, faults_of, write_manifest
+from hf_contrastive.training.replacing import replaced
 
 
 logger = logging.get_logger(__name__)
@@ -111,7 +112,8 @@ class Checkpoints:
             part.save(part.path(folder))
         if args.should_save:
             # The Trainer wrote them with the limit and the push that it was to leave to us.
-            torch.save(args, folder / TRAINING_ARGS_NAME)
+            with replaced(args, hub_token=None):
+                torch.save(args, folder / TRAINING_ARGS_NAME)
         _wait()
         if args.should_save:
             write_manifest(folder)

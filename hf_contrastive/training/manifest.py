@@ -5,6 +5,8 @@ import json
 import os
 from pathlib import Path
 
+from hf_contrastive.hub.untrusted import UntrustedError, inside
+
 
 MANIFEST = "checkpoint_complete.json"
 # Files up to this size are hashed whole, of larger ones blocks that are spread evenly over them.
@@ -35,7 +37,11 @@ def faults_of(folder: str | Path) -> list[str]:
         return [f"{MANIFEST} is no manifest ({error!r})"]
     found = []
     for name, entry in entries.items():
-        path = folder / name
+        try:
+            path = inside(folder, name, MANIFEST)
+        except UntrustedError as error:
+            found.append(str(error).rstrip("."))
+            continue
         if not path.is_file():
             found.append(f"{name} is missing")
         elif path.stat().st_size != entry["bytes"]:

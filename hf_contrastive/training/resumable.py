@@ -18,7 +18,7 @@ from hf_contrastive.training.checkpoints import Checkpoints, Part, resolve_check
 from hf_contrastive.training.loss_log import LossLog
 from hf_contrastive.training.nonfinite import Rows, StepGuard
 from hf_contrastive.training.preemption import SaveWhenTerminated
-from hf_contrastive.training.processes import ManyProcessesTrainer
+from hf_contrastive.training.pushing import PushingTrainer
 from hf_contrastive.training.replacing import replaced
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
@@ -26,7 +26,7 @@ from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 LOG_FILE = "loss_log.safetensors"
 
 
-class ResumableTrainer(ManyProcessesTrainer):
+class ResumableTrainer(PushingTrainer):
     """
     [`~transformers.Trainer`] whose runs can be killed at any moment and resumed to the same weights.
 
@@ -200,6 +200,10 @@ class ResumableTrainer(ManyProcessesTrainer):
         self.checkpoints.finish(folder, self.args, best=self.state.best_model_checkpoint)
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
+
+    def _state_files(self) -> list[str]:
+        parts = [Path(part.file) for part in self.checkpoints.parts]
+        return [f"{part.stem}*{part.suffix}" for part in parts]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # Not `_load_from_checkpoint`, which DeepSpeed goes around. First: parts say best what does not fit.

@@ -1,6 +1,5 @@
 """What of a model is trained, how fast, and what is kept of it: the floor below the contrastive loss."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -160,9 +159,3 @@ class TowerTrainer(ResumableTrainer):
     def _load_beside(self, folder: Path) -> None:
         if is_adapted(self.model):
             load_scalars(self.model, folder / SCALARS_FILE)
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        file = Path(checkpoint_folder) / SCALARS_FILE
-        if file.exists() and self.is_world_process_zero():
-            shutil.copy(file, Path(str(self.args.output_dir)) / SCALARS_FILE)
-        super()._push_from_checkpoint(checkpoint_folder)

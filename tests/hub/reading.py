@@ -69,6 +69,11 @@ def paths_info(call: Call) -> Answer:
     return as_json(nodes(call.commit(), parse_qs(call.request.body.decode())["paths"]))
 
 
+def check_right(call: Call) -> Answer:
+    call.writable()
+    return as_json({})
+
+
 def refs(call: Call) -> Answer:
     repo = call.readable()
     branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": oid} for n, oid in repo.branches.items()]
@@ -125,6 +130,7 @@ READING: list[Route] = [
     route("GET /api/{kind}/{repo}/tree/{revision}", tree),
     route("GET /api/{kind}/{repo}/tree/{revision}/{path}", tree),
     route("POST /api/{kind}/{repo}/paths-info/{revision}", paths_info),
+    route("GET /api/{kind}/{repo}/auth-check/write", check_right),
     route("GET /api/{kind}/{repo}/refs", refs),
     route("GET /api/{kind}/{repo}/commits/{revision}", history),
     route("HEAD /{kind/}{repo}/resolve/{revision}/{path}", resolve),

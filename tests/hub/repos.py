@@ -126,6 +126,8 @@ class Store:
     tokens: dict[str, str]
     repos: dict[tuple[str, str], Repo] = field(default_factory=dict)
     large_files: dict[str, bytes] = field(default_factory=dict)
+    # Bytes of large files that each user may store.
+    quota: float = float("inf")
 
     def user(self, authorization: str | None) -> str | None:
         if authorization is None:

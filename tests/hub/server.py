@@ -1,13 +1,15 @@
 """The loopback Hub: it serves its repositories over HTTP, fails on demand, and runs real clients against itself."""
 
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
@@ -28,16 +30,25 @@ SETTINGS_OF_CLIENTS = re.compile("HF_.*|HUGGING_?FACE.*|TRANSFORMERS_.*|.*_OFFLI
 
 @dataclass
 class Fault:
-    """Requests to be failed: answered with `status`, or with a closed connection where there is none."""
+    """Requests to be failed: answered with `status`, or with a closed connection where there is none.
+
+    Of an answer that is carried out, `after` bytes of the body leave before the connection closes, and it starts
+    `seconds` late.
+    """
 
     method: str | None
     path_substring: str
     times: int
     status: int | None = None
     is_carried_out: bool = False
+    message: str = "Injected fault"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    after: int | None = None
+    seconds: float = 0.0
 
     def meets(self, method: str, path: str) -> bool:
-        return self.method in (None, method) and self.path_substring in path
+        return self.method in (None, method) and f"{self.path_substring}/" in f"{path}/"
 
 
 class LoopbackHub:
@@ -49,6 +60,8 @@ class LoopbackHub:
     def __init__(self) -> None:
         self.tokens = {TOKEN: USER}
         self.requests: list[tuple[str, str]] = []
+        # What clients asked for that had a part of a file already.
+        self.ranges: list[str] = []
         self.faults: list[Fault] = []
         self._lock = Lock()
         self._server = _Server(self)
@@ -65,13 +78,33 @@ class LoopbackHub:
         self._server.stop()
         self._thread.join()
 
-    def fail(self, method: str, path_substring: str, status: int = 500, times: int = 1) -> None:
-        """Answer the next `times` such requests with `status`, and do nothing."""
-        self.faults.append(Fault(method, path_substring, times, status))
+    def fail(
+        self,
+        method: str,
+        path_substring: str,
+        status: int = 500,
+        times: int = 1,
+        message: str = "Injected fault",
+        headers: Mapping[str, str] | None = None,
+        body: object = None,
+    ) -> None:
+        """Answer the next `times` such requests with `status`, words, headers and JSON of the test, and do nothing."""
+        content = b"" if body is None else json.dumps(body).encode()
+        self.faults.append(
+            Fault(method, path_substring, times, status, message=message, headers=headers or {}, body=content)
+        )
 
     def cut(self, method: str, path_substring: str, times: int = 1) -> None:
         """Close the connection of the next `times` such requests without an answer, and do nothing."""
         self.faults.append(Fault(method, path_substring, times))
+
+    def cut_body(self, path_substring: str, after: int, times: int = 1) -> None:
+        """Send the first `after` bytes of the next `times` such files, then close the connection."""
+        self.faults.append(Fault("GET", path_substring, times, is_carried_out=True, after=after))
+
+    def delay(self, method: str, path_substring: str, seconds: float, times: int = 1) -> None:
+        """Answer the next `times` such requests late; others are answered meanwhile."""
+        self.faults.append(Fault(method, path_substring, times, is_carried_out=True, seconds=seconds))
 
     def lose_answer(self, path_substring: str, times: int = 1) -> None:
         """Do what the next `times` such requests ask, then close the connection without an answer."""
@@ -124,14 +157,22 @@ class LoopbackHub:
     def _answer(self, request: Request) -> Answer | None:
         """None stands for a connection to be closed without an answer."""
         path = unquote(request.path)
+        # What is made is named in the body alone; for tests that make one of several fail.
+        made = f"/{json.loads(request.body)['name']}" if path == "/api/repos/create" else ""
         with self._lock:
             self.requests.append((request.method, path))
-            fault = self._next_fault(request.method, path)
+            self.ranges += request.headers.get_all("Range", [])
+            fault = self._next_fault(request.method, path + made)
             if fault is None:
                 return respond(self._store, READING + WRITING, request)
-            if fault.is_carried_out:
-                respond(self._store, READING + WRITING, request)
-            return None if fault.status is None else Answer(fault.status, b"", {"X-Error-Message": "Injected fault"})
+            answer = respond(self._store, READING + WRITING, request) if fault.is_carried_out else None
+        time.sleep(fault.seconds)
+        if fault.after is not None:
+            return replace(answer, sent=fault.after)
+        if fault.seconds:
+            return answer
+        headers = {"X-Error-Message": fault.message, **fault.headers}
+        return None if fault.status is None else Answer(fault.status, fault.body, headers)
 
     def _next_fault(self, method: str, path: str) -> Fault | None:
         for fault in self.faults:
@@ -195,7 +236,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(answer.body)
+            self.wfile.write(answer.body[: answer.sent])
+        if answer.sent is not None:
+            self.close_connection = True
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer  # noqa: N815
 

@@ -113,6 +113,8 @@ def large_file_plan(call: Call, wanted: dict[str, Any]) -> dict[str, object]:
     plan = {"oid": wanted["oid"], "size": wanted["size"]}
     if wanted["oid"] in call.store.large_files:
         return plan
+    if sum(map(len, call.store.large_files.values())) + wanted["size"] > call.store.quota:
+        return plan | {"error": {"code": 403, "message": "Private repository storage limit reached"}}
     # These paths hold the name of the repository for the sake of tests that make one transfer fail.
     upload = {"href": f"{call.store.storage}/lfs/{call.values['repo']}/{wanted['oid']}"}
     verify = {"href": f"{call.store.endpoint}/lfs/{call.values['repo']}/verify"}

@@ -1,6 +1,7 @@
 """Any towers in one model: every architecture of the table, and what models of several towers do."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -403,10 +404,23 @@ def test_pickled_weights_are_refused(tmp_path: Path):
     model.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(OSError, match="safetensors"):
+    with pytest.raises(ValueError, match=r"only as pytorch_model\.bin, which are pickles"):
         AutoModel.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"only as pytorch_model\.bin, which are pickles"):
+        MultiEncoder.from_towers({"image": tmp_path, "text": 6})
     with pytest.raises(ValueError, match="`use_safetensors` must be True"):
         MultiEncoder.from_pretrained(tmp_path, use_safetensors=False)
+
+
+def test_weights_outside_of_the_folder_are_refused(tmp_path: Path):
+    folder = tmp_path / "model"
+    image_and_text().save_pretrained(folder)
+    (folder / "model.safetensors").rename(tmp_path / "stolen.safetensors")
+    index = {"metadata": {}, "weight_map": {"logit_scale": "../stolen.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    for load in (AutoModel.from_pretrained, MultiEncoder.from_pretrained):
+        with pytest.raises(ValueError, match=r"names the file '\.\./stolen"):
+            load(folder)
 
 
 @pytest.mark.parametrize(

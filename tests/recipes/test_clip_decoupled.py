@@ -152,6 +152,25 @@ def test_fine_tunes_a_saved_model_from_yaml_and_pushes_it(
 
 
 @pytest.mark.slow
+def test_a_push_that_fails_ends_with_its_own_exit_code_and_the_model_on_disk(
+    data: Path, saved_clip: Path, tmp_path: Path, hub: LoopbackHub
+):
+    hub.fail("POST", "/commit", 403, times=9, message="Storage limit reached")
+    folder = tmp_path / "tuned"
+    argv = [RECIPE, f"--model={saved_clip}", f"--dataset={data}", f"--output_dir={folder}", "--max_steps=1"]
+    argv += ["--per_device_train_batch_size=8", "--use_cpu", "--cpu_threads=1", "--loss=clip", "--save_strategy=no"]
+    done = hub.run([*argv, "--push_to_hub=true", "--hub_model_id=tester/tuned"], tmp_path / "home", timeout=200)
+    assert done.returncode == 75, done.stderr[-4000:]
+    assert "Traceback" not in done.stderr
+    said = done.stderr[done.stderr.index("The push to 'tester/tuned' failed: ") :]
+    assert "Storage limit reached" in said
+    assert f"Nothing is lost: {str(folder)!r} holds the model" in said
+    assert "hf upload tester/tuned" in said
+    assert {"model.safetensors", "README.md", "metrics.json", "geometry.png"} <= {x.name for x in folder.iterdir()}
+    assert AutoModel.from_pretrained(folder).config.model_type == "clip"
+
+
+@pytest.mark.slow
 def test_streams_files_that_a_pattern_names(tmp_path: Path):
     for shard in range(3):
         make_pairs(144).select(range(48 * shard, 48 * shard + 48)).to_parquet(tmp_path / f"{shard}.parquet")

@@ -241,7 +241,7 @@ def test_parts_are_saved_before_the_manifest_and_come_back(tmp_path: Path):
     parts = Checkpoints()
     parts.add(part("ema.txt", values))
     parts.add(part("stream.txt", values, per_process=True))
-    args = SimpleNamespace(should_save=True, save_total_limit=None)
+    args = SimpleNamespace(should_save=True, save_total_limit=None, hub_token=None)
     folder = tmp_path / "checkpoint-1"
     parts.begin(folder, args)
     parts.finish(folder, args, best=None)

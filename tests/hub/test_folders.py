@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 
-from hf_contrastive import ContrastiveTrainingArguments
-from hf_contrastive.hub import check_can_push
 from tests.hub.server import TOKEN, LoopbackHub
 
 
 SHARED = {
     "README.md": "---\nlibrary_name: transformers\n---\n# Tiny\n",
     "config.json": "{}",
-    "model.safetensors": "weights",
+    "model.safetensors": "\x02\0\0\0\0\0\0\0{}",
     "tokenizer.json": "{}",
     "metrics.json": "[]",
     "geometry.png": "picture",
@@ -32,8 +30,9 @@ LEFT_BEHIND = (
 PUSH = """
 import json, sys, tempfile, traceback
 from hf_contrastive import ContrastiveTrainingArguments
-from hf_contrastive.hub import check_can_push, push_folder
+from hf_contrastive.hub import check_can_push, failures, push_folder
 
+failures.DELAYS = (0.01, 0.01)
 for name, options in json.loads({pushes!r}).items():
     args = ContrastiveTrainingArguments(tempfile.mkdtemp(), use_cpu=True, push_to_hub=True, hub_model_id=name, **options)
     check_can_push(args)
@@ -68,7 +67,6 @@ class Pushes:
             "tester/cut": {},
             "somebody/else": {},
             "tester/wrong-token": {"hub_token": "hf_wrong_token"},
-            "not a name": {},
         }
         code = PUSH.format(pushes=json.dumps(options), folder=str(self.folder))
         process = hub.run(code, home, token=TOKEN)
@@ -92,7 +90,7 @@ def test_model_card_and_pictures_go_up_and_other_runs_stay_behind(pushes: Pushes
     files = pushes.hub.files("tester/whole")
     assert files.keys() == {*SHARED, ".gitattributes"}
     assert files["README.md"].decode() == SHARED["README.md"]
-    assert files["model.safetensors"] == b"weights"
+    assert files["model.safetensors"] == SHARED["model.safetensors"].encode()
 
 
 def test_everything_goes_up_in_one_commit_whose_address_is_returned(pushes: Pushes):
@@ -115,7 +113,7 @@ def test_a_bare_name_is_that_of_the_user(pushes: Pushes):
 # ---- Pushes that fail ----
 
 
-@pytest.mark.parametrize("name", ["tester/fails", "tester/cut", "somebody/else", "tester/wrong-token", "not a name"])
+@pytest.mark.parametrize("name", ["tester/fails", "tester/cut", "somebody/else", "tester/wrong-token"])
 def test_a_push_that_fails_says_how_to_go_on(pushes: Pushes, name: str):
     assert pushes.state[name] == "failed"
     said = pushes.said[name]
@@ -164,44 +162,3 @@ def test_the_advised_command_uploads_the_same(hub: LoopbackHub, tmp_path: Path):
     process = hub.run(cli, tmp_path)
     assert process.returncode == 0, process.stderr
     assert hub.files("tester/later").keys() == {*SHARED, ".gitattributes"}
-
-
-# ---- Before training ----
-
-
-def arguments(folder: Path, **kwargs: Any) -> ContrastiveTrainingArguments:
-    return ContrastiveTrainingArguments(str(folder), use_cpu=True, **kwargs)
-
-
-@pytest.fixture
-def logged_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import huggingface_hub.constants
-
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-
-
-@pytest.mark.usefixtures("logged_out")
-def test_a_push_without_a_token_is_refused_before_training(tmp_path: Path):
-    args = arguments(tmp_path, push_to_hub=True, hub_model_id="tester/model")
-    with pytest.raises(ValueError, match=r"needs a token.*`hf auth login`.*HF_TOKEN.*Nothing was trained yet"):
-        check_can_push(args)
-
-
-@pytest.mark.usefixtures("logged_out")
-def test_a_push_without_a_name_is_refused_before_training(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"needs `hub_model_id`, .* --hub_model_id me/my-encoder"):
-        check_can_push(arguments(tmp_path, push_to_hub=True, hub_token="hf_mine"))
-
-
-@pytest.mark.usefixtures("logged_out")
-def test_a_token_from_any_place_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    check_can_push(arguments(tmp_path, push_to_hub=True, hub_model_id="tester/model", hub_token="hf_mine"))
-    monkeypatch.setenv("HF_TOKEN", "hf_mine")
-    check_can_push(arguments(tmp_path, push_to_hub=True, hub_model_id="tester/model"))
-
-
-@pytest.mark.usefixtures("logged_out")
-def test_nothing_is_needed_where_nothing_is_pushed(tmp_path: Path):
-    check_can_push(arguments(tmp_path))

@@ -1,0 +1,110 @@
+"""Failures of the Hub: which of them pass, how long to wait for that, and what may be told of them."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
+
+T = TypeVar("T")
+
+# Seconds to wait before each further attempt, where the Hub does not say how long.
+DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
+LONGEST_DELAY = 300.0
+# Busy, out of order, or, 412, another commit came first.
+PASSING = frozenset({408, 412, 425, 429, 500, 502, 503, 504})
+ADVICE = {
+    401: "The Hub does not know the token: log in with `hf auth login`, or set HF_TOKEN.",
+    402: "The account has no storage left for this.",
+    403: "The token must have the right to write to this repository, and the account storage left for it.",
+    413: "The Hub takes no files of this size.",
+    507: "The account has no storage left for this.",
+}
+
+
+class PushError(RuntimeError):
+    """Something could not be shared. It is complete on disk; the message says where, and how to share it later."""
+
+
+def retrying(attempt: Callable[[bool], T]) -> T:
+    """
+    Try until it works or fails for good, waiting longer each time.
+
+    Args:
+        attempt (`Callable[[bool], T]`):
+            What to do. It is told whether an attempt before may have been carried out, its answer lost.
+
+    Returns:
+        `T`: What the attempt that worked returned.
+    """
+    for number, delay in enumerate((*DELAYS, None)):
+        try:
+            return attempt(number > 0)
+        except Exception as error:
+            if delay is None or not is_passing(error):
+                raise
+            seconds = _asked_delay(error) or delay
+            logger.warning(f"The Hub failed ({brief(error)}), trying again in {seconds:g} s.")
+            time.sleep(seconds)
+    raise AssertionError("The last attempt returns or raises.")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same request may work a little later."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    for cause in _causes(error):
+        if (status := _status(cause)) is not None:
+            return status in PASSING
+        if isinstance(cause, OfflineModeIsEnabled):
+            return False
+        # By name: releases of `huggingface_hub` differ in which package it is from.
+        names = {kind.__name__ for kind in type(cause).__mro__}
+        if "TransportError" in names or isinstance(cause, ConnectionError | TimeoutError):
+            return True
+    return False
+
+
+def brief(error: BaseException, token: str | None = None) -> str:
+    """A failure in words that may be shown to everyone: no token, no signed addresses."""
+    status = next((s for cause in _causes(error) if (s := _status(cause)) is not None), None)
+    parts = [f"{type(cause).__name__}: {cause}" for cause in _causes(error)]
+    # A cause without words of its own, such as the status beneath "Error while uploading", adds its message.
+    text = "; ".join(dict.fromkeys(" ".join(part.split()) for part in parts[:2]))
+    advice = f" {ADVICE[status]}" if status in ADVICE else ""
+    return without_secrets(text, token) + advice
+
+
+def without_secrets(text: str, token: str | None = None) -> str:
+    """A text without a token, or anything that looks like one, and without the signatures of addresses."""
+    if token:
+        text = text.replace(token, "hf_***")
+    text = re.sub(r"\bhf_[A-Za-z0-9]{20,}", "hf_***", text)
+    return re.sub(r"(https?://[^\s?'\"<>]+)\?[^\s'\"<>]+", r"\1?***", text)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__
+
+
+def _status(error: BaseException) -> int | None:
+    response: Any = getattr(error, "response", None)
+    return getattr(response, "status_code", None)
+
+
+def _asked_delay(error: BaseException) -> float | None:
+    """Seconds that the Hub asks to wait, at most `LONGEST_DELAY`."""
+    for cause in _causes(error):
+        headers = getattr(getattr(cause, "response", None), "headers", None) or {}
+        after = re.fullmatch(r"\s*(\d+)\s*", headers.get("Retry-After", ""))
+        reset = re.search(r";\s*r=0\s*;\s*t=(\d+)", headers.get("RateLimit", ""))
+        if found := after or reset:
+            return min(float(found[1]), LONGEST_DELAY)
+    return None

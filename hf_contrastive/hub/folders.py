@@ -1,0 +1,60 @@
+"""Push a finished folder, in one commit."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_contrastive.hub.contents import IGNORED, files_to_push
+from hf_contrastive.hub.failures import PushError, brief, retrying
+from hf_contrastive.hub.repositories import Repository
+
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
+    from hf_contrastive.training.training_args import ContrastiveTrainingArguments
+
+
+def push_folder(folder: str | Path, args: "ContrastiveTrainingArguments") -> str:
+    """
+    Upload a finished folder to the model repository `args.hub_model_id`, in one commit.
+
+    Args:
+        folder (`str` or `Path`):
+            Folder with model, processor, card and plots. Checkpoints and other runs in it stay behind.
+        args (`ContrastiveTrainingArguments`):
+            `hub_model_id`, `hub_token`, `hub_private_repo` and `hub_revision` say where and how.
+
+    Returns:
+        `str`: Address of the commit.
+
+    Raises:
+        PushError: The upload failed, after further attempts where that could help. The folder is complete; the message
+            says how to upload it later.
+    """
+    repository = Repository(
+        name=str(args.hub_model_id), token=args.hub_token, private=args.hub_private_repo, revision=args.hub_revision
+    )
+    return str(upload(folder, repository, "Upload a dual encoder trained with hf_contrastive").commit_url)
+
+
+def upload(folder: str | Path, repository: Repository, message: str) -> "CommitInfo":
+    """Open a repository and commit a finished folder to it. Raises a PushError that says how to do it later."""
+    from hf_contrastive.report.remote import keep_edits_on_hub
+
+    try:
+        # Before anything is asked of the Hub: a folder that must not be pushed.
+        files_to_push(folder, IGNORED, token=repository.secret)
+        name, revision = repository.open(), repository.revision
+        retrying(lambda _: keep_edits_on_hub(folder, name, token=repository.token, revision=revision))
+        return repository.commit(name, files_to_push(folder, IGNORED, token=repository.secret), message)
+    except Exception as error:
+        raise PushError(
+            f"The push to {repository.name!r} failed: {brief(error, repository.secret)}\n"
+            f"Nothing is lost: {str(folder)!r} holds the model, its processor, card and plots. Push it later with\n"
+            f"  {repository.command(Path(folder), IGNORED)}"
+        ) from _shown(error, repository.secret)
+
+
+def _shown(error: Exception, token: str | None) -> Exception | None:
+    """The cause, unless a traceback would print the token with it."""
+    return None if token and token in f"{error}{error.__cause__}" else error

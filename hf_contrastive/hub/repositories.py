@@ -1,0 +1,146 @@
+"""A repository to push to: opened with retries, and committed to once, whatever becomes of the answers."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_contrastive.hub.failures import retrying
+
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo, HfApi
+
+
+# Seconds without a sign of the Hub after which a request has failed. Its client would wait for ever.
+LONGEST_SILENCE = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """
+    A repository on the Hub.
+
+    Args:
+        name (`str`):
+            `owner/name`, or a bare name, which is the user's own.
+        kind (`str`, *optional*, defaults to `"model"`):
+            `"model"`, `"dataset"` or `"space"`.
+        token (`str`, *optional*):
+            Token with the right to write. By default the one that is logged in.
+        private (`bool`, *optional*):
+            Whether a new one is private. By default as the owner's settings say.
+        revision (`str`, *optional*):
+            Branch, which is made if there is none. By default `main`.
+    """
+
+    name: str
+    kind: str = "model"
+    token: str | None = None
+    private: bool | None = None
+    revision: str | None = None
+
+    @property
+    def api(self) -> "HfApi":
+        """A client with the repository's token."""
+        from huggingface_hub import HfApi
+
+        return HfApi(token=self.token)
+
+    @property
+    def secret(self) -> str | None:
+        """The token that clients send."""
+        from huggingface_hub import get_token
+
+        return self.token or get_token()
+
+    def open(self, *, space_sdk: str | None = None) -> str:
+        """Make the repository and its branch, unless they are there, and see that they can be written to.
+
+        Args:
+            space_sdk (`str`, *optional*):
+                What a new Space runs on, such as `"gradio"`.
+
+        Returns:
+            `str`: The full name.
+        """
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but not in `__all__`
+            build_hf_headers,
+            get_session,
+            hf_raise_for_status,
+        )
+
+        api = self.api
+
+        def attempt(_: bool) -> str:
+            full = api.create_repo(
+                self.name, repo_type=self.kind, private=self.private, exist_ok=True, space_sdk=space_sdk
+            ).repo_id
+            # `exist_ok` makes no error of a refusal if the repository is that of somebody else.
+            address = f"{api.endpoint}/api/{self.kind}s/{full}/auth-check/write"
+            hf_raise_for_status(get_session().get(address, headers=build_hf_headers(token=self.token)))
+            if self.revision is not None:
+                api.create_branch(full, branch=self.revision, repo_type=self.kind, exist_ok=True)
+            return full
+
+        with _bounded_silence():
+            return str(retrying(attempt))
+
+    def commit(self, full_name: str, files: Mapping[str, Path | bytes], message: str) -> "CommitInfo":
+        """
+        Commit files, once: of an attempt whose answer is lost, the commit may be there.
+
+        Args:
+            full_name (`str`):
+                What `open` returned.
+            files (`Mapping[str, Path | bytes]`):
+                Files, or their contents, by name in the repository.
+            message (`str`):
+                Title of the commit.
+
+        Returns:
+            [`~huggingface_hub.CommitInfo`]: The commit, or the one at the head if that holds the same files already.
+        """
+        from huggingface_hub import CommitOperationAdd
+
+        api = self.api
+
+        def attempt(again: bool) -> "CommitInfo":
+            # Files that the head has are no operations, and no operations are no commit. A first commit that lands
+            # between this question and the second commit makes that fail, on its parent, and the question is asked anew.
+            head = api.repo_info(full_name, repo_type=self.kind, revision=self.revision).sha if again else None
+            return api.create_commit(
+                full_name,
+                [CommitOperationAdd(name, str(x) if isinstance(x, Path) else x) for name, x in files.items()],
+                commit_message=message,
+                repo_type=self.kind,
+                revision=self.revision,
+                parent_commit=head,
+            )
+
+        with _bounded_silence():
+            return retrying(attempt)
+
+    def command(self, folder: Path, ignored: Sequence[str] = (), place: str = "") -> str:
+        """The command line that uploads a folder to it. It holds no token."""
+        words = ["hf", "upload", self.name, str(folder), *([place] if place else [])]
+        words += ["--repo-type", self.kind] if self.kind != "model" else []
+        words += ["--private"] if self.private else []
+        words += ["--revision", self.revision] if self.revision else []
+        excluded = "".join(f" --exclude '{pattern}'" for pattern in ignored)
+        return shlex.join(words) + excluded
+
+
+@contextmanager
+def _bounded_silence() -> Iterator[None]:
+    """For a while, and for all of the process, requests to a Hub that does not answer end with an error."""
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # public, but not in `__all__`
+
+    session = get_session()
+    kept, session.timeout = session.timeout, LONGEST_SILENCE
+    try:
+        yield
+    finally:
+        session.timeout = kept

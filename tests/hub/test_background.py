@@ -1,0 +1,188 @@
+"""Pushes beside training: which are due, which copies stay, and what is told at the end."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from hf_contrastive.hub.background import BackgroundPushes
+from hf_contrastive.hub.repositories import Repository
+
+
+class FakeRepository(Repository):
+    """Notes what it is given, or does what the test wants of it."""
+
+    def note(self, before: Callable[[str], None] = lambda _: None) -> list[tuple[str, dict[str, bytes]]]:
+        commits: list[tuple[str, dict[str, bytes]]] = []
+
+        def commit(full_name: str, files: dict[str, Path], message: str) -> None:
+            before(message)
+            commits.append((message, {name: path.read_bytes() for name, path in files.items()}))
+
+        # The class is frozen.
+        self.__dict__["commit"] = commit
+        return commits
+
+
+@pytest.fixture
+def repository() -> FakeRepository:
+    return FakeRepository(name="tester/run", token="hf_t")
+
+
+def save(folder: Path, step: int) -> Path:
+    checkpoint = folder / f"checkpoint-{step}"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "config.json").write_text(f"{step}")
+    (checkpoint / "optimizer.pt").write_text("state")
+    return checkpoint
+
+
+def start(pushes: BackgroundPushes, step: int, *, place: str = "last-checkpoint", wait_in_line: bool = True) -> Path:
+    checkpoint = save(pushes.folder, step)
+    places: dict[str, Any] = {"": ["optimizer.pt"], place: []}
+    pushes.start(checkpoint, step, f"step {step}", places, wait_in_line=wait_in_line)
+    return checkpoint
+
+
+def failing_for(*steps: int, error: type[Exception] = ConnectionResetError) -> Callable[[str], None]:
+    def before(message: str) -> None:
+        if message in {f"step {step}" for step in steps}:
+            raise error("gone")
+
+    return before
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hf_contrastive.hub.failures.DELAYS", ())
+
+
+def test_a_checkpoint_goes_to_all_its_places_and_its_copy_is_deleted(repository: FakeRepository, tmp_path: Path):
+    commits, pushes = repository.note(), BackgroundPushes(repository, "tester/run", tmp_path)
+    start(pushes, 1)
+    assert pushes.finish() == []
+    expected = {"config.json": b"1", "last-checkpoint/config.json": b"1", "last-checkpoint/optimizer.pt": b"state"}
+    assert commits == [("step 1", expected)]
+    assert not (tmp_path / "_unpushed").exists()
+
+
+def test_a_checkpoint_that_is_deleted_while_it_is_pushed_arrives_whole(repository: FakeRepository, tmp_path: Path):
+    deleted = Event()
+    commits = repository.note(lambda _: deleted.wait(10))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    shutil.rmtree(start(pushes, 1))
+    deleted.set()
+    assert pushes.finish() == []
+    assert len(commits[0][1]) == 3
+
+
+def test_a_later_checkpoint_stands_in_for_one_that_failed(repository: FakeRepository, tmp_path: Path):
+    commits = repository.note(failing_for(1))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    start(pushes, 1)
+    start(pushes, 2)
+    assert pushes.finish() == []
+    assert [title for title, _ in commits] == ["step 2"]
+    assert not (tmp_path / "_unpushed").exists()
+
+
+def test_of_one_that_failed_the_end_pushes_only_what_is_not_newer_there(repository: FakeRepository, tmp_path: Path):
+    failed: list[str] = []
+
+    def once(message: str) -> None:
+        if message == "step 1" and not failed:
+            failed.append(message)
+            raise ConnectionResetError("gone")
+
+    commits = repository.note(once)
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    for step in (1, 2):
+        start(pushes, step, place=f"checkpoint-{step}")
+    assert pushes.finish() == []
+    assert [title for title, _ in commits] == ["step 2", "step 1"]
+    assert set(commits[1][1]) == {"checkpoint-1/config.json", "checkpoint-1/optimizer.pt"}
+
+
+def test_one_that_is_left_out_while_another_runs_is_pushed_at_the_end(repository: FakeRepository, tmp_path: Path):
+    saved = Event()
+    commits = repository.note(lambda message: saved.wait(10) if message == "step 1" else None)
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    start(pushes, 1)
+    start(pushes, 2, wait_in_line=False)
+    start(pushes, 3, wait_in_line=False)
+    saved.set()
+    assert pushes.finish() == []
+    assert [title for title, _ in commits] == ["step 1", "step 3"]
+    assert not (tmp_path / "_unpushed").exists()
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, ValueError])
+def test_what_fails_to_the_end_is_kept_and_told(repository: FakeRepository, tmp_path: Path, error: type[Exception]):
+    repository.note(failing_for(1, 2, error=error))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    for step in (1, 2):
+        shutil.rmtree(start(pushes, step, place=f"checkpoint-{step}"))
+    told = pushes.finish()
+    kept = tmp_path / "_unpushed"
+    assert {path.name for path in kept.iterdir()} == {"checkpoint-1", "checkpoint-2"}
+    commands = sorted(message.splitlines()[-1].strip() for message in told)
+    assert commands == [
+        f"hf upload tester/run {kept}/checkpoint-1 checkpoint-1",
+        f"hf upload tester/run {kept}/checkpoint-2 . --exclude 'optimizer.pt'",
+        f"hf upload tester/run {kept}/checkpoint-2 checkpoint-2",
+    ]
+    assert all("gone" in message and "Nothing is lost" in message for message in told)
+
+
+def test_a_hub_that_is_down_is_asked_once_at_the_end(repository: FakeRepository, tmp_path: Path):
+    asked: list[str] = []
+
+    def before(message: str) -> None:
+        asked.append(message)
+        raise ConnectionResetError("gone")
+
+    repository.note(before)
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    for step in (1, 2, 3):
+        start(pushes, step, place=f"checkpoint-{step}")
+    assert len(pushes.finish()) == 4
+    assert asked == ["step 1", "step 2", "step 3", "step 1"]
+
+
+def test_a_step_that_is_saved_twice_is_pushed_twice(repository: FakeRepository, tmp_path: Path):
+    saved = Event()
+    commits = repository.note(lambda _: saved.wait(10))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    shutil.rmtree(start(pushes, 1))
+    start(pushes, 1)
+    saved.set()
+    assert pushes.finish() == []
+    assert [len(files) for _, files in commits] == [3, 3]
+
+
+def test_a_disk_that_holds_no_copy_stops_no_training(
+    repository: FakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    start(pushes, 1)
+    assert ["No space left on device" in message for message in pushes.finish()] == [True]
+
+
+def test_where_files_cannot_have_two_names_they_are_copied(
+    repository: FakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: Any) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("os.link", refuse)
+    commits, pushes = repository.note(), BackgroundPushes(repository, "tester/run", tmp_path)
+    start(pushes, 1)
+    assert pushes.finish() == []
+    assert len(commits[0][1]) == 3
