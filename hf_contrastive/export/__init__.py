@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from hf_contrastive.export.exporting import FORMATS as FORMATS
     from hf_contrastive.export.exporting import Exported as Exported
     from hf_contrastive.export.exporting import export as export
-    from hf_contrastive.export.exporting import possible_formats as possible_formats
     from hf_contrastive.export.metadata import ExportMetadata as ExportMetadata
     from hf_contrastive.export.metadata import export_metadata as export_metadata
+    from hf_contrastive.export.writer import possible_formats as possible_formats
 
 
 _MODULES = {
@@ -23,7 +23,7 @@ _MODULES = {
     "InexpressibleError": "errors",
     "export": "exporting",
     "export_metadata": "metadata",
-    "possible_formats": "exporting",
+    "possible_formats": "writer",
 }
 
 __all__ = list(_MODULES)

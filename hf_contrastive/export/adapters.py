@@ -48,5 +48,6 @@ def merged(model: Any) -> Any:
 
 def _reference(model: Any) -> Any:
     made = copy.deepcopy(model).float().cpu().eval()
-    base_model(made).set_attn_implementation("eager")
+    base: Any = base_model(made)
+    base.set_attn_implementation("eager")
     return made

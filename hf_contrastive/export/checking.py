@@ -18,7 +18,7 @@ PICTURES = [
     Image.fromarray(np.random.default_rng(seed).integers(0, 255, (40, 56, 3), dtype=np.uint8)) for seed in range(2)
 ]
 SOUNDS = [np.sin(np.arange(8000) / (5 + tone)).astype(np.float32) for tone in range(2)]
-RAW = {"text": TEXTS, "image": PICTURES, "audio": SOUNDS}
+RAW: dict[str, Any] = {"text": TEXTS, "image": PICTURES, "audio": SOUNDS}
 _TOKENS = 6
 
 

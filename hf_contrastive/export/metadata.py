@@ -8,7 +8,7 @@ from typing import Any
 
 
 _IMAGES = ("clip", "siglip", "siglip2", "vision-text-dual-encoder", "altclip", "chinese_clip", "align", "metaclip_2")
-_TAGS = ("hf_contrastive", "contrastive-learning", "dual-encoder")
+_TAGS: tuple[str, ...] = ("hf_contrastive", "contrastive-learning", "dual-encoder")
 _TEXTS = '["a red star on grass", "a blue ring at night"]'
 # Tokens to which the zero-shot pipeline pads the texts of SigLIP, whatever the model was trained with.
 _PIPELINE_TOKENS = 64

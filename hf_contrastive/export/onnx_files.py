@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_contrastive.export.checking import check_equal
+from hf_contrastive.export.errors import DifferentExportError
 from hf_contrastive.models.precision import unit
 
 
@@ -58,49 +59,62 @@ def write_onnx(model: Any, inputs: Mapping[str, Mapping[str, Tensor]], folder: P
         DifferentExportError: The embeddings differ by more than 1e-4.
     """
     require_onnx()
+    for modality, given in inputs.items():
+        tower = _Tower(model, modality, list(given)).eval()
+        file = folder / f"{modality}.onnx"
+        try:
+            with warnings.catch_warnings():
+                # Of the exporter about itself.
+                warnings.simplefilter("ignore")
+                _write(tower, given, file)
+            _check(tower, given, file)
+        except DifferentExportError:
+            raise
+        except Exception as error:
+            # Torch cannot trace every architecture, and takes the number of rows for a constant in some.
+            raise DifferentExportError(
+                f"The tower of {modality!r} cannot be written as ONNX for any number of rows: "
+                f"{type(error).__name__}: {error} Nothing was written."
+            ) from error
+
+
+def _check(tower: _Tower, given: Mapping[str, Tensor], file: Path) -> None:
     import onnxruntime
 
-    for modality, given in inputs.items():
-        file, names = folder / f"{modality}.onnx", list(given)
-        tower = _Tower(model, modality, names).eval()
-        _write(tower, tuple(given.values()), names, file)
-        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-        wanted = {x.name for x in session.get_inputs()}
-        for rows in (given, {name: _other_size(name, x) for name, x in given.items()}):
-            found = session.run(None, {name: x.numpy() for name, x in rows.items() if name in wanted})[0]
-            check_equal(
-                f"The {modality} embeddings of {file.name}",
-                tower(*rows.values()),
-                torch.from_numpy(found),
-                TOLERANCE,
-            )
-
-
-def _write(tower: nn.Module, inputs: tuple[Tensor, ...], names: list[str], file: Path) -> None:
-    rows, tokens = torch.export.Dim("batch"), torch.export.Dim("sequence")
-    sizes = tuple({0: rows, 1: tokens} if _is_text(x) else {0: rows} for x in inputs)
-    with warnings.catch_warnings():
-        # Of the exporter about itself.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            tower,
-            inputs,
-            file,
-            input_names=names,
-            output_names=["embeds"],
-            dynamic_shapes=(sizes,),
-            opset_version=_OPSET,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    wanted = {x.name for x in session.get_inputs()}
+    for rows in (given, {name: _other_size(x) for name, x in given.items()}):
+        found = session.run(None, {name: x.numpy() for name, x in rows.items() if name in wanted})[0]
+        check_equal(
+            f"The {tower.modality} embeddings of {file.name}",
+            tower(*rows.values()),
+            torch.from_numpy(found),
+            TOLERANCE,
         )
+
+
+def _write(tower: nn.Module, given: Mapping[str, Tensor], file: Path) -> None:
+    rows, tokens = torch.export.Dim("batch"), torch.export.Dim("sequence")
+    sizes = tuple({0: rows, 1: tokens} if _is_text(x) else {0: rows} for x in given.values())
+    torch.onnx.export(
+        tower,
+        tuple(given.values()),
+        file,
+        input_names=list(given),
+        output_names=["embeds"],
+        dynamic_shapes=(sizes,),
+        opset_version=_OPSET,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
 
 
 def _is_text(x: Tensor) -> bool:
     return x.dim() == 2 and x.dtype == torch.long
 
 
-def _other_size(name: str, x: Tensor) -> Tensor:
+def _other_size(x: Tensor) -> Tensor:
     """More rows, and of texts fewer tokens from the end."""
     x = torch.cat([x, x, x[:1]])
     return x[:, 1:] if _is_text(x) else x

@@ -119,8 +119,7 @@ def pair_of(model: Any, parts: Mapping[str, Part]) -> Pair:
         )
     place = 0
     if model.config.scale_per_pair:
-        names = [texts[0].modality, others[0].modality]
-        place = pair_names(model.modalities).index(tuple(sorted(names)))
+        place = pair_names(model.modalities).index(pair_names([texts[0].modality, others[0].modality])[0])
     bias = getattr(model, "logit_bias", None)
     return Pair(
         others[0],

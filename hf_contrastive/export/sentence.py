@@ -49,7 +49,7 @@ def dense_layers(part: Part) -> tuple[str, list[tuple[Tensor, Tensor | None, str
         raise InexpressibleError(f"SentenceTransformer has no learned attention, but {where} is pooled by it.")
     pooling, layers = part.pooling, []
     if pooling == "pooler":
-        pooler = getattr(encoder, "pooler", None)
+        pooler: Any = getattr(encoder, "pooler", None)
         if isinstance(encoder, CLIPTextModel):
             pooling = "last"  # the end token, which is the last that is no padding
         elif isinstance(getattr(pooler, "dense", None), nn.Linear) and isinstance(pooler.activation, nn.Tanh):
