@@ -173,17 +173,18 @@ def _clap(pair: Pair) -> tuple[PreTrainedModel, bool]:
 
 
 def _check(pair: Pair, name: str, poolings: tuple[str, ...], heads: tuple[str, ...], bias: bool) -> None:
+    reasons = []
     for part in (pair.other, pair.text):
         if part.pooling not in poolings:
-            raise InexpressibleError(_pooling(name, part))
+            reasons.append(_pooling(name, part))
         if part.head_kind not in heads:
-            raise InexpressibleError(
+            reasons.append(
                 f"{name} has a linear head without bias, but the head of {part.modality!r} is {part.head_kind!r}."
             )
     if pair.logit_bias is not None and not bias:
-        raise InexpressibleError(
-            f"{name} has no bias of the logits, but the model's `logit_bias` is {pair.logit_bias}."
-        )
+        reasons.append(f"{name} has no bias of the logits, but the model's `logit_bias` is {pair.logit_bias}.")
+    if reasons:
+        raise InexpressibleError(" ".join(reasons))
 
 
 def _pooling(name: str, part: Part) -> str:

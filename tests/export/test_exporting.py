@@ -21,7 +21,6 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from hf_contrastive.encoder import contrastive_forward
 from hf_contrastive.export import DifferentExportError, InexpressibleError, export, export_metadata, possible_formats
 from hf_contrastive.export.comparing import examples_of
 from hf_contrastive.models import MultiEncoder
@@ -94,7 +93,9 @@ CASES = {
         texts="no learned attention",
         kwargs={"pooling": {"text": "attention"}},
     ),
-    "vit, siglip": Case({"image": "vit", "text": "siglip_text"}, plain="the tower of 'text' is a SiglipText", texts=PADDED),
+    "vit, siglip": Case(
+        {"image": "vit", "text": "siglip_text"}, plain="the tower of 'text' is a SiglipText", texts=PADDED
+    ),
     "vit, clap": Case({"image": "vit", "text": "clap_text"}, plain="is a ClapTextModel", texts="is a ClapTextModel"),
     "clap": Case({"audio": "clap_audio", "text": "clap_text"}, "ClapModel", texts="is a ClapTextModel"),
     "clap, mlp": Case(
@@ -161,7 +162,9 @@ def test_formats_that_are_possible_are_known_before(name: str):
 
 def test_a_format_that_cannot_be_names_those_that_can(tmp_path: Path):
     model = encoder({"image": "vit", "text": "bert"})
-    with pytest.raises(InexpressibleError, match=r"'text' is 'mean'.*\['sentence-transformers', 'onnx', 'multi_encoder'\]"):
+    with pytest.raises(
+        InexpressibleError, match=r"'text' is 'mean'.*\['sentence-transformers', 'onnx', 'multi_encoder'\]"
+    ):
         export(model, None, tmp_path / "out", "transformers")
     assert list(tmp_path.iterdir()) == []
 
@@ -251,3 +254,220 @@ def test_the_zero_shot_pipeline_runs(name: str, tmp_path: Path):
     expected = (cosines[0] * model.logit_scale.detach().exp()).softmax(0)
     scores = {entry["label"]: entry["score"] for entry in found}
     torch.testing.assert_close(torch.tensor([scores["red"], scores["green"]]), expected, rtol=0, atol=1e-5)
+
+
+# ---- SentenceTransformer ----
+
+PEERS = Path("/tmp/w/vpeers/bin/python")
+SENTENCES = """
+import sys, torch
+from PIL import Image
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+folder, rows = sys.argv[1:]
+model, expected = SentenceTransformer(folder, device="cpu"), load_file(rows)
+torch.testing.assert_close(torch.tensor(model.encode({texts})), expected["text"], rtol=0, atol=1e-6)
+if "{what}" == "pair":
+    image = torch.tensor(model.encode([Image.new("RGB", (20, 30), "red")]))
+    torch.testing.assert_close(image, expected["image"], rtol=0, atol=1e-6)
+print("equal")
+"""
+
+
+@pytest.fixture(scope="module")
+def sentence_python() -> str:
+    """A Python that has sentence-transformers: this one, or that of HF_CONTRASTIVE_PEERS_PYTHON."""
+    for python in (sys.executable, os.environ.get("HF_CONTRASTIVE_PEERS_PYTHON", str(PEERS))):
+        code = "from importlib.util import find_spec; exit(find_spec('sentence_transformers') is None)"
+        if Path(python).exists() and not subprocess.run([python, "-c", code], timeout=60, check=False).returncode:
+            return python
+    pytest.skip("sentence-transformers is not installed here, nor where HF_CONTRASTIVE_PEERS_PYTHON says")
+
+
+TOWERS = ["clip", "vit, bert mean", "vit, mpnet, mlp", "vit, bert cls", "vit, bert", "vit, qwen3", "vit, distilbert"]
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_text_tower_is_written_in_modules(name: str, tmp_path: Path):
+    # What is written is read again by torch alone and compared on export; here, that it is what the library reads.
+    written(name, tmp_path, "sentence-transformers")
+    modules = json.loads((tmp_path / "out" / "modules.json").read_text())
+    assert [m["path"] for m in modules] == sorted(m["path"] for m in modules)
+    assert modules[-1]["type"] == "sentence_transformers.models.Normalize"
+    assert all((tmp_path / "out" / m["path"]).is_dir() for m in modules)
+    assert export_metadata(tmp_path / "out").library_name == "sentence-transformers"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOWERS)
+def test_the_library_reads_a_text_tower(name: str, sentence_python: str, tmp_path: Path):
+    written(name, tmp_path, "sentence-transformers")
+    code = SENTENCES.replace("{texts}", repr(TEXTS)).replace("{what}", "text")
+    assert "equal" in run_alone(sentence_python, code, tmp_path / "out", tmp_path / "rows.safetensors", cwd=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["clip", "siglip", "vit, bert"])
+def test_the_library_reads_a_plain_pair(name: str, sentence_python: str, tmp_path: Path):
+    written(name, tmp_path)
+    code = SENTENCES.replace("{texts}", repr(TEXTS)).replace("{what}", "pair")
+    assert "equal" in run_alone(sentence_python, code, tmp_path / "out", tmp_path / "rows.safetensors", cwd=tmp_path)
+
+
+def test_several_text_towers_must_be_told_apart(tmp_path: Path):
+    model = encoder({"query": "bert", "document": "mpnet", "image": "vit"})
+    with pytest.raises(InexpressibleError, match=r"there are 2: \['document', 'query'\]"):
+        export(model, None, tmp_path / "out", "sentence-transformers")
+    assert export(model, None, tmp_path / "out", "sentence-transformers", modalities=["query"]).format
+
+
+def test_a_shared_text_tower_is_one(tmp_path: Path):
+    model = encoder({"query": "bert", "image": "vit"}, shared={"document": "query"})
+    assert export(model, None, tmp_path / "out", "sentence-transformers").format == "sentence-transformers"
+
+
+# ---- Plain models, adapters ----
+
+
+def test_a_plain_model_is_written_as_it_is(model: PreTrainedModel, tmp_path: Path):
+    assert export(model, None, tmp_path / "out").format == "transformers"
+    inputs = make_inputs(3)
+    with torch.no_grad():
+        found, expected = AutoModel.from_pretrained(tmp_path / "out")(**inputs), model.eval()(**inputs)
+    torch.testing.assert_close(found.logits_per_image, expected.logits_per_image, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="is for a MultiEncoder, but got a"):
+        export(model, None, tmp_path / "own", "multi_encoder")
+
+
+def adapted(clip: CLIPModel) -> Any:
+    peft = pytest.importorskip("peft")
+    made = peft.get_peft_model(clip, peft.LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    with torch.no_grad():
+        clip.logit_scale.fill_(1.5)
+    return made
+
+
+def test_an_adapter_is_written_as_one(clip: CLIPModel, tmp_path: Path):
+    from peft import PeftModel
+
+    from tests.conftest import tiny_clip
+
+    model = adapted(clip)
+    exported = export(model, None, tmp_path / "out")
+    assert (exported.format, exported.metadata.library_name) == ("adapter", "peft")
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+    base = tiny_clip()
+    base.load_state_dict(model.unload().state_dict())
+    expected = export(adapted(tiny_clip()), None, tmp_path / "other").format
+    assert expected == "adapter"
+    loaded = PeftModel.from_pretrained(base, tmp_path / "out").eval()
+    assert len(load_file(tmp_path / "out" / "contrastive_scalars.safetensors")) == 1
+    with torch.no_grad():
+        assert loaded(**make_inputs(3)).image_embeds.isfinite().all()
+
+
+def test_a_merged_adapter_is_a_plain_model(clip: CLIPModel, tmp_path: Path):
+    model = adapted(clip).eval()
+    inputs = make_inputs(3)
+    with pytest.raises(ValueError, match="written as 'transformers' with `merge=True`"):
+        export(model, None, tmp_path / "out", "transformers")
+    assert export(model, None, tmp_path / "out", merge=True).format == "transformers"
+    with torch.no_grad():
+        found, expected = AutoModel.from_pretrained(tmp_path / "out")(**inputs), model(**inputs)
+    torch.testing.assert_close(found.image_embeds, expected.image_embeds, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.text_embeds, expected.text_embeds, rtol=0, atol=1e-5)
+    # The model itself keeps its adapter.
+    assert any("lora" in name for name, _ in model.named_parameters())
+
+
+# ---- ONNX ----
+
+
+def test_onnx_files_take_any_number_of_rows(tmp_path: Path):
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = encoder({"image": "clip_vision", "text": "qwen3"})
+    exported = export(model, None, tmp_path / "out", "onnx", modalities=["text"])
+    assert exported.metadata.library_name == "onnx"
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "text.onnx")
+    inputs = model.processor(text=TEXTS[:2])
+    found = session.run(None, {x.name: inputs[x.name].numpy() for x in session.get_inputs()})[0]
+    torch.testing.assert_close(torch.from_numpy(found), model.encode_text(TEXTS[:2]), rtol=0, atol=1e-4)
+
+
+def test_packages_that_lack_are_named(clip: CLIPModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else object())
+    with pytest.raises(ImportError, match=r"\['onnxruntime'\]: pip install 'hf-contrastive\[onnx\]'"):
+        export(clip, None, tmp_path / "out", "onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- The folder ----
+
+
+def test_a_folder_is_complete_or_not_there(clip: CLIPModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def wrong(*args: Any) -> Any:
+        raise DifferentExportError("differs")
+
+    monkeypatch.setattr("hf_contrastive.export.writer.check_same", wrong)
+    with pytest.raises(DifferentExportError):
+        export(clip, None, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from hf_contrastive.export import plain
+
+    fill = plain._fill
+
+    def off(model: Any, name: str, *args: Any) -> None:
+        fill(model, name, *args)
+        if name == "text_model":
+            with torch.no_grad():
+                model.text_projection.weight[0] += 1e-3
+
+    monkeypatch.setattr(plain, "_fill", off)
+    with pytest.raises(DifferentExportError, match=r"The text embeddings of the export, loaded again, differ by"):
+        export(encoder(CASES["clip"].towers), None, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_something_in_it_is_kept(clip: CLIPModel, tmp_path: Path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    export(clip, None, folder)
+    (folder / "old.txt").write_text("old")
+    with pytest.raises(FileExistsError, match="is not empty"):
+        export(clip, None, folder)
+    assert (folder / "old.txt").exists()
+    export(clip, None, folder, overwrite=True)
+    assert not (folder / "old.txt").exists()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    with pytest.raises(FileExistsError, match="is no folder of a model alone"):
+        export(clip, None, tmp_path / "home", overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "out"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"format": "tf"}, "must be one of auto,"), ({"merge": True}, "none")]
+)
+def test_arguments_that_cannot_be_are_named(arguments: dict[str, Any], message: str, clip: CLIPModel, tmp_path: Path):
+    with pytest.raises(ValueError, match=message):
+        export(clip, None, tmp_path / "out", **arguments)
+
+
+# ---- The card ----
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "vit, bert", "vit, bert mean"])
+def test_the_lines_of_the_card_run(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    written(name, tmp_path)
+    card = (tmp_path / "out" / "README.md").read_text()
+    metadata = export_metadata(tmp_path / "out")
+    assert metadata.snippet in card
+    assert f"library_name: {metadata.library_name}" in card
+    exec(compile(metadata.snippet, "card", "exec"), {})
+    assert capsys.readouterr().out
+    assert '"me/model"' in export_metadata(tmp_path / "out", "me/model").snippet
