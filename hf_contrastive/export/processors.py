@@ -24,9 +24,13 @@ def plain_tokenizer(modality: Any) -> Any:
     """A tokenizer that does without options what a [`Modality`] has options for: which outputs, how long."""
     tokenizer, options = copy.deepcopy(modality.processor), modality.options or {}
     dropped = {name for name in ("attention_mask", "token_type_ids") if options.get(f"return_{name}") is False}
-    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name not in dropped]
+    settings = {"model_input_names": [name for name in tokenizer.model_input_names if name not in dropped]}
     if (longest := options.get("max_length")) is not None:
-        tokenizer.model_max_length = longest
+        settings["model_max_length"] = longest
+    for name, value in settings.items():
+        setattr(tokenizer, name, value)
+    # What is saved.
+    tokenizer.init_kwargs.update(settings)
     return tokenizer
 
 

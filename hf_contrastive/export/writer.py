@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, AutoProcessor, PreTrainedModel
+from transformers.utils import PROCESSOR_NAME, cached_file
 
 from hf_contrastive.export.checking import RAW, TEXTS, check_equal, reference_of
 from hf_contrastive.export.comparing import check_same, embeds_of, examples_of
@@ -47,7 +48,7 @@ class Writer:
         self.own = isinstance(model, MultiEncoder)
         if modalities is not None and not self.own:
             raise ValueError(f"`modalities` is for a MultiEncoder, but the model is a {type(model).__name__}.")
-        if processor is None and self.own and (model._processor or model._processor_source) is not None:
+        if processor is None and self.own and _has_processor(model):
             processor = model.processor
         self.model, self.processor, self.modalities = model, processor, modalities
         self.parts = parts_of(model, modalities) if self.own else {}
@@ -103,7 +104,8 @@ class Writer:
         if pair is None:
             check_same(reference, found, found)
         else:
-            self._check_pair(reference, found.eval(), pair, processor)
+            saved = None if processor is None else AutoProcessor.from_pretrained(folder)
+            self._check_pair(reference, found.eval(), pair, saved)
 
     def _check_pair(self, reference: Any, found: Any, pair: Pair, processor: Any) -> None:
         scales = [
@@ -191,6 +193,13 @@ class Writer:
         self.model.config.save_pretrained(folder)
         if self.processor is not None:
             self.processor.save_pretrained(folder)
+
+
+def _has_processor(model: Any) -> bool:
+    if model._processor is not None or model._processor_source is None:
+        return model._processor is not None
+    name, kwargs = model._processor_source
+    return cached_file(str(name), PROCESSOR_NAME, _raise_exceptions_for_missing_entries=False, **kwargs) is not None
 
 
 def _raw(kind: str, modality: Any) -> Any:
