@@ -62,7 +62,7 @@ def pool(
     return tokens[torch.arange(tokens.shape[0], device=tokens.device), at.clamp(0, mask.shape[1] - 1)]
 
 
-def token_mask(encoder: Any, tokens: int, mask: Tensor | None) -> Tensor | None:
+def token_mask(encoder: Any, tokens: int | torch.SymInt, mask: Tensor | None) -> Tensor | None:
     """
     The mask of an encoder's tokens, from that of its inputs, of which there may be more.
 

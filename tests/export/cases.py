@@ -22,8 +22,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def config_of(name: str) -> Any:
-    """A tower of the table; texts have as many words as the tokenizer, and its special tokens."""
+    """A tower of the table; texts have as many words as the tokenizer, and its special tokens; `" of 64"` positions."""
+    name, _, positions = name.partition(" of ")
     config = copy.deepcopy(TABLE[name].config)
+    if positions:
+        config.max_position_embeddings = int(positions)
     if hasattr(config, "vocab_size"):
         config.vocab_size = 300
         for token in ("bos", "eos", "pad"):
