@@ -83,6 +83,8 @@ def units_imported_by(name: str) -> set[str]:
         ("auto", {"models"}),
         ("models", {"data", "encoder", "hub", "pair_scales", "temperature", "towers"}),
         ("data", {"hard_negatives"}),
+        ("export", {"models", "pair_scales", "towers", "training"}),
+        ("command", {"diagnosis", "export"}),
         ("evaluators", {"data", "distributed", "encoder", "functional"}),
         ("report", {"functional", "losses", "metrics", "towers"}),
         (

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hf_contrastive.diagnosis.command import make_parser
+from hf_contrastive.command import make_parser
 from hf_contrastive.losses import get_loss, list_losses, registry
 from hf_contrastive.metrics import list_metrics
 from hf_contrastive.testing import batch_of, random_output

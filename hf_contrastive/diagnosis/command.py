@@ -1,15 +1,14 @@
-"""The command `hf-contrastive`: a diagnosis in the terminal, as JSON, as a page and as pictures."""
+"""`hf-contrastive diagnose`: a diagnosis in the terminal, as JSON, as a page and as pictures."""
 
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from transformers.utils import logging
 
-from hf_contrastive import __version__
 from hf_contrastive.diagnosis.diagnosis import diagnose
 from hf_contrastive.diagnosis.embedding import NUM_ROWS, DatasetOptions
 from hf_contrastive.diagnosis.page import write_page_files
@@ -25,11 +24,8 @@ examples:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="hf-contrastive", description="See the geometry of dual encoders.")
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True)
+def add_command(commands: Any) -> None:
+    """Add the command to the parsers of the command line."""
     diagnose_ = commands.add_parser(
         "diagnose",
         help="Measure embeddings of a model or of files, and what can be done about their gap.",
@@ -57,21 +53,21 @@ def make_parser() -> argparse.ArgumentParser:
     add("--device", help="Where the model runs. By default a GPU if there is one.")
     add("--cache_dir", help="Folder of embeddings that were computed before. By default in the cache of datasets.")
     add("--seed", type=int, default=0, help="Seed of all that is drawn. Default: %(default)s.")
-    return parser
+    diagnose_.set_defaults(run=run)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line, by default that of the process."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
+def run(args: argparse.Namespace) -> None:
+    """
+    Measure, print and write what the arguments ask for.
+
+    Raises:
+        ValueError: They cannot be used.
+        OSError: A file cannot be read.
+    """
     known = {field.name for field in fields(DatasetOptions)} - {"dataset", "seed"}
     options = {name: value for name, value in vars(args).items() if name in known}
     logging.disable_progress_bar()
-    try:
-        diagnosis = diagnose(args.source, args.dataset, compare=args.compare, ids=args.ids, seed=args.seed, **options)
-    except (ValueError, OSError) as error:
-        # What the user gave cannot be used, as the message says; where in the code that was found helps nobody.
-        parser.exit(2, f"hf-contrastive: {error}\n")
+    diagnosis = diagnose(args.source, args.dataset, compare=args.compare, ids=args.ids, seed=args.seed, **options)
     show(diagnosis)
     command = shlex.join([parser.prog, *(sys.argv[1:] if argv is None else argv)])
     written = write(diagnosis, args.output, command=command)

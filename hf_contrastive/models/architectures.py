@@ -111,7 +111,7 @@ def extra_inputs(encoder: Any, inputs: dict[str, Any]) -> dict[str, Any]:
         size = config.patch_size if isinstance(config.patch_size, (list, tuple)) else (config.patch_size,) * 2
         patches = (pixels.shape[-2] // size[0]) * (pixels.shape[-1] // size[1])
         # The order in which patches are shuffled: as they are.
-        return {"noise": torch.arange(patches, device=pixels.device, dtype=torch.float32).expand(len(pixels), -1)}
+        return {"noise": torch.arange(patches, device=pixels.device, dtype=torch.float32).expand(pixels.shape[0], -1)}
     return {}
 
 

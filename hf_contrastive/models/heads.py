@@ -31,7 +31,7 @@ class AttentionPooling(nn.Module):
         self, tokens: Float[Tensor, "b t c"], mask: Shaped[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b c"]:
         tokens = self.norm(tokens)
-        query = self._heads(self.query.expand(len(tokens), 1, -1))
+        query = self._heads(self.query.expand(tokens.shape[0], 1, -1))
         kept = None if mask is None else (mask != 0)[:, None, None]
         found = F.scaled_dot_product_attention(
             query, self._heads(self.key(tokens)), self._heads(self.value(tokens)), attn_mask=kept

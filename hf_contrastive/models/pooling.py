@@ -58,10 +58,11 @@ def pool(
     places = torch.arange(mask.shape[1], device=mask.device)
     kept = torch.where(mask != 0, places, mask.shape[1] if pooling == "cls" else -1)
     at = kept.amin(dim=1) if pooling == "cls" else kept.amax(dim=1)
-    return tokens[torch.arange(len(tokens), device=tokens.device), at.clamp(0, mask.shape[1] - 1)]
+    # Not `len`, which torch.export takes for a constant.
+    return tokens[torch.arange(tokens.shape[0], device=tokens.device), at.clamp(0, mask.shape[1] - 1)]
 
 
-def token_mask(encoder: Any, tokens: int, mask: Tensor | None) -> Tensor | None:
+def token_mask(encoder: Any, tokens: int | torch.SymInt, mask: Tensor | None) -> Tensor | None:
     """
     The mask of an encoder's tokens, from that of its inputs, of which there may be more.
 

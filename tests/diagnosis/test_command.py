@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_contrastive.diagnosis.command import main
+from hf_contrastive.command import main
 from tests.conftest import make_pairs
 from tests.diagnosis.conftest import clouds
 

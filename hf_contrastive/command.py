@@ -1,0 +1,29 @@
+"""The command `hf-contrastive`."""
+
+import argparse
+from collections.abc import Sequence
+
+from hf_contrastive import __version__
+from hf_contrastive.diagnosis import command as diagnosis
+from hf_contrastive.export import command as export
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="hf-contrastive", description="See and share dual encoders.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in (diagnosis, export):
+        command.add_command(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line, by default that of the process."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    try:
+        args.run(args)
+    except (ValueError, OSError, ImportError) as error:
+        # What the user gave cannot be used, as the message says; where in the code that was found helps nobody.
+        parser.exit(2, f"hf-contrastive: {error}\n")

@@ -1,0 +1,35 @@
+"""A trained encoder in the files of other libraries, so that people without this package can load it."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from hf_contrastive.export.errors import DifferentExportError as DifferentExportError
+    from hf_contrastive.export.errors import InexpressibleError as InexpressibleError
+    from hf_contrastive.export.exporting import FORMATS as FORMATS
+    from hf_contrastive.export.exporting import Exported as Exported
+    from hf_contrastive.export.exporting import export as export
+    from hf_contrastive.export.metadata import ExportMetadata as ExportMetadata
+    from hf_contrastive.export.metadata import export_metadata as export_metadata
+    from hf_contrastive.export.writer import possible_formats as possible_formats
+
+
+_MODULES = {
+    "DifferentExportError": "errors",
+    "ExportMetadata": "metadata",
+    "Exported": "exporting",
+    "FORMATS": "exporting",
+    "InexpressibleError": "errors",
+    "export": "exporting",
+    "export_metadata": "metadata",
+    "possible_formats": "writer",
+}
+
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,208 @@
+"""One model, without adapters, in each of the formats."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModel, AutoProcessor, PreTrainedModel
+from transformers.utils import PROCESSOR_NAME, cached_file
+
+from hf_contrastive.export.checking import RAW, TEXTS, check_equal, reference_of
+from hf_contrastive.export.comparing import check_same, embeds_of, examples_of
+from hf_contrastive.export.errors import InexpressibleError
+from hf_contrastive.export.onnx_files import write_onnx
+from hf_contrastive.export.parts import Pair, Part, pair_of, parts_of
+from hf_contrastive.export.plain import plain_model
+from hf_contrastive.export.processors import plain_processor, plain_tokenizer, text_arguments
+from hf_contrastive.export.sentence import dense_layers, read_text_tower, write_pair, write_text_tower
+from hf_contrastive.models.multi_encoder import MultiEncoder
+
+
+def possible_formats(model: Any, modalities: Sequence[str] | None = None) -> dict[str, str | None]:
+    """
+    What can express a model: None for a format that can, else the reason why not.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            The model, without adapters.
+        modalities (`list[str]`, *optional*):
+            Those that are meant, by default all.
+    """
+    found: dict[str, str | None] = {}
+    writer = Writer(model, None, modalities)
+    tried: dict[str, Callable[[], Any]] = {"transformers": writer.plain, "sentence-transformers": writer.text_part}
+    for name, attempt in tried.items():
+        try:
+            attempt()
+            found[name] = None
+        except InexpressibleError as error:
+            found[name] = str(error)
+    return found | {"onnx": None} | ({"multi_encoder": None} if writer.own else {})
+
+
+class Writer:
+    """Writes one model, without adapters, into an empty folder."""
+
+    def __init__(self, model: Any, processor: Any, modalities: Sequence[str] | None) -> None:
+        self.own = isinstance(model, MultiEncoder)
+        if modalities is not None and not self.own:
+            raise ValueError(f"`modalities` is for a MultiEncoder, but the model is a {type(model).__name__}.")
+        if processor is None and self.own and _has_processor(model):
+            processor = model.processor
+        self.model, self.processor, self.modalities = model, processor, modalities
+        self.parts = parts_of(model, modalities) if self.own else {}
+
+    def write(self, format: str, folder: Path) -> tuple[str, str | None]:
+        """The format that was written, and why it is not the plain class that was tried."""
+        try:
+            if format in ("auto", "transformers"):
+                self.write_plain(folder)
+                return "transformers", None
+            if format == "sentence-transformers":
+                self.write_sentence(folder)
+                return format, None
+        except InexpressibleError as error:
+            if format != "auto":
+                possible = [
+                    name for name, reason in possible_formats(self.model, self.modalities).items() if not reason
+                ]
+                raise InexpressibleError(f"{error} Possible are the formats {possible}.") from error
+            self.write_own(folder)
+            return "multi_encoder", str(error)
+        if format == "onnx":
+            self.write_onnx(folder)
+        else:
+            self.write_own(folder)
+        return format, None
+
+    def plain(self) -> tuple[PreTrainedModel, Pair | None]:
+        """The model as a plain class of `transformers`, and from what towers, where it is none yet."""
+        if not self.own:
+            return self.model, None
+        pair = pair_of(self.model, self.parts)
+        return plain_model(pair, self.model.dtype), pair
+
+    def write_plain(self, folder: Path) -> None:
+        model, pair = self.plain()
+        processor = self.processor
+        if pair is not None and processor is not None:
+            text, other = (processor.modalities[part.modality] for part in (pair.text, pair.other))
+            processor = plain_processor(type(model).__name__, other, text)
+        model.save_pretrained(folder)
+        if processor is not None:
+            processor.save_pretrained(folder)
+            if hasattr(model, "get_image_features") and hasattr(model, "get_text_features"):
+                padded = text_arguments(model.config.model_type)
+                write_pair(model, folder, padded if padded["padding"] == "max_length" else {})
+        found: Any = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", use_safetensors=True
+        )
+        if type(found) is not type(model):
+            raise InexpressibleError(f"`AutoModel` loads a {type(model).__name__} as a {type(found).__name__}.")
+        reference = reference_of(self.model)
+        if pair is None:
+            check_same(reference, found, found)
+        else:
+            saved = None if processor is None else AutoProcessor.from_pretrained(folder)
+            self._check_pair(reference, found.eval(), pair, saved)
+
+    def _check_pair(self, reference: Any, found: Any, pair: Pair, processor: Any) -> None:
+        scales = [
+            getattr(found, name) for name in ("logit_scale", "logit_scale_a", "logit_scale_t") if hasattr(found, name)
+        ]
+        for scale in scales:
+            check_equal("`logit_scale`", torch.tensor(pair.logit_scale), scale.detach().squeeze())
+        if hasattr(found, "logit_bias"):
+            check_equal("`logit_bias`", torch.tensor(pair.logit_bias or 0.0), found.logit_bias.detach().squeeze())
+        mine = {part.modality: part.kind for part in (pair.other, pair.text)}
+        theirs: dict[str, dict[str, Any]] = {}
+        ours = {m: given for m, given in examples_of(reference).items() if m in mine}
+        for m, given in ours.items():
+            bare = {
+                own: given[called]
+                for own in reference.inputs_of(m)
+                if (called := reference.input_name(m, own)) in given
+            }
+            theirs[mine[m]] = bare
+        self._compare(reference, ours, found, theirs, mine, "embeddings")
+        if processor is not None:
+            raw = {
+                m: self.processor.modalities[m].inputs(m, _raw(kind, self.processor.modalities[m]))
+                for m, kind in mine.items()
+            }
+            made = dict(processor.tokenizer(TEXTS, return_tensors="pt", **text_arguments(found.config.model_type)))
+            if pair.other.kind == "image":
+                values = dict(processor.image_processor(RAW["image"], return_tensors="pt"))
+            else:
+                rate = processor.feature_extractor.sampling_rate
+                values = dict(processor.feature_extractor(RAW["audio"], sampling_rate=rate, return_tensors="pt"))
+            self._compare(
+                reference, raw, found, {"text": made, pair.other.kind: values}, mine, "embeddings of raw values"
+            )
+
+    @staticmethod
+    def _compare(reference: Any, ours: Any, found: Any, theirs: Any, names: dict[str, str], what: str) -> None:
+        expected, given = embeds_of(reference, ours), embeds_of(found, theirs)
+        for modality, kind in names.items():
+            check_equal(f"The {modality} {what}", expected[modality], given[kind])
+
+    def text_part(self) -> Part | None:
+        """The one text tower, None where the model is a plain class that holds it."""
+        if not self.own:
+            return None
+        texts = {part.owner: part for part in self.parts.values() if part.kind == "text"}
+        if len(texts) != 1:
+            raise InexpressibleError(
+                f"SentenceTransformer takes one text tower, but there are {len(texts)}: {sorted(texts)}. Name one in "
+                "`modalities`."
+            )
+        part = next(iter(texts.values()))
+        dense_layers(part)
+        return part
+
+    def write_sentence(self, folder: Path) -> None:
+        part = self.text_part()
+        if self.processor is None:
+            raise ValueError("`format` 'sentence-transformers' needs the `processor`, whose tokenizer is written too.")
+        if part is None:
+            self.write_plain(folder)
+            return
+        modality = self.processor.modalities[part.modality]
+        write_text_tower(part, plain_tokenizer(modality), folder)
+        reference = reference_of(self.model)
+        inputs = modality.inputs(part.modality, TEXTS)
+        expected = embeds_of(reference, {part.modality: inputs})[part.modality]
+        check_equal("The embeddings of texts", expected, read_text_tower(folder, TEXTS))
+
+    def write_own(self, folder: Path) -> None:
+        if not self.own:
+            raise ValueError(f"`format` 'multi_encoder' is for a MultiEncoder, but got a {type(self.model).__name__}.")
+        if self.modalities is not None:
+            raise ValueError("`modalities` is for other formats: 'multi_encoder' holds all of them.")
+        self.model.save_pretrained(folder)
+        if self.processor is not None:
+            self.processor.save_pretrained(folder)
+        found = MultiEncoder.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        check_same(reference_of(self.model), found, found)
+
+    def write_onnx(self, folder: Path) -> None:
+        reference = reference_of(self.model)
+        inputs = examples_of(reference)
+        write_onnx(reference, {m: x for m, x in inputs.items() if m in (self.modalities or inputs)}, folder)
+        self.model.config.save_pretrained(folder)
+        if self.processor is not None:
+            self.processor.save_pretrained(folder)
+
+
+def _has_processor(model: Any) -> bool:
+    if model._processor is not None or model._processor_source is None:
+        return model._processor is not None
+    name, kwargs = model._processor_source
+    return cached_file(str(name), PROCESSOR_NAME, _raise_exceptions_for_missing_entries=False, **kwargs) is not None
+
+
+def _raw(kind: str, modality: Any) -> Any:
+    if kind != "audio":
+        return RAW[kind]
+    return [{"array": x, "sampling_rate": modality.processor.sampling_rate} for x in RAW["audio"]]

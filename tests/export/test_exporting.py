@@ -1,0 +1,476 @@
+"""Towers x formats: what is written gives the same embeddings to people without the package, or it is said why not."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import (
+    AutoModel,
+    CLIPModel,
+    PreTrainedModel,
+    pipeline,
+)
+from transformers.utils import logging
+
+from hf_contrastive.export import DifferentExportError, InexpressibleError, export, export_metadata, possible_formats
+from hf_contrastive.export.comparing import examples_of
+from hf_contrastive.models import MultiEncoder
+from tests.conftest import make_inputs
+from tests.export.cases import encoder
+
+
+@dataclass(frozen=True)
+class Case:
+    """Towers, the class that holds them, or why none does.
+
+    Args:
+        towers: By modality, names of the table.
+        written: Class that is expected, or None.
+        reason: Part of the reason why there is none, for the plain class and for `SentenceTransformer`.
+    """
+
+    towers: dict[str, str]
+    written: str | None = None
+    plain: str = ""
+    texts: str | None = None
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+POOLER = {"pooling": {"text": "pooler"}}
+SIGLIP = {"image": "siglip_vision", "text": "siglip_text"}
+VT, MEAN, PADDED = "VisionTextDualEncoderModel", "pooling of 'text' is 'mean'", "reads texts of one length"
+CASES = {
+    "clip": Case({"image": "clip_vision", "text": "clip_text"}, "CLIPModel"),
+    "clip without heads": Case(
+        {"image": "clip_vision", "text": "clip_text"}, "CLIPModel", kwargs={"head": "none", "width": 16}
+    ),
+    "clip, half": Case({"image": "clip_vision", "text": "clip_text"}, "CLIPModel", kwargs={"dtype": torch.bfloat16}),
+    "clip, mlp": Case(
+        {"image": "clip_vision", "text": "clip_text"}, plain="the head of 'image' is 'mlp'", kwargs={"head": "mlp"}
+    ),
+    "clip with bias": Case(
+        {"image": "clip_vision", "text": "clip_text"},
+        plain="the model's `logit_bias` is -3.0",
+        kwargs={"logit_bias_init_value": -3.0},
+    ),
+    "siglip": Case(SIGLIP, "SiglipModel", texts=PADDED, kwargs={"head": "none", "width": 16}),
+    "siglip of 64": Case(
+        {"image": "siglip_vision", "text": "siglip_text of 64"},
+        "SiglipModel",
+        texts=PADDED,
+        kwargs={"head": "none", "width": 16, "logit_bias_init_value": -1.0},
+    ),
+    "siglip, head of texts": Case(
+        SIGLIP,
+        "SiglipModel",
+        texts=PADDED,
+        kwargs={"head": {"image": "none"}, "width": 16, "logit_bias_init_value": -9.0},
+    ),
+    "siglip, both heads": Case(SIGLIP, plain="'image' has a linear head", texts=PADDED),
+    "vit, bert": Case({"image": "vit", "text": "bert"}, VT, kwargs=POOLER),
+    "vit pooler, roberta": Case({"image": "vit", "text": "roberta"}, VT, kwargs={"pooling": "pooler"}),
+    "dinov2, mpnet": Case({"image": "dinov2", "text": "mpnet"}, VT, kwargs=POOLER),
+    "convnext, bert": Case({"image": "convnext", "text": "bert"}, VT, kwargs=POOLER),
+    "swin, clip": Case({"image": "swin", "text": "clip_text"}, VT),
+    "clip vision, bert": Case({"image": "clip_vision", "text": "bert"}, VT, kwargs=POOLER),
+    "siglip vision, clip": Case({"image": "siglip_vision", "text": "clip_text"}, VT),
+    "vit_mae, bert": Case({"image": "vit_mae", "text": "bert"}, plain="pooling of 'image' is 'cls'", kwargs=POOLER),
+    "vit, bert mean": Case({"image": "vit", "text": "bert"}, plain=MEAN),
+    "vit, roberta mean": Case({"image": "vit", "text": "roberta"}, plain=MEAN),
+    "vit, mpnet, mlp": Case({"image": "vit", "text": "mpnet"}, plain=MEAN, kwargs={"head": "mlp"}),
+    "vit, distilbert": Case({"image": "vit", "text": "distilbert"}, plain=MEAN),
+    "vit, modernbert": Case({"image": "vit", "text": "modernbert"}, plain=MEAN),
+    "vit, bert cls": Case(
+        {"image": "vit", "text": "bert"}, plain="pooling of 'text' is 'cls'", kwargs={"pooling": {"text": "cls"}}
+    ),
+    "vit, qwen3": Case({"image": "vit", "text": "qwen3"}, plain="pooling of 'text' is 'last'"),
+    "vit, bert attention": Case(
+        {"image": "vit", "text": "bert"},
+        plain="pooling of 'text' is 'attention'",
+        texts="no learned attention",
+        kwargs={"pooling": {"text": "attention"}},
+    ),
+    "vit, siglip": Case(
+        {"image": "vit", "text": "siglip_text"}, plain="the tower of 'text' is a SiglipText", texts=PADDED
+    ),
+    "vit, clap": Case({"image": "vit", "text": "clap_text"}, plain="is a ClapTextModel", texts="is a ClapTextModel"),
+    "clap": Case({"audio": "clap_audio", "text": "clap_text"}, "ClapModel", texts="is a ClapTextModel"),
+    "clap, mlp": Case(
+        {"audio": "clap_audio", "text": "clap_text"},
+        "ClapModel",
+        texts="is a ClapTextModel",
+        kwargs={"head": "mlp", "width": 16},
+    ),
+    "whisper, bert": Case({"audio": "whisper", "text": "bert"}, plain="pooling of 'audio' is 'mean'"),
+    "ast, clap": Case(
+        {"audio": "ast", "text": "clap_text"}, plain="the tower of 'audio' is a ASTModel", texts="is a ClapTextModel"
+    ),
+    "wav2vec2, bert": Case({"audio": "wav2vec2", "text": "bert"}, plain="pooling of 'audio' is 'mean'"),
+    "three": Case({"image": "vit", "text": "bert", "audio": "ast"}, plain="name two of them"),
+}
+TEXTS = ["a red picture", "green", "something blue and something else"]
+PICTURE = Image.new("RGB", (20, 30), "red")
+
+
+@torch.no_grad()
+def rows_of(model: Any) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+    """Inputs and unit embeddings of the model itself."""
+    inputs = examples_of(model.float())
+    return inputs, {m: model(**given)[f"{m}_embeds"] for m, given in inputs.items()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_encoder_is_written_as_a_plain_class_or_as_it_is(name: str, tmp_path: Path):
+    case = CASES[name]
+    model = encoder(case.towers, **case.kwargs)
+    exported = export(model, None, tmp_path / "out")
+    assert not [file for file in (tmp_path / "out").rglob("*") if file.suffix in (".bin", ".pt", ".py", ".pkl")]
+    if case.written is None:
+        assert exported.format == "multi_encoder"
+        assert case.plain in str(exported.reason)
+        assert exported.metadata.library_name == "hf_contrastive"
+        return
+    assert (exported.format, exported.reason) == ("transformers", None)
+    loaded: Any = AutoModel.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    assert type(loaded).__name__ == case.written
+    inputs, expected = rows_of(model)
+    with torch.no_grad():
+        found = loaded(**{key: x for given in inputs.values() for key, x in given.items()})
+    for modality, rows in expected.items():
+        # Eager here, the default attention there.
+        torch.testing.assert_close(found[f"{modality}_embeds"], rows, rtol=0, atol=1e-6)
+    scale = loaded.logit_scale_a if case.written == "ClapModel" else loaded.logit_scale
+    torch.testing.assert_close(scale.detach().reshape(1), model.logit_scale.detach().float(), rtol=0, atol=1e-6)
+    if case.written == "SiglipModel":
+        assert loaded.logit_bias.item() == case.kwargs.get("logit_bias_init_value", 0.0)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_formats_that_are_possible_are_known_before(name: str):
+    case = CASES[name]
+    found = possible_formats(encoder(case.towers, **case.kwargs))
+    assert case.plain in (found["transformers"] or "")
+    assert (found["transformers"] is None) == (case.written is not None)
+    assert (found["sentence-transformers"] is None) == (case.texts is None)
+    assert (case.texts or "") in (found["sentence-transformers"] or "")
+
+
+def test_a_format_that_cannot_be_names_those_that_can(tmp_path: Path):
+    model = encoder({"image": "vit", "text": "bert"})
+    with pytest.raises(
+        InexpressibleError, match=r"'text' is 'mean'.*\['sentence-transformers', 'onnx', 'multi_encoder'\]"
+    ):
+        export(model, None, tmp_path / "out", "transformers")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_of_three_modalities_are_written_with_their_own_temperature(tmp_path: Path):
+    towers = {"image": "clip_vision", "text": "clip_text", "audio": "ast"}
+    model = encoder(towers, scale_per_pair=True)
+    with torch.no_grad():
+        model.logit_scale.copy_(torch.tensor([1.0, 2.0, 3.0]))  # audio-image, audio-text, image-text
+    assert export(model, None, tmp_path / "out", modalities=["image", "text"]).format == "transformers"
+    assert CLIPModel.from_pretrained(tmp_path / "out").logit_scale.item() == 3.0
+
+
+# ---- Without the package ----
+
+ALONE = """
+import sys, torch
+assert not any("hf_contrastive" in name for name in sys.modules)
+from importlib.util import find_spec
+assert find_spec("hf_contrastive") is None
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoProcessor
+folder, rows = sys.argv[1:]
+model, processor, expected = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder), load_file(rows)
+from PIL import Image
+padding = "max_length" if "siglip" in model.config.model_type else True
+inputs = processor(text={texts}, images=Image.new("RGB", (20, 30), "red"), padding=padding, truncation=True,
+                   return_tensors="pt")
+with torch.no_grad():
+    output = model(**inputs)
+for name in ("text", "image"):
+    torch.testing.assert_close(output[name + "_embeds"], expected[name], rtol=0, atol=1e-6)
+print(type(model).__name__)
+"""
+
+
+def run_alone(python: str, code: str, *arguments: Path, cwd: Path) -> str:
+    """Run code where the package cannot be imported."""
+    env = {name: x for name, x in os.environ.items() if name != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
+    command = [python, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def written(name: str, folder: Path, format: str = "auto") -> MultiEncoder:
+    """An exported case, with what its model makes of raw values beside it."""
+    model = encoder(CASES[name].towers, **CASES[name].kwargs)
+    export(model, None, folder / "out", format)
+    rows = {"text": model.encode_text(TEXTS), "image": model.encode_image([PICTURE])}
+    save_file(rows, folder / "rows.safetensors")
+    return model
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip, head of texts", "vit, bert"])
+def test_people_without_the_package_get_the_same_embeddings_of_raw_values(name: str, tmp_path: Path):
+    import hf_contrastive
+
+    # An environment that has it installed would not be theirs.
+    if any("site-packages" in path for path in hf_contrastive.__path__):
+        pytest.skip("hf_contrastive is installed where other programs find it")
+    written(name, tmp_path)
+    code = ALONE.replace("{texts}", repr(TEXTS))
+    out = run_alone(sys.executable, code, tmp_path / "out", tmp_path / "rows.safetensors", cwd=tmp_path)
+    assert CASES[name].written in out
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "siglip of 64", "vit, bert"])
+def test_the_zero_shot_pipeline_runs(name: str, tmp_path: Path):
+    model = encoder(CASES[name].towers, **CASES[name].kwargs)
+    exported = export(model, None, tmp_path / "out")
+    if name == "siglip":
+        # The pipeline pads to 64 tokens, more than this one takes, and the card does not promise it.
+        assert exported.metadata.pipeline_tag == "feature-extraction"
+        return
+    assert exported.metadata.pipeline_tag == "zero-shot-image-classification"
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        run = pipeline("zero-shot-image-classification", model=str(tmp_path / "out"))
+    finally:
+        logging.set_verbosity(verbosity)
+    found = run(PICTURE, candidate_labels=["red", "green"], hypothesis_template="a {} picture")
+    cosines = model.similarity(model.encode_image([PICTURE]), model.encode_text(["a red picture", "a green picture"]))
+    logits = cosines[0] * model.logit_scale.detach().exp()
+    expected = (logits - 1).sigmoid() if "siglip" in name else logits.softmax(0)
+    scores = {entry["label"]: entry["score"] for entry in found}
+    torch.testing.assert_close(torch.tensor([scores["red"], scores["green"]]), expected, rtol=0, atol=1e-5)
+
+
+# ---- SentenceTransformer ----
+
+SENTENCES = """
+import sys, torch
+from PIL import Image
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+folder, rows = sys.argv[1:]
+model, expected = SentenceTransformer(folder, device="cpu"), load_file(rows)
+torch.testing.assert_close(torch.tensor(model.encode({texts})), expected["text"], rtol=0, atol=1e-6)
+if "{what}" == "pair":
+    image = torch.tensor(model.encode([Image.new("RGB", (20, 30), "red")]))
+    torch.testing.assert_close(image, expected["image"], rtol=0, atol=1e-6)
+print("equal")
+"""
+
+
+@pytest.fixture(scope="module")
+def sentence_python() -> str:
+    """A Python that has sentence-transformers: this one, or that of HF_CONTRASTIVE_PEERS_PYTHON."""
+    for python in (sys.executable, os.environ.get("HF_CONTRASTIVE_PEERS_PYTHON", "")):
+        code = "from importlib.util import find_spec; exit(find_spec('sentence_transformers') is None)"
+        if python and not subprocess.run([python, "-c", code], timeout=60, check=False).returncode:
+            return python
+    pytest.skip("sentence-transformers is not installed here, nor where HF_CONTRASTIVE_PEERS_PYTHON says")
+
+
+TOWERS = ["clip", "vit, bert mean", "vit, mpnet, mlp", "vit, bert cls", "vit, bert", "vit, qwen3", "vit, distilbert"]
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_text_tower_is_written_in_modules(name: str, tmp_path: Path):
+    # What is written is read again by torch alone and compared on export; here, that it is what the library reads.
+    written(name, tmp_path, "sentence-transformers")
+    modules = json.loads((tmp_path / "out" / "modules.json").read_text())
+    assert [m["path"] for m in modules] == sorted(m["path"] for m in modules)
+    assert modules[-1]["type"] == "sentence_transformers.models.Normalize"
+    assert all((tmp_path / "out" / m["path"]).is_dir() for m in modules)
+    assert export_metadata(tmp_path / "out").library_name == "sentence-transformers"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOWERS)
+def test_the_library_reads_a_text_tower(name: str, sentence_python: str, tmp_path: Path):
+    written(name, tmp_path, "sentence-transformers")
+    code = SENTENCES.replace("{texts}", repr(TEXTS)).replace("{what}", "text")
+    assert "equal" in run_alone(sentence_python, code, tmp_path / "out", tmp_path / "rows.safetensors", cwd=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["clip", "siglip", "vit, bert"])
+def test_the_library_reads_a_plain_pair(name: str, sentence_python: str, tmp_path: Path):
+    written(name, tmp_path)
+    code = SENTENCES.replace("{texts}", repr(TEXTS)).replace("{what}", "pair")
+    assert "equal" in run_alone(sentence_python, code, tmp_path / "out", tmp_path / "rows.safetensors", cwd=tmp_path)
+
+
+def test_several_text_towers_must_be_told_apart(tmp_path: Path):
+    model = encoder({"query": "bert", "document": "mpnet", "image": "vit"})
+    with pytest.raises(InexpressibleError, match=r"there are 2: \['document', 'query'\]"):
+        export(model, None, tmp_path / "out", "sentence-transformers")
+    assert export(model, None, tmp_path / "out", "sentence-transformers", modalities=["query"]).format
+
+
+def test_a_shared_text_tower_is_one(tmp_path: Path):
+    model = encoder({"query": "bert", "image": "vit"}, shared={"document": "query"})
+    assert export(model, None, tmp_path / "out", "sentence-transformers").format == "sentence-transformers"
+
+
+# ---- Plain models, adapters ----
+
+
+def test_a_plain_model_is_written_as_it_is(model: PreTrainedModel, tmp_path: Path):
+    assert export(model, None, tmp_path / "out").format == "transformers"
+    inputs = make_inputs(3)
+    with torch.no_grad():
+        found, expected = AutoModel.from_pretrained(tmp_path / "out")(**inputs), model.eval()(**inputs)
+    torch.testing.assert_close(found.logits_per_image, expected.logits_per_image, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="is for a MultiEncoder, but got a"):
+        export(model, None, tmp_path / "own", "multi_encoder")
+
+
+def adapted(clip: CLIPModel) -> Any:
+    peft = pytest.importorskip("peft")
+    with torch.no_grad():
+        clip.logit_scale.fill_(1.5)
+    return peft.get_peft_model(clip, peft.LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+def test_an_adapter_is_written_as_one(clip: CLIPModel, tmp_path: Path):
+    base, inputs = copy.deepcopy(clip), make_inputs(3)
+    model = adapted(clip).eval()
+    exported = export(model, None, tmp_path / "out")
+    assert (exported.format, exported.metadata.library_name) == ("adapter", "peft")
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+    scalars = load_file(tmp_path / "out" / "contrastive_scalars.safetensors")
+    assert {name: x.item() for name, x in scalars.items()} == {"logit_scale": 1.5}
+    from peft import PeftModel
+
+    loaded = PeftModel.from_pretrained(base, tmp_path / "out").eval()
+    with torch.no_grad():
+        found, expected = loaded(**inputs), model(**inputs)
+    torch.testing.assert_close(found.image_embeds, expected.image_embeds, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.text_embeds, expected.text_embeds, rtol=0, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+def test_a_merged_adapter_is_a_plain_model(clip: CLIPModel, tmp_path: Path):
+    model = adapted(clip).eval()
+    inputs = make_inputs(3)
+    with pytest.raises(ValueError, match="written as 'transformers' with `merge=True`"):
+        export(model, None, tmp_path / "out", "transformers")
+    assert export(model, None, tmp_path / "out", merge=True).format == "transformers"
+    with torch.no_grad():
+        found, expected = AutoModel.from_pretrained(tmp_path / "out")(**inputs), model(**inputs)
+    torch.testing.assert_close(found.image_embeds, expected.image_embeds, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.text_embeds, expected.text_embeds, rtol=0, atol=1e-5)
+    # The model itself keeps its adapter.
+    assert any("lora" in name for name, _ in model.named_parameters())
+
+
+# ---- ONNX ----
+
+
+@pytest.mark.slow
+def test_onnx_files_take_any_number_of_rows(tmp_path: Path):
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = encoder({"image": "clip_vision", "text": "qwen3"})
+    exported = export(model, None, tmp_path / "out", "onnx", modalities=["text"])
+    assert exported.metadata.library_name == "onnx"
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "text.onnx")
+    inputs = model.processor(text=TEXTS[:2])
+    found = session.run(None, {x.name: inputs[x.name].numpy() for x in session.get_inputs()})[0]
+    torch.testing.assert_close(torch.from_numpy(found), model.encode_text(TEXTS[:2]), rtol=0, atol=1e-4)
+
+
+def test_packages_that_lack_are_named(clip: CLIPModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else object())
+    with pytest.raises(ImportError, match=r"\['onnxruntime'\]: pip install 'hf-contrastive\[onnx\]'"):
+        export(clip, None, tmp_path / "out", "onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- The folder ----
+
+
+def test_a_folder_is_complete_or_not_there(clip: CLIPModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def wrong(*args: Any) -> Any:
+        raise DifferentExportError("differs")
+
+    monkeypatch.setattr("hf_contrastive.export.writer.check_same", wrong)
+    with pytest.raises(DifferentExportError):
+        export(clip, None, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from hf_contrastive.export import plain
+
+    fill = plain._fill
+
+    def off(model: Any, name: str, *args: Any) -> None:
+        fill(model, name, *args)
+        if name == "text_model":
+            with torch.no_grad():
+                model.text_projection.weight[0] *= 1.01
+
+    monkeypatch.setattr(plain, "_fill", off)
+    with pytest.raises(DifferentExportError, match=r"The text embeddings of the export, loaded again, differ by"):
+        export(encoder(CASES["clip"].towers), None, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_something_in_it_is_kept(clip: CLIPModel, tmp_path: Path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    export(clip, None, folder)
+    (folder / "old.txt").write_text("old")
+    with pytest.raises(FileExistsError, match="is not empty"):
+        export(clip, None, folder)
+    assert (folder / "old.txt").exists()
+    export(clip, None, folder, overwrite=True)
+    assert not (folder / "old.txt").exists()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    with pytest.raises(FileExistsError, match="is no folder of a model alone"):
+        export(clip, None, tmp_path / "home", overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "out"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"format": "tf"}, "must be one of auto,"), ({"merge": True}, "none")]
+)
+def test_arguments_that_cannot_be_are_named(arguments: dict[str, Any], message: str, clip: CLIPModel, tmp_path: Path):
+    with pytest.raises(ValueError, match=message):
+        export(clip, None, tmp_path / "out", **arguments)
+
+
+# ---- The card ----
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "vit, bert", "vit, bert mean"])
+def test_the_lines_of_the_card_run(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    written(name, tmp_path)
+    card = (tmp_path / "out" / "README.md").read_text()
+    metadata = export_metadata(tmp_path / "out")
+    assert metadata.snippet in card
+    assert f"library_name: {metadata.library_name}" in card
+    exec(compile(metadata.snippet, "card", "exec"), {})
+    assert capsys.readouterr().out
+    assert '"me/model"' in export_metadata(tmp_path / "out", "me/model").snippet
