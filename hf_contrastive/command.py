@@ -1,6 +1,8 @@
 """The command `hf-contrastive`."""
 
 import argparse
+import shlex
+import sys
 from collections.abc import Sequence
 
 from hf_contrastive import __version__
@@ -22,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line, by default that of the process."""
     parser = make_parser()
     args = parser.parse_args(argv)
+    # For what is written to say how it was made.
+    args.command_line = shlex.join([parser.prog, *(sys.argv[1:] if argv is None else argv)])
     try:
         args.run(args)
     except (ValueError, OSError, ImportError) as error:

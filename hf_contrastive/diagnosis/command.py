@@ -1,7 +1,6 @@
 """`hf-contrastive diagnose`: a diagnosis in the terminal, as JSON, as a page and as pictures."""
 
 import argparse
-import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -69,8 +68,7 @@ def run(args: argparse.Namespace) -> None:
     logging.disable_progress_bar()
     diagnosis = diagnose(args.source, args.dataset, compare=args.compare, ids=args.ids, seed=args.seed, **options)
     show(diagnosis)
-    command = shlex.join([parser.prog, *(sys.argv[1:] if argv is None else argv)])
-    written = write(diagnosis, args.output, command=command)
+    written = write(diagnosis, args.output, command=args.command_line)
     print(f"\nWritten to {args.output}: {', '.join(path.name for path in written)}")
 
 
