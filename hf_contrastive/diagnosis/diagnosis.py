@@ -95,7 +95,7 @@ def diagnose_embeddings(source: EmbeddingSource, *, seed: int = 0, progress: boo
     rows, width = next(iter(embeds.values())).shape
     items = rows if ids is None else len(torch.unique(ids))
     halves = split_items(rows, ids, seed)
-    metrics = geometry_report(embeds, separability=True) | retrieval_report(embeds, ids=ids, detailed=True)
+    metrics = geometry_report(embeds, ids=ids, separability=True) | retrieval_report(embeds, ids=ids, detailed=True)
     pairs = tuple(
         _pair(source, *names, halves=halves, seed=seed, progress=progress) for names in combinations(embeds, 2)
     )

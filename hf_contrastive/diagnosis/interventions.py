@@ -97,7 +97,9 @@ def try_interventions(
 
     def report(changed: Mapping[str, Tensor]) -> dict[str, float]:
         bar.update()
-        return geometry_report(changed, separability=True) | retrieval_report(changed, ids=measured_ids)
+        return geometry_report(changed, ids=measured_ids, separability=True) | retrieval_report(
+            changed, ids=measured_ids
+        )
 
     def after(fit: Callable[..., Any], *arguments: Any) -> tuple[dict[str, float], str]:
         """Measures after maps by modality, or why there are none: a cloud that has collapsed cannot be centered, which is no reason to stop."""

@@ -20,7 +20,7 @@ class Conflict(NamedTuple):
 
     Args:
         zeta: Cosine between attraction and repulsion at each row: at 1 repulsion points where attraction does, and
-            cancels it.
+            cancels it. Not a number where the positives themselves cancel.
         chi: Share of attraction that is lost because the row's positives point different ways, in [0, 1): 0 if they are
             collinear, always so with two modalities.
         chi_limit: What `chi` rises to with infinitely many modalities whose positives have the mean cosine c of these,

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from hf_contrastive.functional.matches import Matches
+from hf_contrastive.functional.ranks import tolerance
 
 
 # Parts that one pass over all cosines tells apart.
@@ -47,12 +48,12 @@ def matched_auc(
     """
     matches = Matches(x, y, x_ids, y_ids, normalize=normalize)
     matched = matches.matched().sort().values
-    # Equal rows may differ in the last bits of their cosines.
-    tolerance = 8 * torch.finfo(matches.x.dtype).eps
+    # Equal rows may differ in the last bits of their cosines, a share of the largest product there can be.
+    margin = tolerance(matches.x) * _largest(matches)
     lost, tied = 0, 0
     for cosines in matches.unmatched():
-        below = torch.searchsorted(matched, cosines - tolerance)
-        upto = torch.searchsorted(matched, cosines + tolerance, right=True)
+        below = torch.searchsorted(matched, cosines - margin)
+        upto = torch.searchsorted(matched, cosines + margin, right=True)
         lost += int(below.sum())
         tied += int((upto - below).sum())
     return matched.new_tensor(1 - (lost + tied / 2) / (matches.num_unmatched * len(matched)))
@@ -80,9 +81,8 @@ def cosine_quantiles(
     matched = matches.matched().sort().values
     own = torch.stack([matched[_rank(q, len(matched))] for q in quantiles])
 
-    longest = [torch.linalg.vector_norm(z, dim=1, dtype=torch.float64).amax() for z in (matches.x, matches.y)]
     # A little more than any product, and above zero where all rows are zeros.
-    most = float(longest[0] * longest[1]) * (1 + 1e-6) + torch.finfo(torch.float32).tiny
+    most = _largest(matches) * (1 + 1e-6) + torch.finfo(torch.float32).tiny
     counts = torch.zeros(PARTS, dtype=torch.long, device=matched.device)
     for cosines in matches.unmatched():
         counts += _count(_parts_from(cosines, most).floor())
@@ -124,6 +124,12 @@ def cosine_histogram(
     for cosines in matches.unmatched():
         unmatched += _count(_parts_from(cosines, 1.0, bins).floor(), bins)
     return ByMatch(matched, unmatched)
+
+
+def _largest(matches: Matches) -> float:
+    """Product of the longest rows, which no inner product exceeds."""
+    longest = [torch.linalg.vector_norm(z, dim=1, dtype=torch.float64).amax() for z in (matches.x, matches.y)]
+    return float(longest[0] * longest[1])
 
 
 def _parts_from(values: Float[Tensor, "_"], most: float, parts: int = PARTS) -> Float[Tensor, "_"]:

@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hf_contrastive.functional.checks import as_embeddings, check_same_width
-from hf_contrastive.functional.ranks import tolerance
+from hf_contrastive.functional.products import row_products
+from hf_contrastive.functional.ranks import score_sizes, tolerance
 from hf_contrastive.functional.retrieval import CHUNK_SCORES, retrieval_ranks
 
 
@@ -47,15 +48,17 @@ def k_occurrences(
     if not 1 <= k <= candidates:
         raise ValueError(f"`k` must be between 1 and {candidates}, the number of keys a query can find, but got {k}.")
     counts = keys.new_zeros(len(keys), dtype=torch.float64)
+    sizes = score_sizes(queries, keys)
     step = chunk_size or max(1, CHUNK_SCORES // len(keys))
     for start in range(0, len(queries), step):
-        scores = queries[start : start + step] @ keys.T
+        scores = row_products(queries[start : start + step], keys)
         if within:
             scores.diagonal(start).fill_(-torch.inf)
         # In place: what is left is how far each key is above the last neighbour.
         distances = scores.sub_(scores.topk(k, dim=1).values[:, -1:])
-        above = distances > tolerance(scores)
-        tied = distances.abs_() <= tolerance(scores)
+        margin = tolerance(scores) * sizes[start : start + step]
+        above = distances > margin
+        tied = distances.abs_() <= margin
         share = (k - above.sum(dim=1)) / tied.sum(dim=1)
         counts += above.sum(dim=0) + share @ tied.to(share.dtype)
     return counts

@@ -41,9 +41,10 @@ def count_ranks(
     sides = _Side(queries, query_ids, "queries", normalize), _Side(keys, key_ids, "keys", normalize)
     size = chunk_size or tile_size(queries)
     like = sides[0].rows(slice(0, 1))
-    counts = [RankCounts(len(query_ids), 1, like, partial(_exact, *sides))]
+    counts = [RankCounts(len(query_ids), 1, like, partial(_exact, *sides), sides[0].score_sizes(sides[1]))]
     if both_ways:
-        counts.append(RankCounts(len(key_ids), 0, like, partial(_exact, *sides[::-1])))
+        back = sides[::-1]
+        counts.append(RankCounts(len(key_ids), 0, like, partial(_exact, *back), back[0].score_sizes(back[1])))
     for tile, i, j in _tiles(*sides, size, matching_only=True):
         for count, own, other in zip(counts, (i, j), (j, i), strict=False):
             count.see_matches(tile, own, other, sides[0].matches(i, sides[1], j))
@@ -90,13 +91,16 @@ class _Side:
 
     def __init__(self, x: Shaped[Tensor, "n d"], ids: Int[Tensor, "n"], name: str, normalize: bool) -> None:
         self.x, self.name, self.normalize = x, name, normalize
+        lengths = []
         for rows in blocks(len(x), STRIPE):
             # Refuses bad rows by the number that the user knows.
-            as_embeddings(x[rows], name, normalize=normalize, first=rows.start)
+            checked = as_embeddings(x[rows], name, normalize=normalize, first=rows.start)
+            lengths.append(torch.linalg.vector_norm(checked, dim=1))
         ids = ids.to(x.device)
         ordered = bool((ids.diff() >= 0).all())
         self.order = None if ordered else ids.argsort(stable=True)
         self.ids = ids if self.order is None else ids[self.order]
+        self.lengths = torch.cat(lengths) if self.order is None else torch.cat(lengths)[self.order]
         # Looked at once a tile, which an accelerator would have to wait for.
         self._ids = self.ids.cpu()
 
@@ -104,6 +108,10 @@ class _Side:
         """Rows as they are scored, in their own precision unless another is given."""
         x = self.x[place] if self.order is None else self.x[self.order[place]]
         return as_embeddings(x.to(dtype or x.dtype), self.name, normalize=self.normalize)
+
+    def score_sizes(self, other: "_Side") -> Float[Tensor, "n"]:
+        """Largest score that each row can have: its length times that of the longest row of the other side."""
+        return self.lengths * other.lengths.amax()
 
     def meets(self, i: slice, other: "_Side", j: slice) -> bool:
         """Whether rows i can match rows j of the other side."""

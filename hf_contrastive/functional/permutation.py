@@ -64,7 +64,7 @@ def pairing_control(
         raise ValueError(f"`x` and `y` must match row by row, but got {len(x)} and {len(y)} rows.")
     generator = _generator(shuffles, seed)
     own = statistic(x, y)  # first, so that an error names the row that is to blame
-    return _control(own, [statistic(x, y[_order(y, generator)]) for _ in range(shuffles)])
+    return _control(own, [statistic(x, y[_order(y, generator)]) for _ in range(shuffles)], x.dtype)
 
 
 @torch.no_grad()
@@ -93,7 +93,7 @@ def modality_control(
     pool, sizes = torch.cat(clouds), [len(cloud) for cloud in clouds]
     own = statistic(*clouds)
     values = [statistic(*torch.split(pool[_order(pool, generator)], sizes)) for _ in range(shuffles)]
-    return _control(own, values)
+    return _control(own, values, pool.dtype)
 
 
 def deal_variance(
@@ -141,11 +141,13 @@ def _order(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randperm(len(x), generator=generator).to(x.device)
 
 
-def _control(value: Tensor | float, values: Sequence[Tensor | float]) -> Control:
+def _control(value: Tensor | float, values: Sequence[Tensor | float], dtype: torch.dtype) -> Control:
+    """The control of a statistic of rows of this type, at least single precision."""
     own, shuffled = float(value), torch.tensor([float(v) for v in values], dtype=torch.float64)
-    mean, std = shuffled.mean(), shuffled.std()
+    mean, std = float(shuffled.mean()), float(shuffled.std())
     # Far below any difference that means something: what rounding makes of equal values.
-    changes = bool(std > 1e-12 * max(1.0, abs(own)))
-    z = (own - float(mean)) / float(std) if changes else float("nan")
-    as_far = int(((shuffled - mean).abs() >= abs(own - float(mean)) - 1e-12).sum())
-    return Control(own, float(mean), float(std), z, (as_far + 1) / (len(values) + 1))
+    eps = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
+    rounding = max(1e-12 * max(1.0, abs(own)), 4 * eps * max(abs(own), abs(mean)))
+    z = (own - mean) / std if std > rounding else float("nan")
+    as_far = int(((shuffled - mean).abs() >= abs(own - mean) - rounding).sum())
+    return Control(own, mean, std, z, (as_far + 1) / (len(values) + 1))

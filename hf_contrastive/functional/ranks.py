@@ -67,12 +67,18 @@ class RankCounts:
         dim: Dimension of a tile along which keys lie: 1 where queries are rows, 0 where they are columns.
         like: Tensor of the type and on the device of the scores.
         exact: Scores of queries and keys, given by their numbers, that tell apart what rounding brings close.
+        sizes: Largest score that each query can have, which rounding is a share of.
     """
 
     def __init__(
-        self, n: int, dim: int, like: Tensor, exact: Callable[[Int[Tensor, "p"], Int[Tensor, "p"]], Tensor]
+        self,
+        n: int,
+        dim: int,
+        like: Tensor,
+        exact: Callable[[Int[Tensor, "p"], Int[Tensor, "p"]], Tensor],
+        sizes: Float[Tensor, "n"],
     ) -> None:
-        self.dim, self.exact = dim, exact
+        self.dim, self.exact, self.sizes = dim, exact, sizes
         self.best = like.new_full((n,), -torch.inf)
         self.match, self.counts = (torch.zeros(*size, n, dtype=torch.long, device=like.device) for size in ((), (3,)))
 
@@ -93,7 +99,8 @@ class RankCounts:
         spare: Float[Tensor, "r c"],
     ) -> None:
         """Count the keys of a tile, in `spare` memory of its size. `matches` are none where it is None."""
-        best, margin = self.best[queries].unsqueeze(self.dim), tolerance(tile)
+        best = self.best[queries].unsqueeze(self.dim)
+        margin = tolerance(tile) * self.sizes[queries].unsqueeze(self.dim)
         # Into floats: sums of booleans take three times as long. No match is above the best one.
         better = torch.gt(tile, best + margin, out=spare).sum(self.dim).long()
         tied = torch.ge(tile, best - margin, out=spare).sum(self.dim).long() - better
@@ -114,7 +121,7 @@ class RankCounts:
         query, key = close.nonzero().unbind(1) if self.dim == 1 else close.mT.nonzero().unbind(1)
         mine = query + queries.start
         ahead = self.exact(mine, key + keys.start) - self.exact(mine, self.match[mine])
-        margin = tolerance(ahead)
+        margin = tolerance(ahead) * self.sizes[mine]
         counts[0].index_add_(0, query, (ahead > margin).long())
         counts[1].index_add_(0, query, -(ahead.abs() > margin).long())
 
@@ -124,10 +131,16 @@ class RankCounts:
 
 
 def tolerance(scores: Tensor) -> float:
-    """Largest difference of scores that tie: equal keys may differ in the last bits, as products round otherwise at the
-    edge of a matrix.
+    """Largest difference of scores that tie, as a share of the largest score there can be: equal keys may differ in the
+    last bits, as products round otherwise at the edge of a matrix.
     """
     return 8 * torch.finfo(scores.dtype).eps
+
+
+def score_sizes(queries: Float[Tensor, "q d"], keys: Float[Tensor, "k d"]) -> Float[Tensor, "q 1"]:
+    """Largest score that each query can have: its length times that of the longest key."""
+    longest = torch.linalg.vector_norm(keys, dim=1).amax()
+    return torch.linalg.vector_norm(queries, dim=1, keepdim=True) * longest
 
 
 def _log_choose(n: Tensor, k: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from hf_contrastive.functional.checks import as_embeddings, check_same_width
 from hf_contrastive.functional.matching import checked_ids, count_ranks, refuse_unmatched
 from hf_contrastive.functional.products import row_products
-from hf_contrastive.functional.ranks import Ranks, tolerance
+from hf_contrastive.functional.ranks import Ranks, score_sizes, tolerance
 
 
 # Scores that a chunk of queries may hold at a time: 16 MiB in single precision.
@@ -126,9 +126,9 @@ def retrieval_relevance(
         raise ValueError(f"`k` must be at least 1, but got {k}.")
     ranks = retrieval_ranks(queries, keys, query_ids=query_ids, key_ids=key_ids, normalize=normalize)
     relevance = torch.empty(2, len(queries), dtype=torch.double, device=queries.device)
-    for rows, scores, matches in _scored(queries, keys, query_ids, key_ids, normalize, chunk_size):
+    for rows, scores, matches, sizes in _scored(queries, keys, query_ids, key_ids, normalize, chunk_size):
         # In place: small results that outlive big scores would pin the memory of every chunk.
-        relevance[:, rows] = torch.stack(_relevance(scores, matches, k))
+        relevance[:, rows] = torch.stack(_relevance(scores, matches, sizes, k))
     return ranks, Relevance(*relevance.unbind())
 
 
@@ -139,14 +139,15 @@ def _scored(
     key_ids: Tensor | None,
     normalize: bool,
     chunk_size: int | None,
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Chunks of queries: which rows they are, their scores with all keys, and which of these match."""
+) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+    """Chunks of queries: which rows they are, their scores with all keys, which of these match, and how large they can be."""
     queries = as_embeddings(queries, "queries", normalize=normalize)
     keys = as_embeddings(keys, "keys", normalize=normalize)
     check_same_width(queries, keys, "`queries` and `keys`")
     query_ids, key_ids = checked_ids(len(queries), len(keys), query_ids, key_ids)
     refuse_unmatched(query_ids, key_ids, "query", "keys")
     key_ids = key_ids.to(keys.device)
+    sizes = score_sizes(queries, keys)
     step = chunk_size or max(1, CHUNK_SCORES // len(keys))
     for start in range(0, len(queries), step):
         ids = query_ids[start : start + step].to(queries.device)
@@ -154,10 +155,11 @@ def _scored(
             slice(start, start + step),
             row_products(queries[start : start + step], keys),
             ids.unsqueeze(1) == key_ids,
+            sizes[start : start + step],
         )
 
 
-def _relevance(scores: Tensor, matches: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _relevance(scores: Tensor, matches: Tensor, sizes: Tensor, k: int) -> tuple[Tensor, Tensor]:
     counts = matches.sum(dim=1)
     most = int(counts.max())
     # Scores of the matches from worst to best; rows with fewer are filled up with what no key can beat.
@@ -165,8 +167,9 @@ def _relevance(scores: Tensor, matches: Tensor, k: int) -> tuple[Tensor, Tensor]
     found = found.masked_fill(found == -torch.inf, torch.inf).sort(dim=1).values
     # A wrong key that beats the first j of them stands before these and no others. Halves: a tie is both, on average.
     wrong, ahead = (~matches).to(torch.float32), torch.zeros(len(scores), most, device=scores.device)
-    for margin, right in ((-tolerance(scores), False), (tolerance(scores), True)):
-        beaten = torch.searchsorted(found + margin, scores.contiguous(), right=right)
+    margin = tolerance(scores) * sizes
+    for shift, right in ((-margin, False), (margin, True)):
+        beaten = torch.searchsorted(found + shift, scores.contiguous(), right=right)
         histogram = torch.zeros(len(scores), most + 1, device=scores.device).scatter_add_(1, beaten, wrong)
         ahead = ahead + histogram.flip(1).cumsum(dim=1).flip(1)[:, 1:] / 2
     order = counts.unsqueeze(1) - torch.arange(most, device=scores.device)  # the worst comes last among the matches

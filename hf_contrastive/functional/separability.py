@@ -34,7 +34,7 @@ def linear_separability(
     seed: int = 0,
     normalize: bool = True,
 ) -> Float[Tensor, ""]:
-    """The accuracy of [`modality_separability`], whose arguments it has."""
+    """The accuracy of [`modality_separability`], whose arguments it has but for ids."""
     return modality_separability(x, y, folds=folds, ridge=ridge, seed=seed, normalize=normalize).accuracy
 
 

@@ -111,7 +111,8 @@ def _controlled_mean(block: _Block, cosines: CosinesWithin, n: int) -> tuple[flo
     weights = torch.linalg.pinv((of_rows + of_columns)[1:, 1:], hermitian=True) @ (of_rows + of_columns)[1:, 0]
     contrast = torch.cat([weights.new_ones(1), -weights])
     value = means @ contrast + weights @ torch.stack([cosines.mean, cosines.mean_square])
-    from_rest = contrast @ rest @ contrast / m**2 * (1 - 2 * m * m / (n * (n - 1)))
+    # Rounding may push what is next to nothing below zero, as in clouds of one or two points.
+    from_rest = (contrast @ rest @ contrast).clamp(min=0) / m**2 * (1 - 2 * m * m / (n * (n - 1)))
     from_samples = (contrast @ of_samples @ contrast).clamp(min=0) * (1 - 2 * m / n)
     return float(value), float(from_samples + from_rest)
 

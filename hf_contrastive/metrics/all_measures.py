@@ -68,11 +68,17 @@ def measure_all(
         options: Options of modules by name.
 
     Raises:
-        ValueError: A group, or a module in `options`, is not known, `max_rows` is below 2, or a module refuses the rows.
+        ValueError: A group, or a module in `options`, is not known, a group that takes no ids is asked for beside ids,
+            `max_rows` is below 2, or a module refuses the rows.
     """
     chosen = [name for group in _checked_groups(groups) for name in GROUPS[group]]
     if groups is None:
         chosen = [name for name in chosen if _is_defined(name, len(x), len(y), x_ids)]
+    elif x_ids is not None and (refused := [name for name in chosen if name in ONE_TO_ONE]):
+        raise ValueError(
+            f"In {' and '.join(refused)} row i matches row i, whatever the ids: measure them without ids, or leave their "
+            f"group out of `groups`, which is {list(groups)}."
+        )
     options = options or {}
     if unknown := set(options) - set(chosen):
         raise ValueError(f"`options` must be for modules of {chosen}, but got {sorted(unknown)}.")

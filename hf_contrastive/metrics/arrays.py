@@ -32,8 +32,13 @@ def _as_tensor(value: Any, name: str, content: str) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach()
     try:
-        return torch.from_numpy(np.asarray(value))
-    except (TypeError, ValueError) as error:
+        if isinstance(value, (list, tuple)) and value and all(isinstance(row, Tensor) for row in value):
+            return torch.stack([row.detach() for row in value])
+        array = np.asarray(value)
+        # A copy of what a tensor cannot share: views that run backwards, foreign bytes, memory that is not to be written.
+        plain = array.dtype.isnative and array.flags.writeable and min(array.strides, default=0) >= 0
+        return torch.from_numpy(array if plain else array.astype(array.dtype.newbyteorder("="), order="C"))
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"`{name}` must hold {content}: {error}") from error
 
 

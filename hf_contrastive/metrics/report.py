@@ -1,5 +1,6 @@
 """All measures of a set of embeddings at once, under the names of [`hf_contrastive.metrics.measures`]."""
 
+import math
 from collections.abc import Mapping
 from itertools import permutations
 
@@ -14,9 +15,9 @@ from hf_contrastive.functional import (
     centroid_norm,
     entropy_rank,
     expected_effective_rank,
-    linear_separability,
     mean_cosines,
     modality_gap,
+    modality_separability,
     retrieval_ranks,
     retrieval_relevance,
     spectrum,
@@ -47,14 +48,18 @@ def geometry_report(
         embeds: Matching embeddings by modality, row i of each the same example, at least two.
         ids: What each row shows. Rows of one id match; a modality whose rows coincide within every id is taken once per
             id.
-        separability: Whether to add the accuracy of a linear classifier of modalities, which takes a few solves.
+        separability: Whether to add the accuracy of a linear classifier of modalities, which takes a few solves. Rows of
+            one id are held out together.
         max_rows: Rows of the sample. By default all.
         seed: Seed of the sample.
     """
     clouds = Clouds(embeds, ids, max_rows=max_rows, seed=seed)
     report = cheap_measures(clouds)
     for m, n in clouds.pairs() if separability else []:
-        report[f"separability_{m}_{n}"] = linear_separability(clouds.whole[m], clouds.whole[n], normalize=False)
+        held_out = modality_separability(
+            clouds.whole[m], clouds.whole[n], x_ids=clouds.ids[m], y_ids=clouds.ids[n], normalize=False
+        )
+        report[f"separability_{m}_{n}"] = held_out.accuracy
     return as_floats(report)
 
 
@@ -79,8 +84,7 @@ def cheap_measures(clouds: Clouds) -> dict[str, Tensor | float]:
         if min(len(x), len(y)) > 1:
             gap = modality_gap(x, y, normalize=False)
             report |= {f"modality_gap_{name}": gap.gap, f"modality_gap_floor_{name}": gap.floor}
-            # What sampling adds to the squared distance of centers is the square of the floor.
-            report[f"centroid_gap_squared_{name}"] = gap.gap.square() - gap.floor.square()
+            report[f"centroid_gap_squared_{name}"] = gap.unbiased_square
             report[f"centroid_cosine_{name}"] = centroid_cosine(x, y, normalize=False)
         if clouds.num_items > 1:
             cosines = mean_cosines(x, y, x_ids=clouds.ids[m], y_ids=clouds.ids[n], normalize=False)
@@ -92,11 +96,16 @@ def cheap_measures(clouds: Clouds) -> dict[str, Tensor | float]:
 
 
 def as_floats(report: Mapping[str, Tensor | float]) -> dict[str, float]:
-    """Numbers under their full names, read from an accelerator at once."""
+    """Numbers under their full names, read from an accelerator at once.
+
+    What rows have no number for, such as the cosine of a center at the origin or the normality of a coordinate that does
+    not vary, is left out: JSON has neither a NaN nor an infinity.
+    """
     tensors = {name: value for name, value in report.items() if isinstance(value, Tensor)}
     values = torch.stack([value.double() for value in tensors.values()]).tolist() if tensors else []
     read = dict(zip(tensors, values, strict=True))
-    return {f"{PREFIX}{name}": read.get(name, value) for name, value in report.items()}
+    numbers = {f"{PREFIX}{name}": read.get(name, value) for name, value in report.items()}
+    return {name: float(number) for name, number in numbers.items() if math.isfinite(number)}
 
 
 @torch.no_grad()

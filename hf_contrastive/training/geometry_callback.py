@@ -1,5 +1,6 @@
 """Geometry in the logs of any `Trainer`, whatever loss its model has."""
 
+import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import Trainer, TrainerCallback
 
 from hf_contrastive.distributed import gather_rows, world_size
+from hf_contrastive.functional.checks import NonFiniteError
 from hf_contrastive.training.measure import geometry_logs
 
 
@@ -47,7 +49,8 @@ class GeometryCallback(TrainerCallback):
     Reads embeddings off the model's output and adds their geometry to training logs. [`log_geometry`] puts it in place.
 
     With several processes, all rows of the world's batch count, cut to equally many of each process. Evaluation is left to
-    `compute_metrics`: `full_geometry_report` of its predictions has the same names.
+    `compute_metrics`: `full_geometry_report` of its predictions has the same names. A batch that is not finite has no
+    geometry in its logs, and a warning names its first bad row.
 
     Args:
         modalities (`Collection[str]`, *optional*):
@@ -69,7 +72,12 @@ class GeometryCallback(TrainerCallback):
             return
         embeds, self._latest = _of_all_processes(self._latest), {}
         if len(next(iter(embeds.values()))) > 1:
-            found = geometry_logs(embeds)
+            try:
+                found = geometry_logs(embeds)
+            except NonFiniteError as error:
+                # The Trainer goes on where a scaler skips the step, and so must what only looks on.
+                warnings.warn(f"Step {state.global_step} has no geometry in its logs. {error}", stacklevel=2)
+                return
             logs.update(found)
             # The Trainer has put a copy there.
             state.log_history[-1].update(found)

@@ -57,7 +57,11 @@ def test_a_collapsed_modality_is_found(quick: None):
 def test_ids_count_in_everything_that_ranks(quick: None):
     x = clouds(rows=20)
     doubled = {"image": x["image"].repeat_interleave(2, 0), "text": x["text"].repeat_interleave(2, 0) + 0.01}
-    found = diagnose(doubled, ids=torch.arange(20).repeat_interleave(2))
+    ids = torch.arange(20).repeat_interleave(2)
+    found = diagnose(doubled, ids=ids)
+    # Copies that are known as such count once in what describes a cloud as well.
+    geometry = geometry_report(doubled, ids=ids, separability=True)
+    assert {name: found.metrics[name] for name in geometry} == pytest.approx(geometry)
     assert (found.rows, found.items) == (40, 20)
     assert "copies" not in rules(found)
     assert found.metrics["retrieval/image_candidates"] == 20

@@ -95,3 +95,11 @@ def test_refuses_shares_and_bins_that_are_none():
         cosine_quantiles(x, x, [0.5, 1.5])
     with pytest.raises(ValueError, match="`bins` must be at least 1, but got 0"):
         cosine_histogram(x, x, bins=0)
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+def test_the_scale_of_raw_rows_changes_no_order(scale: float):
+    x, y = random_rows(30, 8).float(), random_rows(30, 8, seed=1).float()
+    own, scaled = (matched_auc(x * s, (x + y) * s, normalize=False) for s in (1.0, scale))
+    assert float(scaled) == pytest.approx(float(own), abs=1e-9)
+    assert float(own) > 0.6

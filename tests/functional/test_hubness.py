@@ -189,3 +189,18 @@ def test_the_order_of_rows_does_not_matter():
 def test_refuses_what_it_is_not_defined_for(call, message: str):
     with pytest.raises(ValueError, match=re.escape(message)):
         call(unit_rows(5, 3))
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+def test_the_scale_of_raw_rows_changes_no_neighbour(scale: float):
+    x, y = random_rows(30, 8).float(), random_rows(40, 8, seed=1).float()
+    assert torch.equal(
+        k_occurrences(x * scale, y * scale, k=3, normalize=False), k_occurrences(x, y, k=3, normalize=False)
+    )
+
+
+def test_autocast_leaves_neighbours_alone():
+    x = random_rows(60, 16).float() + 1
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = k_occurrences(x, k=3)
+    assert torch.equal(found, k_occurrences(x, k=3))

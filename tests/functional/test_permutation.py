@@ -107,3 +107,11 @@ def test_refuses_what_cannot_be_shuffled():
         modality_control(lambda x: x.sum(), x)
     with pytest.raises(ValueError, match=r"^`clouds\[0\]` and `clouds\[1\]` must have the same width"):
         inspect.unwrap(modality_control)(alignment, x, unit_rows(4, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_of_what_pairing_leaves_alone_is_no_finding(dtype: torch.dtype):
+    x, y = random_rows(40, 8).to(dtype), random_rows(40, 8, seed=1).to(dtype)
+    control = pairing_control(lambda x, y: modality_gap(x, y).gap, x, y)
+    assert math.isnan(control.z)
+    assert control.p == 1

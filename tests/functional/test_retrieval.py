@@ -293,7 +293,23 @@ def test_scores_never_exceed_the_chunk(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(retrieval, "CHUNK_SCORES", 100)
     ids = torch.arange(50) % 30, torch.arange(30)
     sizes = [
-        scores.numel() for _, scores, _ in retrieval._scored(unit_rows(50, 4), unit_rows(30, 4), *ids, True, None)
+        scores.numel() for _, scores, *_ in retrieval._scored(unit_rows(50, 4), unit_rows(30, 4), *ids, True, None)
     ]
     assert max(sizes) <= 100
     assert sum(sizes) == 50 * 30
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_scale_of_raw_rows_changes_no_place(scale: float, dtype: torch.dtype):
+    x, y = random_rows(30, 8).to(dtype), random_rows(30, 8, seed=1).to(dtype)
+    # Rows of very different lengths, and two keys that are equal.
+    y = (y + x) * torch.logspace(-2, 2, 30, dtype=dtype).unsqueeze(1)
+    y[4] = y[5]
+    ids = {"query_ids": torch.arange(30) % 9, "key_ids": torch.arange(30) % 9}
+    own, scaled = (retrieval_relevance(x * s, y * s, **ids, normalize=False) for s in (1.0, scale))
+    assert all(a.equal(b) for a, b in zip(own[0], scaled[0], strict=True))
+    assert scaled[1].average_precision.tolist() == pytest.approx(own[1].average_precision.tolist())
+    both_ways = (two_way_retrieval_ranks(x * s, y * s, **ids, normalize=False) for s in (1.0, scale))
+    for first, second in zip(*both_ways, strict=True):
+        assert all(a.equal(b) for a, b in zip(first, second, strict=True))

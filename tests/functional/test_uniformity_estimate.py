@@ -136,3 +136,11 @@ def test_options_are_checked():
         uniformity_estimate(unit_rows(4, 3), t=0)
     with pytest.raises(ValueError, match="`block` must be at least 2, but got 1"):
         uniformity_estimate(unit_rows(4, 3), block=1)
+
+
+@pytest.mark.parametrize("points", [torch.eye(8)[:1], torch.eye(8)[:2], torch.ones(1, 8)])
+def test_clouds_of_a_few_points_have_an_estimate(points: torch.Tensor):
+    x = points.repeat(3000 // len(points), 1)
+    estimate = uniformity_estimate(x, block=1400)
+    assert estimate.value == pytest.approx(float(uniformity(x.double())), abs=1e-5)
+    assert 0 <= estimate.standard_error < 1e-4

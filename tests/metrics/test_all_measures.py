@@ -111,3 +111,8 @@ def test_what_is_not_known_is_refused(options: dict[str, Any], message: str):
 def test_a_group_of_pairs_is_refused_for_clouds_without_pairs():
     with pytest.raises(ValueError, match="Without `query_ids` and `key_ids` row i matches row i"):
         measure_all(X, CAPTIONS, groups=["retrieval"])
+
+
+def test_what_matches_row_i_with_row_i_is_refused_beside_ids():
+    with pytest.raises(ValueError, match="In multimodal_conflict and pairing_control row i matches row i"):
+        measure_all(X, Y, x_ids=torch.arange(60), y_ids=torch.arange(60).flip(0), groups=["conflict"])

@@ -1,9 +1,17 @@
 """Names and conventions of the reports that logs and evaluations share."""
 
+import json
+
 import pytest
 import torch
 
-from hf_contrastive.functional import expected_effective_rank, modality_gap, retrieval_ranks, uniformity
+from hf_contrastive.functional import (
+    expected_effective_rank,
+    modality_gap,
+    modality_separability,
+    retrieval_ranks,
+    uniformity,
+)
 from hf_contrastive.metrics import geometry_report, retrieval_report
 from tests.functional.rows import random_rows
 
@@ -79,3 +87,18 @@ def test_separability_comes_when_it_is_asked_for():
     embeds = {"image": random_rows(12, 6), "text": random_rows(12, 6, seed=1)}
     extra = set(geometry_report(embeds, separability=True)) - set(geometry_report(embeds))
     assert extra == {"geometry/separability_image_text"}
+
+
+def test_separability_holds_all_rows_of_an_item_out_together():
+    x, y, ids = random_rows(40, 30), random_rows(40, 30, seed=1), torch.arange(40) // 4
+    report = geometry_report({"image": x, "text": y}, ids=ids, separability=True)
+    expected = modality_separability(x, y, x_ids=ids, y_ids=ids).accuracy
+    assert report["geometry/separability_image_text"] == pytest.approx(float(expected))
+    assert float(expected) != pytest.approx(float(modality_separability(x, y).accuracy))
+
+
+def test_what_has_no_number_is_left_out():
+    x = torch.cat([torch.eye(4), -torch.eye(4)])
+    report = geometry_report({"image": x, "text": random_rows(8, 4, seed=1).float()})
+    assert "geometry/centroid_cosine_image_text" not in report
+    assert json.loads(json.dumps(report, allow_nan=False)) == report

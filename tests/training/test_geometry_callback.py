@@ -70,6 +70,25 @@ def test_only_the_modalities_that_are_asked_for(tmp_path: Path):
     assert not [name for name in log if "image" in name or name.startswith("retrieval")]
 
 
+def test_embeddings_that_are_not_finite_do_not_end_training(tmp_path: Path):
+    trainer = make_trainer(tmp_path)
+    log_geometry(trainer)
+    broken = iter([True, False])
+
+    def overflow(model: Any, inputs: Any, output: Any) -> None:
+        if next(broken):
+            output["text_embeds"] = output["text_embeds"].index_fill(0, torch.tensor([3]), torch.inf)
+
+    trainer.model.register_forward_hook(overflow)
+    with pytest.warns(
+        UserWarning, match=r"Step 1 has no geometry in its logs. `embeds\['text'\]` .* row 3 is the first"
+    ):
+        trainer.train()
+    first, second = trainer.state.log_history[:2]
+    assert "geometry/uniformity_text" not in first
+    assert "geometry/uniformity_text" in second
+
+
 @pytest.mark.parametrize(
     ("modalities", "message"), [(["sound"], r"for \['sound'\], but CLIPModel returned"), ([], "any")]
 )
