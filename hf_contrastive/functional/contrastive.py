@@ -13,6 +13,7 @@ from torch import Tensor
 from hf_contrastive.functional.checks import as_scalar, check_same_width
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.partition import log_partition
+from hf_contrastive.functional.products import has_fast_products
 from hf_contrastive.functional.tiles import KEEP_BYTES, paired_logits
 
 
@@ -70,11 +71,13 @@ def mean_info_nce(
 
     Where the logits exceed `keep_bytes`, it is left to `torch.nn.functional.linear_cross_entropy` if this PyTorch has it
     (2.13): with one direction and equal weights, gradients can be made with the logits of a few queries at a time, three
-    products of matrices instead of four. That can be differentiated once, and by `backward` only.
+    products of matrices instead of four. That can be differentiated once, and by `backward` only. On a CPU whose oneDNN
+    computes the products of tiles, four of those are faster than three of that function's.
     """
     dtype = torch.promote_types(torch.promote_types(queries.dtype, keys.dtype), torch.float32)
     fits = len(queries) * len(keys) * dtype.itemsize <= keep_bytes
-    if fits or not hasattr(F, "linear_cross_entropy") or torch._C._are_functorch_transforms_active():
+    own = fits or not hasattr(F, "linear_cross_entropy") or torch._C._are_functorch_transforms_active()
+    if own or has_fast_products(queries.device, dtype):
         return info_nce(queries, keys, positives, scale, keep_bytes=keep_bytes).mean()
     check_same_width(queries, keys, "`queries` and `keys`")
     scale = as_scalar(scale, "scale", queries.new_empty((), dtype=dtype))

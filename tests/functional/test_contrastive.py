@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from hf_contrastive.functional import PairMask, info_nce, mean_info_nce, positive_logits
+from hf_contrastive.functional import PairMask, info_nce, mean_info_nce, positive_logits, products
 from tests.functional.rows import double, unit_rows
 
 
@@ -120,6 +120,19 @@ def test_the_mean_is_left_to_torch_only_where_logits_do_not_fit(monkeypatch: pyt
     monkeypatch.delattr(F, "linear_cross_entropy")
     without = mean_info_nce(queries, keys, POSITIVES, scale, keep_bytes=0)
     assert without.item() == pytest.approx(info_nce(queries, keys, POSITIVES, scale).mean().item(), abs=1e-12)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_mean_is_not_left_to_torch_where_products_of_tiles_are_faster(fast: bool, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("torch", minversion="2.13", reason="linear_cross_entropy came with torch 2.13")
+    called = []
+    own = F.linear_cross_entropy
+    monkeypatch.setattr(F, "linear_cross_entropy", lambda *args, **kwargs: called.append(1) or own(*args, **kwargs))
+    monkeypatch.setattr(products, "_has_onednn", lambda: fast)
+    queries, keys, scale = (z.detach().float() for z in arguments())
+    value = mean_info_nce(queries, keys, POSITIVES, scale, keep_bytes=0)
+    assert len(called) == (not fast)
+    assert value.item() == pytest.approx(info_nce(queries, keys, POSITIVES, scale).mean().item(), rel=1e-5)
 
 
 def test_the_mean_of_half_precision_rows_is_in_single_precision():
