@@ -148,7 +148,8 @@ def shaped(buffer: Float[Tensor, "rc"], i: slice, j: slice) -> Float[Tensor, "r 
 def paired_logits(
     x: Float[Tensor, "n d"], y: Float[Tensor, "n d"], scale: Float[Tensor, ""] | float
 ) -> Float[Tensor, "n"]:
-    """Logits of rows that belong together, differentiable."""
+    """Logits of rows that belong together, differentiable, in at least single precision."""
+    x, y = (z.to(torch.promote_types(z.dtype, torch.float32)) for z in (x, y))
     return (x * y).sum(dim=1) * scale
 
 
