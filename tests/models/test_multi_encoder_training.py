@@ -1,6 +1,7 @@
 """What the trainer does with any model, it does with joined towers."""
 
 import importlib.util
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,45 @@ def test_a_processor_of_any_number_of_texts_is_saved_with_the_model(towers: dict
     assert trainer.processing_class is processor
     saved = AutoProcessor.from_pretrained(tmp_path / "checkpoint-1")
     assert list(saved.modalities) == sorted(towers)
+
+
+@pytest.mark.parametrize("name", ["vit", "swin"])
+def test_towers_whose_weights_have_other_names_in_files_are_resumed(name: str, tmp_path: Path):
+    def run(folder: str, resumed: str | None = None) -> dict[str, Tensor]:
+        set_seed(0)
+        model = MultiEncoder.from_towers({"image": config_of(name), "other": 6}, width=12)
+        pixels = torch.randn(16, 3, 16, 16) if name == "swin" else torch.randn(16, 3, 8, 8)
+        dataset = Dataset.from_dict({"pixel_values": pixels.tolist(), "other_features": torch.randn(16, 6).tolist()})
+        options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-2}
+        trainer = make_trainer(model, dataset.with_format("torch"), tmp_path / folder, **options)
+        trainer.train(resume_from_checkpoint=resumed)
+        return state(model)
+
+    whole, cut = run("whole"), run("cut", str(tmp_path / "whole" / "checkpoint-2"))
+    assert {key for key, x in whole.items() if not torch.equal(x, cut[key])} == set()
+
+
+def test_the_best_weights_are_loaded_in_the_end(tmp_path: Path):
+    options = {
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "learning_rate": 10.0,
+    }
+    model, calls = image_and_text(), count(1.0)
+    trainer = train(
+        model,
+        tmp_path,
+        load_best_model_at_end=True,
+        metric_for_best_model="step",
+        greater_is_better=False,
+        compute_metrics=lambda _: {"step": next(calls)},
+        **options,
+    )
+    best = AutoModel.from_pretrained(trainer.state.best_model_checkpoint)
+    assert trainer.state.best_global_step == 1
+    assert {key for key, x in state(best).items() if not torch.equal(x, model.cpu().state_dict()[key])} == set()
 
 
 @pytest.mark.parametrize("frozen", [None, ["image"]])
