@@ -120,22 +120,30 @@ class DataGenerators:
             first_pass: Number of the pass that the first iterator is, 0 unless earlier ones are skipped.
         """
         model = _state(self._numpy)
-        if self._pass is None or self._pass() is not loader:
-            self._passes = first_pass if self._pass is None else self._passes + 1
-            # Weak: the workers of a loader end with its iterator.
-            self._pass = weakref.ref(loader)
-            if isinstance(self.dataset, ReplayableReads):
-                # Loaders of accelerate (1.15) tell either the sampler or the dataset, which depends on how they resume.
-                self.dataset.set_epoch(self._passes)
-            seed_data(self.seed, self._passes, f"rank {self.rank}".encode())
-        elif self._numpy is None:
-            _restore(self._state)
         try:
+            if self._pass is None or self._pass() is not loader:
+                self._begin(loader, first_pass)
+            elif self._numpy is None:
+                _restore(self._state)
             yield
         finally:
             if self._numpy is None:
                 self._state = _state()
             _restore(model)
+
+    def drop_spare(self) -> None:
+        """Drop the second of two normal numbers, if the model has drawn one: the next read does, so no file may keep it."""
+        if self._numpy is not None:
+            set_bit_generator(get_bit_generator())
+
+    def _begin(self, loader: Iterator[Any], first_pass: int) -> None:
+        self._passes = first_pass if self._pass is None else self._passes + 1
+        # Weak: the workers of a loader end with its iterator.
+        self._pass = weakref.ref(loader)
+        if isinstance(self.dataset, ReplayableReads):
+            # Loaders of accelerate (1.15) tell either the sampler or the dataset, which depends on how they resume.
+            self.dataset.set_epoch(self._passes)
+        seed_data(self.seed, self._passes, f"rank {self.rank}".encode())
 
 
 def _state(numpy: np.random.BitGenerator | None = None) -> Any:

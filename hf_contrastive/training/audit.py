@@ -10,11 +10,12 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from hf_contrastive.batch import ContrastiveBatch
-from hf_contrastive.distributed import rank, world_size
+from hf_contrastive.distributed import rank
 from hf_contrastive.functional import sigmoid_loss
 from hf_contrastive.functional.chance import chance_of_sigmoid, chance_of_softmax, lowest_info_nce
 from hf_contrastive.losses import ContrastiveLoss, InfoNCE, uses_bias
 from hf_contrastive.training.duplicates import count_duplicates, text_hashes
+from hf_contrastive.training.micro_batches import rows_of_all_processes
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
 
@@ -31,7 +32,7 @@ def global_batch_size(args: ContrastiveTrainingArguments) -> int:
     of an update.
     """
     batches = args.gradient_accumulation_steps if getattr(args, "accumulate_negatives", False) else 1
-    return args.per_device_train_batch_size * world_size() * batches
+    return rows_of_all_processes(args) * batches
 
 
 class NegativesAudit:
@@ -106,7 +107,7 @@ class NegativesAudit:
             "negatives_other_processes": size - local,
             "negatives_hard": mean(candidates) - size,
             "negatives_queue": args.queue_size,
-            "batch": self.batch_size * world_size() * args.gradient_accumulation_steps,
+            "batch": rows_of_all_processes(args, self.batch_size) * args.gradient_accumulation_steps,
             "duplicates_masked": sum(self._masked) / len(self._masked),
             "chance_loss": mean(map(chance, candidates)),
             "first_loss": first["loss"],

@@ -65,7 +65,7 @@ def encode_in_chunks(
             as a tensor of shape (). It raises nothing by itself where other processes would wait for this one.
 
     Raises:
-        ValueError: A layer in training mode mixes the rows of a batch.
+        ValueError: A layer in training mode mixes the rows of a batch, or chunks have different modalities.
         RuntimeError: In the backward pass, without `replayed`: the model does not return the same the second time.
     """
     if len(chunks) == 1:
@@ -136,6 +136,7 @@ class _Run:
         self.devices = {p.device for p in model.parameters()}
         self.towers = FrozenTowers(model, self.devices)
         self.autocast = _autocast({"cpu"} | {device.type for device in self.devices})
+        self.modalities: list[str] = []
         self.embeds: list[tuple[Tensor, ...]] = []
         self.trained: tuple[bool, ...] = ()
         self.kept: list[EncoderOutput] = []
@@ -199,6 +200,13 @@ class _Run:
             self.replayed(torch.stack(differences).max())
 
     def _remember(self, output: EncoderOutput, *, kept: bool) -> None:
+        self.modalities = self.modalities or list(output.embeds)
+        if list(output.embeds) != self.modalities:
+            raise ValueError(
+                f"All chunks and micro-batches of an update must have the same modalities, but one has {self.modalities} and "
+                f"one {list(output.embeds)}. Give all of them every modality, those that lack one marked, or leave "
+                "out `accumulate_negatives`."
+            )
         self.embeds.append(tuple(x.detach() for x in _embeds(output)))
         if kept:
             self.kept.append(output)

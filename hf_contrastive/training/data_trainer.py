@@ -12,7 +12,7 @@ from hf_contrastive.data.stream_state import STREAM_FILE
 from hf_contrastive.data.streams import Stream
 from hf_contrastive.distributed import world_size
 from hf_contrastive.training.checkpoints import Part
-from hf_contrastive.training.micro_batches import WholeUpdates
+from hf_contrastive.training.micro_batches import WholeUpdates, rows_of_all_processes
 from hf_contrastive.training.replacing import replaced
 from hf_contrastive.training.tower_trainer import TowerTrainer
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
@@ -102,10 +102,10 @@ def refuse_too_little_data(dataset: Any, args: ContrastiveTrainingArguments) -> 
     if dataset is None or not has_length(dataset):
         return
     joined = args.gradient_accumulation_steps if args.accumulate_negatives else 1
-    needed = args.per_device_train_batch_size * world_size() * joined
+    needed = rows_of_all_processes(args) * joined
     if len(dataset) < needed:
         raise ValueError(
             f"`train_dataset` has {len(dataset)} rows, fewer than one global batch of {needed} "
-            f"({args.per_device_train_batch_size} per process, {world_size()} processes), and incomplete batches are "
-            "dropped. Lower `per_device_train_batch_size` or add data."
+            f"(`per_device_train_batch_size` is {args.per_device_train_batch_size}, {world_size()} processes), and incomplete "
+            "batches are dropped. Lower `per_device_train_batch_size` or add data."
         )

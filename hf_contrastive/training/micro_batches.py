@@ -8,9 +8,17 @@ from accelerate import DistributedType
 from torch import Tensor
 
 from hf_contrastive.data.modalities import IDS
+from hf_contrastive.distributed import world_size
 from hf_contrastive.hard_negatives import numbers_of_hard_negatives
 from hf_contrastive.training.step import split_inputs
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
+
+
+def rows_of_all_processes(args: ContrastiveTrainingArguments, batch_size: int | None = None) -> int:
+    """Rows of one batch of all processes, each of whose loaders has `batch_size`, by default that of `args`."""
+    size = args.per_device_train_batch_size if batch_size is None else batch_size
+    # Of `split_batches` each process takes its part of a batch.
+    return size * (1 if args.accelerator_config.split_batches else world_size())
 
 
 def split_micro_batches(

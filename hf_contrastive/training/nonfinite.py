@@ -182,11 +182,12 @@ class StepGuard:
 
 
 def _read(values: Sequence[Tensor | float]) -> list[float]:
-    """Numbers of tensors on one accelerator at most, which is waited for once."""
+    """Numbers of tensors; accelerators are waited for once."""
     far = [x for x in values if isinstance(x, Tensor) and x.device.type != "cpu"]
     if len(far) < 2:
         return [float(x) for x in values]
-    read = iter(torch.stack([x.float().reshape(()) for x in far]).tolist())
+    # A model that is spread over several has its loss and its gradient's norm on different ones.
+    read = iter(torch.stack([x.float().reshape(()).to(far[0].device) for x in far]).tolist())
     return [next(read) if isinstance(x, Tensor) and x.device.type != "cpu" else float(x) for x in values]
 
 

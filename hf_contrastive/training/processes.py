@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.data import IterableDataset
-from transformers import Trainer
 
 from hf_contrastive.data.streams import Stream
 from hf_contrastive.distributed import world_size
@@ -18,11 +17,12 @@ from hf_contrastive.sharding import (
     without_rounded_outputs,
 )
 from hf_contrastive.training.feeding import Agreement, TrainingFeed
+from hf_contrastive.training.special_tokens import SpecialTokensTrainer
 from hf_contrastive.training.stream_loader import stream_loader
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
 
-class ManyProcessesTrainer(Trainer):
+class ManyProcessesTrainer(SpecialTokensTrainer):
     """
     A [`~transformers.Trainer`] that is right on several processes, or says why it cannot be.
 

@@ -205,6 +205,10 @@ class ResumableTrainer(PushingTrainer):
         parts = [Path(part.file) for part in self.checkpoints.parts]
         return [f"{part.stem}*{part.suffix}" for part in parts]
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        self._data.drop_spare()
+        super()._save_rng_state(output_dir)
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # Not `_load_from_checkpoint`, which DeepSpeed goes around. First: parts say best what does not fit.
         if checkpoint is not None:

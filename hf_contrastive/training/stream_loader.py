@@ -74,8 +74,16 @@ def stream_loader(
     Training loader of this process's part of a stream, in place of Accelerate's, which repeats rows to fill the last batch.
 
     `dispatch_batches=True` in `args.accelerator_config` leaves reading to the first process.
+
+    Raises:
+        ValueError: `split_batches` is asked for.
     """
     dispatch = bool(accelerator.dispatch_batches)
+    if accelerator.split_batches:
+        raise ValueError(
+            "`split_batches` of `accelerator_config` is for datasets with a length: of a stream each process reads batches of "
+            f"its own. Set it to False, and `per_device_train_batch_size` to {batch_size // world_size()}."
+        )
     if not dispatch:
         dataset = split_stream(dataset, args.stream_split)
     loader = DataLoader(

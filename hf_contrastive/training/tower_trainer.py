@@ -18,6 +18,7 @@ from hf_contrastive.training.checkpoints import Part
 from hf_contrastive.training.ema import EMA, EMA_FILE
 from hf_contrastive.training.optimizer import describe_groups, set_learning_rates
 from hf_contrastive.training.resumable import ResumableTrainer
+from hf_contrastive.training.saved_names import loading_saved_names
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
 
@@ -146,11 +147,13 @@ class TowerTrainer(ResumableTrainer):
             save_scalars(self.model, Path(output_dir or self.args.output_dir), state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        with loading_saved_names(self.model if model is None else model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
         self._load_beside(Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
-        super()._load_best_model()
+        with loading_saved_names(self.model):
+            super()._load_best_model()
         best = Path(str(self.state.best_model_checkpoint))
         self._load_beside(best)
         if self.ema is not None and (best / EMA_FILE).exists():

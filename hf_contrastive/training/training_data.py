@@ -18,6 +18,7 @@ from hf_contrastive.data.stream_batches import PositionCollator, StreamBatches
 from hf_contrastive.data.stream_state import StreamState
 from hf_contrastive.data.streams import Stream
 from hf_contrastive.distributed import from_all
+from hf_contrastive.training.micro_batches import rows_of_all_processes
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
 
@@ -53,7 +54,7 @@ class TrainingData:
         self._random_state_of: str | None = None
         if dataset is None:
             return
-        global_batch = batch_size * (1 if args.accelerator_config.split_batches else args.world_size)
+        global_batch = rows_of_all_processes(args, batch_size)
         if isinstance(dataset, Stream):
             if args.no_duplicates is not None:
                 raise ValueError(
@@ -78,6 +79,11 @@ class TrainingData:
                 num_workers=args.dataloader_num_workers,
             )
         elif not isinstance(dataset, IterableDataset):
+            if args.accelerator_config.dispatch_batches and args.world_size > 1:
+                raise ValueError(
+                    "`dispatch_batches` of `accelerator_config` has one process read for all, and Accelerate (1.15) resumes that "
+                    "at another row. Set it to False: each process then reads its part of a dataset that has a length."
+                )
             self.sampler = self._sampler(dataset, global_batch, args)
             if isinstance(dataset, MixedDataset):
                 self.collator = _WithNames(collator)

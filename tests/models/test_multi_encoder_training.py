@@ -1,18 +1,21 @@
 """What the trainer does with any model, it does with joined towers."""
 
 import importlib.util
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
+from PIL import Image
 from torch import Tensor
-from transformers import AutoModel, default_data_collator, set_seed
+from transformers import AutoModel, AutoProcessor, CLIPImageProcessor, default_data_collator, set_seed
 
-from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments
+from hf_contrastive import ContrastiveCollator, ContrastiveTrainer, ContrastiveTrainingArguments
 from hf_contrastive.encoder import contrastive_forward
-from hf_contrastive.models import MultiEncoder
+from hf_contrastive.models import MultiEncoder, MultiEncoderProcessor
+from hf_contrastive.models.from_scratch import train_tokenizer
 from hf_contrastive.testing import run_distributed
 from hf_contrastive.towers.cache import cache_tower_embeddings
 from hf_contrastive.towers.frozen import freeze_towers
@@ -52,6 +55,68 @@ def test_what_is_trained_is_loaded_by_auto_model(tmp_path: Path):
     assert {name for name, x in model.state_dict().items() if not torch.equal(x, before[name])} == trained
     loaded = AutoModel.from_pretrained(tmp_path / "end")
     assert all(torch.equal(x, loaded.state_dict()[name]) for name, x in model.cpu().state_dict().items())
+
+
+@pytest.mark.parametrize("towers", [{"query": "bert", "document": "bert"}, {"image": "vit", "other": 6}])
+def test_a_processor_of_any_number_of_texts_is_saved_with_the_model(towers: dict[str, Any], tmp_path: Path):
+    given = {name: config_of(x) if isinstance(x, str) else x for name, x in towers.items()}
+    for name in {"query", "document"} & set(given):
+        given[name].vocab_size = 300
+    model = MultiEncoder.from_towers(given, width=12)
+    texts = train_tokenizer(["a red picture", "a green one"], vocab_size=300, max_tokens=12)
+    pictures = CLIPImageProcessor(size={"height": 8, "width": 8}, do_center_crop=False)
+    parts = {name: pictures if name == "image" else texts for name, x in given.items() if x != 6}
+    processor = MultiEncoderProcessor.for_model(model, parts)
+    columns = {"query": "a red", "document": "a red picture", "image": Image.new("RGB", (8, 8)), "other": [1.0] * 6}
+    dataset = [{name: columns[name] for name in towers}] * 8
+    args = ContrastiveTrainingArguments(str(tmp_path), max_steps=1, use_cpu=True, report_to="none", save_steps=1)
+    collator = ContrastiveCollator(processor=processor)
+    trainer = ContrastiveTrainer(
+        model, args, train_dataset=dataset, data_collator=collator, processing_class=processor
+    )
+    trainer.train()
+    assert trainer.processing_class is processor
+    saved = AutoProcessor.from_pretrained(tmp_path / "checkpoint-1")
+    assert list(saved.modalities) == sorted(towers)
+
+
+@pytest.mark.parametrize("name", ["vit", "swin"])
+def test_towers_whose_weights_have_other_names_in_files_are_resumed(name: str, tmp_path: Path):
+    def run(folder: str, resumed: str | None = None) -> dict[str, Tensor]:
+        set_seed(0)
+        model = MultiEncoder.from_towers({"image": config_of(name), "other": 6}, width=12)
+        pixels = torch.randn(16, 3, 16, 16) if name == "swin" else torch.randn(16, 3, 8, 8)
+        dataset = Dataset.from_dict({"pixel_values": pixels.tolist(), "other_features": torch.randn(16, 6).tolist()})
+        options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-2}
+        trainer = make_trainer(model, dataset.with_format("torch"), tmp_path / folder, **options)
+        trainer.train(resume_from_checkpoint=resumed)
+        return state(model)
+
+    whole, cut = run("whole"), run("cut", str(tmp_path / "whole" / "checkpoint-2"))
+    assert {key for key, x in whole.items() if not torch.equal(x, cut[key])} == set()
+
+
+def test_the_best_weights_are_loaded_in_the_end(tmp_path: Path):
+    options = {
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "learning_rate": 10.0,
+    }
+    model, calls = image_and_text(), count(1.0)
+    trainer = train(
+        model,
+        tmp_path,
+        load_best_model_at_end=True,
+        metric_for_best_model="step",
+        greater_is_better=False,
+        compute_metrics=lambda _: {"step": next(calls)},
+        **options,
+    )
+    best = AutoModel.from_pretrained(trainer.state.best_model_checkpoint)
+    assert trainer.state.best_global_step == 1
+    assert {key for key, x in state(best).items() if not torch.equal(x, model.cpu().state_dict()[key])} == set()
 
 
 @pytest.mark.parametrize("frozen", [None, ["image"]])

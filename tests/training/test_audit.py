@@ -211,6 +211,7 @@ def test_accumulated_batches_count_where_they_are_negatives(tmp_path: Path):
 
 
 def check_an_audit_of_two_processes(folder: str) -> None:
+    assert global_batch_size(make_args(Path(folder), accelerator_config={"split_batches": True})) == 8
     args = make_args(Path(folder))
     assert global_batch_size(args) == 16
     output = random_output()

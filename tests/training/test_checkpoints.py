@@ -9,11 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from datasets import Dataset
-from transformers import CLIPModel, set_seed
+from transformers import CLIPModel, TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
@@ -68,6 +69,23 @@ def test_the_last_whole_checkpoint_is_there_until_the_next_one_is(killed: dict[t
     assert (row["left"], row["from"]) == (["checkpoint-4", "checkpoint-8"], "checkpoint-4")
     row = killed["map", "right after save 8"]
     assert (row["left"], row["from"]) == (["checkpoint-8"], "checkpoint-8")
+
+
+def test_normal_numbers_that_a_model_draws_from_numpy_go_on(clip: CLIPModel, tmp_path: Path):
+    drawn: list[tuple[int, float]] = []
+
+    class Draw(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            # One at a time: numpy makes two and keeps the second.
+            drawn.append((state.global_step, np.random.normal()))
+
+    options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 1}
+    for resumed in (None, str(tmp_path / "checkpoint-1")):
+        trainer = make_trainer(clip, make_dataset(64), tmp_path, **options)
+        trainer.add_callback(Draw)
+        trainer.train(resume_from_checkpoint=resumed)
+    assert [step for step, _ in drawn] == [0, 1, 2, 3, 1, 2, 3]
+    assert drawn[4:] == drawn[1:4]
 
 
 def test_a_finished_run_takes_no_further_step(clip: CLIPModel, tmp_path: Path):

@@ -450,3 +450,11 @@ def test_a_model_that_does_not_repeat_itself_is_refused():
     model = Counting("image", "text")
     with pytest.raises(RuntimeError, match=r"The model returned other embeddings when a chunk was embedded again"):
         gradients(model, chunked(model, inputs_of("image", "text")))
+
+
+def test_chunks_of_other_modalities_are_refused():
+    model = Towers(*THREE)
+    model.forward = lambda **inputs: {f"{m}_embeds": model.towers[m](x) for m, x in inputs.items()}
+    chunks = [inputs_of("image", "text"), inputs_of("audio", "text")]
+    with pytest.raises(ValueError, match=r"one has \['image', 'text'\] and one \['audio', 'text'\]"):
+        encode_in_chunks(encoder(model), chunks, model=model)

@@ -197,10 +197,17 @@ def train_on_two_processes(folder: str) -> None:
     assert all(len({row // 4 for row in step}) == 8 for step in steps)
     assert sorted(row for step in steps[:6] for row in step) == list(range(48))
     assert steps[6:] != steps[:3]
+    # Each process has half of a batch of 4.
+    steps = check("split", make_rows, 7, no_duplicates="id", accelerator_config={"split_batches": True})
+    assert all(len({row // 4 for row in step}) == 4 for step in steps)
 
     def mixed() -> Any:
         return mix_datasets({"one": stream(16), "other": stream(40, start=50)}, homogeneous_batches=True)
 
+    with pytest.raises(ValueError, match="`dispatch_batches` of `accelerator_config` has one process read for all"):
+        check("dispatched", make_rows, 3, accelerator_config={"dispatch_batches": True})
+    with pytest.raises(ValueError, match="`split_batches` of `accelerator_config` is for datasets with a length"):
+        check("split stream", stream, 3, accelerator_config={"split_batches": True})
     steps = check("mix", mixed, 3)
     assert all(len({row >= 50 for row in step}) == 1 for step in steps)
     assert all(len(set(step)) == 8 for step in steps)
