@@ -1,5 +1,6 @@
 """Curves behind the plots of a page that are no part of the numbers: made of the embeddings when a page is written."""
 
+import math
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -147,7 +148,9 @@ def axis_of(one: Diagnosis, pair: PairDiagnosis) -> Axis | None:
         return None
     second = float(circle.angle_between)
     potentials, barriers = {}, {}
-    between = (circle.angles >= 0) & (circle.angles <= second)
+    # With half a step to spare, so that centers nearer to each other than a step have a place between them.
+    spare = math.pi / (ANGLES - 1)
+    between = (circle.angles >= -spare) & (circle.angles <= second + spare)
     for modality, (own, other) in {pair.first: (x, y), pair.second: (y, x)}.items():
         values = effective_potential(circle.points, own, other, temperature=temperature).potential.double()
         potentials[modality] = values - values.min()

@@ -56,7 +56,6 @@ def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int)
     heads = [trial for trial in trials.interventions if trial.name == "linear_head"]
     gaps = [trial.metrics[f"geometry/modality_gap_{name}"] for trial in heads]
     closest = min(range(1, len(heads)), key=gaps.__getitem__)
-    trial_items = items * trials.measured_rows / (trials.measured_rows + trials.fitted_rows)
     before = by_name["none"]
     return {
         "about": name,
@@ -64,7 +63,7 @@ def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int)
         "second": second,
         "gap": gap,
         "gap_floor": floor,
-        "gap_ratio": gap / floor,
+        "gap_ratio": gap / max(floor, 1e-12),
         "separability": metrics[f"geometry/separability_{name}"],
         **{f"{part}_share": value / max(clouds["total"], 1e-12) for part, value in clouds.items()},
         "r1": r1,
@@ -79,7 +78,7 @@ def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int)
         "gap_mean_shift": gaps_by_name["mean_shift"],
         "r1_mean_shift": by_name["mean_shift"],
         "r1_whitening": by_name["whitening"],
-        "trial_error": math.sqrt(2) * _error(before, trial_items),
+        "trial_error": math.sqrt(2) * _error(before, trials.measured_items),
         "head_weight": heads[closest].settings["weight"],
         "head_gap": gaps[closest],
         "head_gap_clip": gaps[0],

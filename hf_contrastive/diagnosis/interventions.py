@@ -150,6 +150,7 @@ def try_interventions(
     return Trials(
         fitted_rows=len(halves[0]),
         measured_rows=len(halves[1]),
+        measured_items=len(halves[1]) if measured_ids is None else len(torch.unique(measured_ids)),
         interventions=tuple(found),
         shift_curve=curve,
         temperatures=temperatures,

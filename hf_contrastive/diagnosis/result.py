@@ -102,6 +102,7 @@ class Trials:
     Args:
         fitted_rows: Rows that maps, temperature and heads were fitted on.
         measured_rows: Rows that all numbers are of; none shows what a fitted row shows.
+        measured_items: Number of different things that they show.
         interventions: The first is `"none"`, the rows as they are.
         shift_curve: Measures after moving both modalities along the gap, by fraction from -1 to 1: 0 stays, at 0.5 the
             centers meet, at 1 they have changed places. Empty where a row would lose its direction.
@@ -110,6 +111,7 @@ class Trials:
 
     fitted_rows: int
     measured_rows: int
+    measured_items: int
     interventions: tuple[Intervention, ...]
     shift_curve: dict[float, dict[str, float]]
     temperatures: Temperatures

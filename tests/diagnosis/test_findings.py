@@ -1,6 +1,7 @@
 """Every rule of the diagnosis: when it speaks, when it is silent, and what it says."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,6 +81,20 @@ def test_an_intervention_that_could_not_be_done_is_not_spoken_of():
     facts = PAIR | OPEN | {"r1_mean_shift": float("nan"), "r1_whitening": float("nan")}
     spoken = {rule.name for rule in RULES if rule.scope == "pair" and rule.applies(facts)}
     assert not spoken & {"shift_helps", "shift_costs", "shift_is_free", "whitening_helps"}
+
+
+def test_the_error_of_trials_is_that_of_the_things_that_were_measured(diagnosis: Diagnosis):
+    pair = diagnosis.pairs[0]
+    few = replace(pair, trials=replace(pair.trials, measured_items=25))
+    r1 = pair_facts(diagnosis.metrics, pair, items=ROWS)["r1_none"]
+    # As of 20,000 items, of which 4,000 rows at most are intervened on.
+    error = pair_facts(diagnosis.metrics, few, items=250 * ROWS)["trial_error"]
+    assert error == pytest.approx((2 * r1 * (1 - r1) / 25) ** 0.5)
+
+
+def test_centers_that_sampling_could_not_move_have_a_ratio(diagnosis: Diagnosis):
+    metrics = diagnosis.metrics | {"geometry/modality_gap_floor_image_text": 0.0, "geometry/modality_gap_image_text": 0.0}
+    assert pair_facts(metrics, diagnosis.pairs[0], items=ROWS)["gap_ratio"] == 0
 
 
 def test_facts_are_what_was_measured(diagnosis: Diagnosis):
