@@ -1,6 +1,7 @@
 """The command `hf-contrastive`: a diagnosis in the terminal, as JSON, as a page and as pictures."""
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from hf_contrastive.diagnosis.diagnosis import diagnose
 from hf_contrastive.diagnosis.embedding import NUM_ROWS, DatasetOptions
 from hf_contrastive.diagnosis.page import write_page_files
 from hf_contrastive.diagnosis.result import Diagnosis, write_json
-from hf_contrastive.diagnosis.table import as_text, finding_lines, tables
+from hf_contrastive.diagnosis.table import as_text, finding_lines, labels, tables
 
 
 EXAMPLES = """\
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = {name: value for name, value in vars(args).items() if name in known}
     logging.disable_progress_bar()
     try:
+        check_can_write(args.output)
         diagnosis = diagnose(args.source, args.dataset, compare=args.compare, ids=args.ids, seed=args.seed, **options)
     except (ValueError, OSError) as error:
         # What the user gave cannot be used, as the message says; where in the code that was found helps nobody.
@@ -78,12 +80,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"\nWritten to {args.output}: {', '.join(path.name for path in written)}")
 
 
+def check_can_write(folder: str | Path) -> None:
+    """Refuse a folder that cannot be made or written into, before the work and not after it.
+
+    Raises:
+        ValueError: It is a file, is in one, or may not be written.
+    """
+    folder = Path(folder)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "is a file" if not there.is_dir() else "may not be written by you"
+        raise ValueError(f"`output` must be a folder to write into, but is {str(folder)!r}: {str(there)!r} {what}.")
+
+
 def show(diagnosis: Diagnosis) -> None:
     """Print findings and tables."""
-    about = f"{diagnosis.rows} rows" + (f" of the {diagnosis.dataset}" if diagnosis.dataset else "")
-    print(f"{diagnosis.name}: {about}, width {diagnosis.width}")
-    for one in diagnosis.all:
-        print(f"\nFindings: {one.name}\n" if diagnosis.compared else "\nFindings\n")
+    print(f"{diagnosis.name}: {diagnosis.about}, width {diagnosis.width}")
+    for label, one in zip(labels(diagnosis), diagnosis.all, strict=True):
+        print(f"\nFindings: {label}\n" if diagnosis.compared else "\nFindings\n")
         print("\n".join(finding_lines(one)) or "None: no rule has anything to say.")
     for table in tables(diagnosis):
         print(f"\n{as_text(table)}")

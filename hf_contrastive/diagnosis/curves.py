@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hf_contrastive.diagnosis.embedding import draw_rows
 from hf_contrastive.diagnosis.result import Diagnosis, PairDiagnosis
-from hf_contrastive.diagnosis.table import short_name
+from hf_contrastive.diagnosis.table import labels
 from hf_contrastive.functional import (
     CoordinateQuantiles,
     Hubness,
@@ -201,11 +201,3 @@ def sides_of(diagnosis: Diagnosis) -> list[Side]:
             )
         )
     return sides
-
-
-def labels(diagnosis: Diagnosis) -> list[str]:
-    """What a page calls each model: short names where they differ, else whole ones, numbered where those are equal too."""
-    names = [one.name for one in diagnosis.all]
-    short = [short_name(name) for name in names]
-    chosen = short if len(set(short)) == len(short) else names
-    return [name if chosen.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(chosen, start=1)]

@@ -144,7 +144,9 @@ def embed_cached(
         try:
             return _read(file)
         except (SafetensorError, OSError) as error:
-            warnings.warn(f"The embeddings in {str(file)!r} cannot be read ({error}), so they are made again.", stacklevel=2)
+            warnings.warn(
+                f"The embeddings in {str(file)!r} cannot be read ({error}), so they are made again.", stacklevel=2
+            )
     root.mkdir(parents=True, exist_ok=True)
     # A file is whole or not there, whoever else writes it.
     part = file.with_suffix(f".{uuid4().hex}.part")

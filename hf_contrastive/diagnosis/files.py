@@ -131,7 +131,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _parquet(path: Path) -> dict[str, np.ndarray]:
     table = pq.read_table(path)
-    kinds = {field.name: field.type for field in table.schema}
+    # What pandas writes as the index of a table is no coordinate.
+    index = (table.schema.pandas_metadata or {}).get("index_columns", [])
+    kinds = {field.name: field.type for field in table.schema if field.name not in index}
     nested = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     lists = [name for name, kind in kinds.items() if any(is_kind(kind) for is_kind in nested)]
     numeric = [

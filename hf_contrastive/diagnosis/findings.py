@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
-from hf_contrastive.diagnosis.result import Finding, PairDiagnosis
-from hf_contrastive.diagnosis.rules import RULES, SEVERITIES, Facts
+from hf_contrastive.diagnosis.result import CosineHistogram, Finding, PairDiagnosis
+from hf_contrastive.diagnosis.rules import RULES, SEVERITIES, Facts, is_collapsed
 
 
 def find(
@@ -73,6 +74,11 @@ def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int)
         "chance": 1 / items,
         "matched": pair.cosines.means["matched"],
         "permuted": pair.cosines.means["permuted"],
+        "cosine_error": _cosine_error(pair.cosines, items),
+        "collapsed": any(
+            is_collapsed(metrics[f"geometry/uniformity_{m}"], metrics["geometry/uniformity_floor"])
+            for m in (first, second)
+        ),
         "r1_none": before,
         "gap_none": gaps_by_name["none"],
         "gap_mean_shift": gaps_by_name["mean_shift"],
@@ -88,6 +94,7 @@ def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int)
         "best": temperatures.best,
         "loss_at_own": temperatures.loss_at_own,
         "loss_at_best": temperatures.loss_at_best,
+        "loss_of_chance": temperatures.chance,
     }
 
 
@@ -127,3 +134,15 @@ def _error(share: float, number: float) -> float:
     """Standard error of a share; that of one hit where there is none, since none in few is no certainty."""
     share = min(max(share, 1 / number), 1 - 1 / number)
     return math.sqrt(share * (1 - share) / number)
+
+
+def _cosine_error(cosines: CosineHistogram, number: float) -> float:
+    """Standard error of the difference of the mean cosines of matched and of permuted rows, to within a bin."""
+    edges = cosines.edges
+    variance = 0.0
+    for name in ("matched", "permuted"):
+        density = getattr(cosines, name)
+        bins = [(d * (high - low), (low + high) / 2) for d, (low, high) in zip(density, pairwise(edges), strict=True)]
+        mean = sum(share * place for share, place in bins)
+        variance += sum(share * (place - mean) ** 2 for share, place in bins)
+    return math.sqrt(variance / number)

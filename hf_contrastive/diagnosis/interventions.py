@@ -1,6 +1,5 @@
 """Interventions on two modalities: fitted on one half of the items and measured on the other, side by side."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -193,7 +192,8 @@ def _temperatures(
         temperatures=TEMPERATURES,
         loss=tuple(losses),
         perplexity=tuple(perplexity),
-        chance=math.log(len(x)),
+        # Not always log(n): rows of one id are no candidates of each other.
+        chance=contrastive_loss(measured, measured_ids, 1e-6),
         best=best,
         loss_at_best=contrastive_loss(measured, measured_ids, 1 / best),
         own=None if logit_scale is None else 1 / logit_scale,

@@ -8,7 +8,7 @@ from hf_contrastive.diagnosis.curves import Side
 from hf_contrastive.diagnosis.findings import mean_recall, pair_facts
 from hf_contrastive.diagnosis.reading import is_open
 from hf_contrastive.diagnosis.result import Diagnosis, Trials
-from hf_contrastive.diagnosis.rules import ERRORS, RULES, Facts
+from hf_contrastive.diagnosis.rules import ERRORS, NO_RETRIEVAL, Facts
 
 
 class Cell(NamedTuple):
@@ -23,9 +23,6 @@ class Row(NamedTuple):
 
     label: str
     cells: tuple[Cell, ...]
-
-
-NO_RETRIEVAL = next(rule for rule in RULES if rule.name == "no_retrieval")
 
 
 def verdict(sides: Sequence[Side]) -> tuple[str, str]:
@@ -63,6 +60,10 @@ def _advice(f: Facts) -> str:
                 f"The centers are together, but a linear rule still tells the modalities apart ({f['separability']:.3f} right, "
                 "chance 0.5): try whitening."
             )
+        if f["collapsed"]:
+            return "But rows cover little of the sphere, where a small gap says nothing: look at the finding on collapse first."
+        if f["r1"] > 0.995:
+            return "Nothing parts the modalities, and rows find their matches: there is nothing to try."
         return "Nothing parts the modalities that a shift could mend, so what is left to gain is in retrieval itself."
     if change < -ERRORS * f["trial_error"]:
         return (
@@ -139,15 +140,20 @@ def before_and_after(side: Side, first: str, second: str) -> list[Row]:
     for trial in trials.interventions:
         if trial.metrics:
             after = [measure(trial.metrics) for measure in measures]
-            changes = ["" if trial.name == "none" else f"{x - y:+.3f}" for x, y in zip(after, before, strict=True)]
+            changes = ["" if trial.name == "none" else _change(x - y) for x, y in zip(after, before, strict=True)]
             rows.append(Row(trial.label, tuple(Cell(f"{x:.3f}", c) for x, c in zip(after, changes, strict=True))))
         else:
             rows.append(Row(trial.label, (Cell("-"),) * len(measures)))
     return [*rows, _temperature(trials, before)]
 
 
+def _change(value: float) -> str:
+    """A change with its sign, which zero has not."""
+    return f"{value:+.3f}" if abs(value) >= 0.0005 else "+0.000"
+
+
 def _temperature(trials: Trials, before: Sequence[float]) -> Row:
     t = trials.temperatures
-    start = "" if t.own is None or t.loss_at_own is None else f"from {t.own:.3f} "
+    start = "" if t.own is None or t.loss_at_own is None else f"from {t.own:.4f} "
     loss = f", loss {t.loss_at_best:.3f}" if not start else f", loss {t.loss_at_own:.3f} to {t.loss_at_best:.3f}"
-    return Row(f"temperature {start}to {t.best:.3f}{loss}", tuple(Cell(f"{x:.3f}", "+0.000") for x in before))
+    return Row(f"temperature {start}to {t.best:.4f}{loss}", tuple(Cell(f"{x:.3f}", "+0.000") for x in before))

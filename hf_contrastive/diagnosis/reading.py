@@ -69,6 +69,11 @@ CLOUDS = Reading(
             "whitening.",
         ),
         (
+            is_open,
+            "The centers of {first} and {second} are {gap:.3f} apart (sampling makes {gap_floor:.3f}), but the clouds overlap "
+            "({separability:.3f} told apart, chance 0.5): a mean shift closes what there is.",
+        ),
+        (
             lambda f: f["share"] < 0.2,
             "These directions hold {share:.0%} of the variance only, so trust the gap of {gap:.3f} (sampling makes "
             "{gap_floor:.3f}) more than the picture; there is nothing to try here.",
@@ -105,7 +110,10 @@ SPECTRA = Reading(
             lambda f: f["highest_rank"] > 1.5 * f["lowest_rank"],
             "{highest} uses {highest_rank:.1f} directions and {lowest} {lowest_rank:.1f}: try whitening each.",
         ),
-        (otherwise, "{lowest} uses {lowest_rank:.1f} directions of {isotropic_rank:.0f}: nothing to try here."),
+        (
+            otherwise,
+            "{lowest} uses {lowest_rank:.1f} directions where a round cloud shows {isotropic_rank:.1f}: nothing to try here.",
+        ),
     ),
 )
 NORMS = Reading(
@@ -133,7 +141,7 @@ NORMS = Reading(
         ),
         (
             lambda f: f["variation_ratio"] < 0.67,
-            "Lengths of {odd} vary {variation_ratio:.1f} times as much as a Gaussian's, a thin shell: cosine and inner product "
+            "Lengths of {odd} vary {variation_ratio:.2g} times as much as a Gaussian's, a thin shell: cosine and inner product "
             "rank nearly alike, and there is nothing to try.",
         ),
         (

@@ -19,7 +19,8 @@ def model_facts(side: Side) -> dict[str, Any]:
     pairs = [pair_facts(metrics, pair, items=one.items) for pair in one.pairs]
     widest = max(pairs, key=lambda facts: facts["gap_ratio"])
     ranks = {m: metrics[f"geometry/effective_rank_{m}"] for m in one.modalities}
-    lowest, highest = min(ranks, key=ranks.__getitem__), max(ranks, key=ranks.__getitem__)
+    # Of equal ones, two different modalities.
+    lowest, *_, highest = sorted(ranks, key=ranks.__getitem__)
     isotropic = float(entropy_rank(next(iter(side.shapes.values())).isotropic))
     ratios = {
         m: float(shape.variation.variation / shape.variation.gaussian.clamp(min=1e-6))

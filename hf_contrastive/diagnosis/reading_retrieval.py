@@ -51,6 +51,11 @@ TEMPERATURE = Reading(
     alt="{model}: contrastive loss by temperature, {loss_at_best:.3f} at the best of {best:.4f}.",
     cases=(
         (
+            lambda f: f["loss_at_best"] > f["loss_of_chance"] - 0.05,
+            "No temperature does better than chance (loss {loss_at_best:.3f} at best, chance {loss_of_chance:.3f}): there is no "
+            "use in one before retrieval works.",
+        ),
+        (
             lambda f: f["own"] is None,
             "No temperature came with these embeddings: where softmax probabilities are used, try {best:.4f}.",
         ),

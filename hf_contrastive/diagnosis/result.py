@@ -172,6 +172,7 @@ class Diagnosis:
         name: The model or the files.
         dataset: Where the rows come from, where that is known.
         rows: Number of rows.
+        available: Rows that there were, of which `rows` were drawn, where that is known.
         items: Number of different things that they show.
         width: Embedding width.
         modalities: In alphabetical order.
@@ -203,11 +204,19 @@ class Diagnosis:
     embeds: dict[str, Float[Tensor, "n d"]] = field(repr=False, metadata={"json": False})
     ids: Int[Tensor, "n"] | None = field(default=None, repr=False, metadata={"json": False})
     compared: "Diagnosis | None" = field(default=None, repr=False)
+    available: int | None = None
 
     @property
     def all(self) -> tuple["Diagnosis", ...]:
         """This one and what it is compared with: the columns of a table."""
         return (self,) if self.compared is None else (self, *self.compared.all)
+
+    @property
+    def about(self) -> str:
+        """How many rows of what were measured."""
+        drawn = self.available is not None and self.available > self.rows
+        rows = f"{self.rows} of {self.available} rows" if drawn else f"{self.rows} rows"
+        return rows + (f" of the {self.dataset}" if self.dataset else "")
 
     def pair(self, first: str, second: str) -> PairDiagnosis:
         """What was found of two modalities, in whatever order they are named."""

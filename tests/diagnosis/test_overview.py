@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from hf_contrastive.diagnosis import Diagnosis
-from hf_contrastive.diagnosis.curves import Side, labels, sides_of
+from hf_contrastive.diagnosis.curves import Side, sides_of
 from hf_contrastive.diagnosis.overview import _advice, _compared, _state, before_and_after, key_numbers, verdict
+from hf_contrastive.diagnosis.table import labels
 from tests.diagnosis.test_findings import OPEN, PAIR
 
 
@@ -39,6 +40,8 @@ def test_one_model_has_a_state_and_an_advice(sides: list[Side]):
         (OPEN | {"r1_mean_shift": float("nan")}, "is open", "cannot be centered"),
         ({"separability": 0.9}, "is closed: 0.030", "still tells the modalities apart (0.900 right, chance 0.5): try whitening"),
         ({"separability": 0.6}, "is closed", "Nothing parts the modalities that a shift could mend"),
+        ({"separability": 0.6, "r1": 1.0}, "is closed", "rows find their matches: there is nothing to try"),
+        ({"separability": 0.6, "collapsed": True}, "is closed", "look at the finding on collapse first"),
         ({"r1": 0.002, "r1_error": 0.001, "matched": 0.1}, "R@1 is 0.002, where chance is 0.001", "Check that row i of both"),
     ],
 )  # fmt: skip
