@@ -43,7 +43,12 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="+",
         help="A dual encoder (Hub id or folder), or files of embeddings: .npy .npz .safetensors .parquet.",
     )
-    add("--compare", nargs="+", metavar="SOURCE", help="Another model, or its files, to be measured on the same rows.")
+    add(
+        "--compare",
+        nargs="+",
+        metavar="SOURCE",
+        help="Another model, or its files in the same order, on the same rows.",
+    )
     add("--output", default="diagnosis", help="Folder for what is written. Default: %(default)s.")
     add("--dataset", help="Hub id, folder, parquet/JSON/CSV/tar files or loader. By default the scenes.")
     add("--config", help="Configuration of the dataset.")

@@ -81,6 +81,7 @@ def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int)
         ),
         "r1_none": before,
         "gap_none": gaps_by_name["none"],
+        "trial_floor": trials.interventions[0].metrics[f"geometry/modality_gap_floor_{name}"],
         "gap_mean_shift": gaps_by_name["mean_shift"],
         "r1_mean_shift": by_name["mean_shift"],
         "r1_whitening": by_name["whitening"],

@@ -46,7 +46,7 @@ def _state(f: Facts) -> str:
     gap = "open" if is_open(f) else "closed"
     return (
         f"The gap between {f['first']} and {f['second']} is {gap}: {f['gap']:.3f}, where sampling alone makes "
-        f"{f['gap_floor']:.3f}; R@1 is {f['r1']:.3f}, where chance is {f['chance']:.3f}."
+        f"{f['gap_floor']:.3f}; R@1 is {f['r1']:.3f}, where chance is {f['chance']:.3g}."
     )
 
 
@@ -74,7 +74,8 @@ def _advice(f: Facts) -> str:
         return "The rows cannot be centered, for what is left has no direction: look at the findings first."
     does = "lifts R@1" if change > ERRORS * f["trial_error"] else "leaves R@1 what it was, within its error"
     return (
-        f"A mean shift takes it to {f['gap_mean_shift']:.3f} on unseen rows and {does} ({f['r1_none']:.3f} before, "
+        f"A mean shift takes it to {f['gap_mean_shift']:.3f} on unseen rows, where sampling makes {f['trial_floor']:.3f}, and "
+        f"{does} ({f['r1_none']:.3f} before, "
         f"{f['r1_mean_shift']:.3f} after); in training, `clip_divergence` closes it."
     )
 
@@ -83,7 +84,7 @@ def _states(own: Facts, other: Facts, own_name: str, other_name: str) -> str:
     return (
         f"Between {own['first']} and {own['second']}, {own_name} has a gap of {own['gap']:.3f} (sampling alone makes "
         f"{own['gap_floor']:.3f}) and an R@1 of {own['r1']:.3f}, {other_name} a gap of {other['gap']:.3f} "
-        f"({other['gap_floor']:.3f}) and an R@1 of {other['r1']:.3f} (chance {own['chance']:.3f})."
+        f"({other['gap_floor']:.3f}) and an R@1 of {other['r1']:.3f} (chance {own['chance']:.3g})."
     )
 
 
@@ -118,7 +119,7 @@ def _key_cells(one: Diagnosis, first: str, second: str) -> dict[str, Cell]:
     for query, key in ((first, second), (second, first)):
         for k in (1, 10):
             recall = metrics[f"retrieval/{query}_to_{key}_recall@{k}"]
-            cells[f"R@{k}, {query} to {key}"] = Cell(f"{recall:.3f}", f"chance {min(1, k / one.items):.3f}")
+            cells[f"R@{k}, {query} to {key}"] = Cell(f"{recall:.3f}", f"chance {min(1, k / one.items):.3g}")
     for m in (first, second):
         cells[f"uniformity of {m}"] = Cell(f"{metrics[f'geometry/uniformity_{m}']:.2f}", f"best {best:.2f}")
         rank, most = metrics[f"geometry/effective_rank_{m}"], min(one.width, one.rows - 1)

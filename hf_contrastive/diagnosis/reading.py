@@ -59,9 +59,14 @@ CLOUDS = Reading(
     ),
     cases=(
         (
+            lambda f: is_open(f) and f["separability"] > 0.75 and f["seen"] > 0.9,
+            "The {gap:.3f} between the centers of {first} and {second} are all in the picture, whose directions hold {share:.0%} of "
+            "the variance: try a mean shift.",
+        ),
+        (
             lambda f: is_open(f) and f["separability"] > 0.75,
-            "The {gap:.3f} between the centers of {first} and {second} may be hidden, for these directions hold {share:.0%} of the "
-            "variance: look along the gap, and try a mean shift.",
+            "The {gap:.3f} between the centers of {first} and {second} are partly hidden, for these directions show {seen:.0%} of it: "
+            "look along the gap, and try a mean shift.",
         ),
         (
             lambda f: f["separability"] > 0.75,

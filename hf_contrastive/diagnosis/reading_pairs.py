@@ -141,7 +141,12 @@ POTENTIAL = Reading(
     ),
     cases=(
         (
-            lambda f: f["barrier"] > 0.5,
+            lambda f: is_open(f) and f["separability"] <= 0.75,
+            "The clouds overlap ({separability:.3f} told apart, chance 0.5), so that hills on this axis (up to {barrier:.2f}) hold "
+            "nothing apart: nothing to try.",
+        ),
+        (
+            lambda f: is_open(f) and f["barrier"] > 0.5,
             "{climber} must climb {barrier:.2f} to reach the other center: longer training will not close this gap, so try "
             "`clip_divergence`, which takes the hill away.",
         ),
@@ -150,6 +155,6 @@ POTENTIAL = Reading(
             "There is no hill between the centers (at most {barrier:.2f}), so what holds them apart is not on this axis: "
             "`clip_divergence` or a mean shift will find little resistance.",
         ),
-        (otherwise, "There is no hill (at most {barrier:.2f}) and no gap: nothing to try."),
+        (otherwise, "There is no gap that a hill could keep open (highest climb {barrier:.2f}): nothing to try."),
     ),
 )

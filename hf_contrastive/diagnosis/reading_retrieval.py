@@ -85,7 +85,10 @@ HUBNESS = Reading(
     ),
     cases=(
         (
-            lambda f: f["recall_low"] < 0.5 * f["recall_high"],
+            lambda f: (
+                f["recall_low"] < 0.5 * f["recall_high"]
+                and f["recall_high"] - f["recall_low"] > 2 * ERRORS * f["r1_error"]
+            ),
             "From {query} to {key}, R@1 is {recall_low:.3f} where matches are seldom found and {recall_high:.3f} where they often "
             "are: try whitening or a mean shift, and hard negatives in training.",
         ),

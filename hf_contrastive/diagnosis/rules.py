@@ -50,7 +50,7 @@ RULES = (
         ),
         says=(
             "Matched {first} and {second} are no nearer than permuted ones (cosine {matched:.3f} against {permuted:.3f}), and "
-            "R@1 is {r1:.3f}, where chance is {chance:.3f}."
+            "R@1 is {r1:.3f}, where chance is {chance:.3g}."
         ),
         advice="Check that row i of both is the same example, that columns are the right ones, and that weights were loaded.",
     ),
@@ -119,7 +119,7 @@ RULES = (
         ),
         says=(
             "A mean shift takes the gap between {first} and {second} from {gap_none:.3f} to {gap_mean_shift:.3f} on unseen rows "
-            "and leaves R@1 what it was, within its error: {r1_none:.3f} before, {r1_mean_shift:.3f} after."
+            "(sampling makes {trial_floor:.3f}) and leaves R@1 what it was, within its error: {r1_none:.3f} before, {r1_mean_shift:.3f} after."
         ),
         advice="Subtract each modality's center where both are ranked in one index.",
     ),
