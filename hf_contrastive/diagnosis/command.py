@@ -81,7 +81,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.exit(2, f"hf-contrastive: {error}\n")
     show(diagnosis)
     command = shlex.join([parser.prog, *(sys.argv[1:] if argv is None else argv)])
-    written = write(diagnosis, args.output, command=command)
+    try:
+        written = write(diagnosis, args.output, command=command)
+    except OSError as error:
+        parser.exit(2, f"hf-contrastive: {args.output!r} could not be written: {error}\n")
     print(f"\nWritten to {args.output}: {', '.join(path.name for path in written)}")
 
 

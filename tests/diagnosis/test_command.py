@@ -47,7 +47,8 @@ def test_a_model_is_compared_on_the_rows_of_a_dataset(
     main(["diagnose", str(saved_clip), "--compare", str(saved_clip), *options])
     printed = capsys.readouterr().out
     assert (
-        f"{saved_clip}: 16 of 24 rows of the train split of the dataset '{tmp_path / 'pairs.parquet'}', width 8" in printed
+        f"{saved_clip}: 16 of 24 rows of the train split of the dataset '{tmp_path / 'pairs.parquet'}', width 8"
+        in printed
     )
     assert printed.count("Findings: ") == 2
     found = json.loads((tmp_path / "out" / "diagnosis.json").read_text())

@@ -203,3 +203,12 @@ def test_parquet_columns_that_are_no_matrix_are_refused(columns: dict[str, Any],
     pq.write_table(pa.table(columns), tmp_path / "both.parquet")
     with pytest.raises(ValueError, match=message):
         read_embeddings([tmp_path / "both.parquet"])
+
+
+@pytest.mark.parametrize("suffix", ["npy", "parquet"])
+def test_ids_that_cannot_be_read_are_named_without_a_word_for_pickles(tmp_path: Path, suffix: str):
+    broken = tmp_path / f"broken.{suffix}"
+    broken.write_bytes(b"garbage")
+    with pytest.raises(ValueError, match=r"^`ids` is '.*broken.*', which cannot be read: ") as error:
+        read_embeddings(write_npy(tmp_path), ids=broken)
+    assert "trust" not in str(error.value)
