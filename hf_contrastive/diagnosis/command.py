@@ -1,6 +1,7 @@
 """`hf-contrastive diagnose`: a diagnosis in the terminal, as JSON, as a page and as pictures."""
 
 import argparse
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +13,7 @@ from hf_contrastive.diagnosis.diagnosis import diagnose
 from hf_contrastive.diagnosis.embedding import NUM_ROWS, DatasetOptions
 from hf_contrastive.diagnosis.page import write_page_files
 from hf_contrastive.diagnosis.result import Diagnosis, write_json
-from hf_contrastive.diagnosis.table import as_text, finding_lines, tables
+from hf_contrastive.diagnosis.table import as_text, finding_lines, labels, tables
 
 
 EXAMPLES = """\
@@ -37,7 +38,12 @@ def add_command(commands: Any) -> None:
         nargs="+",
         help="A dual encoder (Hub id or folder), or files of embeddings: .npy .npz .safetensors .parquet.",
     )
-    add("--compare", nargs="+", metavar="SOURCE", help="Another model, or its files, to be measured on the same rows.")
+    add(
+        "--compare",
+        nargs="+",
+        metavar="SOURCE",
+        help="Another model, or its files in the same order, on the same rows.",
+    )
     add("--output", default="diagnosis", help="Folder for what is written. Default: %(default)s.")
     add("--dataset", help="Hub id, folder, parquet/JSON/CSV/tar files or loader. By default the scenes.")
     add("--config", help="Configuration of the dataset.")
@@ -66,18 +72,35 @@ def run(args: argparse.Namespace) -> None:
     known = {field.name for field in fields(DatasetOptions)} - {"dataset", "seed"}
     options = {name: value for name, value in vars(args).items() if name in known}
     logging.disable_progress_bar()
+    # Before the work: a folder that cannot be written would lose it.
+    check_can_write(args.output)
     diagnosis = diagnose(args.source, args.dataset, compare=args.compare, ids=args.ids, seed=args.seed, **options)
     show(diagnosis)
-    written = write(diagnosis, args.output, command=args.command_line)
+    try:
+        written = write(diagnosis, args.output, command=args.command_line)
+    except OSError as error:
+        raise OSError(f"{args.output!r} could not be written: {error}") from error
     print(f"\nWritten to {args.output}: {', '.join(path.name for path in written)}")
+
+
+def check_can_write(folder: str | Path) -> None:
+    """Refuse a folder that cannot be made or written into, before the work and not after it.
+
+    Raises:
+        ValueError: It is a file, is in one, or may not be written.
+    """
+    folder = Path(folder)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "is a file" if not there.is_dir() else "may not be written by you"
+        raise ValueError(f"`output` must be a folder to write into, but is {str(folder)!r}: {str(there)!r} {what}.")
 
 
 def show(diagnosis: Diagnosis) -> None:
     """Print findings and tables."""
-    about = f"{diagnosis.rows} rows" + (f" of the {diagnosis.dataset}" if diagnosis.dataset else "")
-    print(f"{diagnosis.name}: {about}, width {diagnosis.width}")
-    for one in diagnosis.all:
-        print(f"\nFindings: {one.name}\n" if diagnosis.compared else "\nFindings\n")
+    print(f"{diagnosis.name}: {diagnosis.about}, width {diagnosis.width}")
+    for label, one in zip(labels(diagnosis), diagnosis.all, strict=True):
+        print(f"\nFindings: {label}\n" if diagnosis.compared else "\nFindings\n")
         print("\n".join(finding_lines(one)) or "None: no rule has anything to say.")
     for table in tables(diagnosis):
         print(f"\n{as_text(table)}")

@@ -1,5 +1,6 @@
 """Curves behind the plots of a page that are no part of the numbers: made of the embeddings when a page is written."""
 
+import math
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from hf_contrastive.diagnosis.embedding import draw_rows
 from hf_contrastive.diagnosis.result import Diagnosis, PairDiagnosis
-from hf_contrastive.diagnosis.table import short_name
+from hf_contrastive.diagnosis.table import labels
 from hf_contrastive.functional import (
     CoordinateQuantiles,
     Hubness,
@@ -147,7 +148,9 @@ def axis_of(one: Diagnosis, pair: PairDiagnosis) -> Axis | None:
         return None
     second = float(circle.angle_between)
     potentials, barriers = {}, {}
-    between = (circle.angles >= 0) & (circle.angles <= second)
+    # With half a step to spare, so that centers nearer to each other than a step have a place between them.
+    spare = math.pi / (ANGLES - 1)
+    between = (circle.angles >= -spare) & (circle.angles <= second + spare)
     for modality, (own, other) in {pair.first: (x, y), pair.second: (y, x)}.items():
         values = effective_potential(circle.points, own, other, temperature=temperature).potential.double()
         potentials[modality] = values - values.min()
@@ -198,11 +201,3 @@ def sides_of(diagnosis: Diagnosis) -> list[Side]:
             )
         )
     return sides
-
-
-def labels(diagnosis: Diagnosis) -> list[str]:
-    """What a page calls each model: short names where they differ, else whole ones, numbered where those are equal too."""
-    names = [one.name for one in diagnosis.all]
-    short = [short_name(name) for name in names]
-    chosen = short if len(set(short)) == len(short) else names
-    return [name if chosen.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(chosen, start=1)]

@@ -13,7 +13,7 @@ from hf_contrastive.diagnosis.embedding import DatasetOptions
 from hf_contrastive.diagnosis.findings import find, modality_facts
 from hf_contrastive.diagnosis.interventions import split_items, try_interventions
 from hf_contrastive.diagnosis.result import Diagnosis, PairDiagnosis
-from hf_contrastive.diagnosis.sources import EmbeddingSource, Source, open_source
+from hf_contrastive.diagnosis.sources import EmbeddingSource, Source, is_model, open_source, same_rows
 from hf_contrastive.functional import spectrum
 from hf_contrastive.functional.checks import as_embeddings
 from hf_contrastive.metrics import geometry_report, retrieval_report
@@ -64,25 +64,23 @@ def diagnose(
     if unknown := sorted(set(options) - known):
         raise ValueError(f"`diagnose` has no option {', '.join(unknown)}. Its options: {', '.join(sorted(known))}.")
     chosen = DatasetOptions(dataset=dataset, seed=seed, **options)
-    own = open_source(source, chosen, ids=ids)
+    # Data are for models and ids for files: of two sources, each takes its own.
+    models = [is_model(given) for given in (source, compare) if given is not None]
+    own, *others = [
+        open_source(
+            given,
+            replace(chosen, dataset=None) if any(models) and not model else chosen,
+            ids=None if model and not all(models) else ids,
+        )
+        for given, model in zip((source, compare), models, strict=False)
+        if given is not None
+    ]
     # Before anything is measured: what cannot be compared should fail at once.
-    other = None if compare is None else _same_rows(own, open_source(compare, chosen, ids=ids))
+    own, other = same_rows(own, others[0]) if others else (own, None)
     found = diagnose_embeddings(own, seed=seed, progress=chosen.progress)
     if other is None:
         return found
     return replace(found, compared=diagnose_embeddings(other, seed=seed, progress=chosen.progress))
-
-
-def _same_rows(own: EmbeddingSource, other: EmbeddingSource) -> EmbeddingSource:
-    """The other source, whose modalities are called as ours where files call them otherwise."""
-    if len(other.embeds) != len(own.embeds) or other.rows != own.rows:
-        told = [
-            f"{s.name!r} has {sorted(s.embeds)} of {len(next(iter(s.embeds.values())))} rows" for s in (own, other)
-        ]
-        raise ValueError(f"`compare` must have as many modalities and the same rows, but {' and '.join(told)}.")
-    if set(other.embeds) != set(own.embeds):
-        other = replace(other, embeds=dict(zip(own.embeds, other.embeds.values(), strict=True)))
-    return other if own.ids is None else replace(other, ids=own.ids)
 
 
 def diagnose_embeddings(source: EmbeddingSource, *, seed: int = 0, progress: bool = False) -> Diagnosis:
@@ -93,6 +91,8 @@ def diagnose_embeddings(source: EmbeddingSource, *, seed: int = 0, progress: boo
     """
     embeds, ids = source.embeds, source.ids
     rows, width = next(iter(embeds.values())).shape
+    if width < 2:
+        raise ValueError(f"A diagnosis needs embeddings of two columns or more, but {source.name!r} has one.")
     items = rows if ids is None else len(torch.unique(ids))
     halves = split_items(rows, ids, seed)
     metrics = geometry_report(embeds, ids=ids, separability=True) | retrieval_report(embeds, ids=ids, detailed=True)
@@ -127,6 +127,7 @@ def diagnose_embeddings(source: EmbeddingSource, *, seed: int = 0, progress: boo
         findings=find(metrics, pairs, modalities, items=items),
         embeds=dict(embeds),
         ids=ids,
+        available=source.available,
     )
 
 

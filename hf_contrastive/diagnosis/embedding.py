@@ -1,13 +1,14 @@
 """Embed the rows of a dataset with a model, once: what was computed before is read from disk."""
 
-import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import datasets
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -139,15 +140,25 @@ def embed_cached(
     ]
     root = Path(options.cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "hf_contrastive_embeddings")
     file = root / f"{module_fingerprint(model, what)}.safetensors"
-    if not file.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        # A file is whole or not there.
-        part = file.with_suffix(f".{os.getpid()}.part")
+    if file.exists():
         try:
-            save_file(_embed(model, processor, examples, rows, options), part)
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
+            return _read(file)
+        except (SafetensorError, OSError) as error:
+            warnings.warn(
+                f"The embeddings in {str(file)!r} cannot be read ({error}), so they are made again.", stacklevel=2
+            )
+    root.mkdir(parents=True, exist_ok=True)
+    # A file is whole or not there, whoever else writes it.
+    part = file.with_suffix(f".{uuid4().hex}.part")
+    try:
+        save_file(_embed(model, processor, examples, rows, options), part)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+    return _read(file)
+
+
+def _read(file: Path) -> dict[str, Tensor]:
     with safe_open(file, "pt") as stored:
         return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
 

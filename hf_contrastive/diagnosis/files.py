@@ -7,6 +7,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float, Int
@@ -126,12 +127,16 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             return {n: (x.float() if x.dtype == torch.bfloat16 else x).numpy() for n, x in tensors.items()}
         return _parquet(path)
     except (ValueError, OSError, EOFError, BadZipFile, SafetensorError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read: {error} {ALLOWED} Pickled objects are never read.") from error
+        raise ValueError(
+            f"{str(path)!r} cannot be read: {_reason(error)} {ALLOWED} Pickled objects are never read."
+        ) from error
 
 
 def _parquet(path: Path) -> dict[str, np.ndarray]:
     table = pq.read_table(path)
-    kinds = {field.name: field.type for field in table.schema}
+    # What pandas writes as the index of a table is no coordinate.
+    index = (table.schema.pandas_metadata or {}).get("index_columns", [])
+    kinds = {field.name: field.type for field in table.schema if field.name not in index}
     nested = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     lists = [name for name, kind in kinds.items() if any(is_kind(kind) for is_kind in nested)]
     numeric = [
@@ -139,19 +144,20 @@ def _parquet(path: Path) -> dict[str, np.ndarray]:
     ]
     found = {name: table.column(name).to_numpy() for name in kinds if name in ID_NAMES}
     if lists:
-        return found | {name: _stacked(table.column(name).to_pylist(), name) for name in lists}
+        return found | {name: _stacked(table.column(name), name) for name in lists}
     if not numeric:
         raise ValueError(f"It has the columns {list(kinds)}, none of lists or numbers.")
     return found | {path.stem: np.stack([table.column(name).to_numpy() for name in numeric], axis=1)}
 
 
-def _stacked(rows: list[Any], name: str) -> np.ndarray:
-    widths = [-1 if row is None else len(row) for row in rows]
+def _stacked(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    widths = [-1 if width is None else width for width in pc.list_value_length(column).to_pylist()]
     for row, width in enumerate(widths):
         if width < 0 or width != widths[0]:
             what = "is empty" if width < 0 else f"has {width} numbers"
             raise ValueError(f"Row {row} of column {name!r} {what}, but the first has {max(widths[0], 0)}.")
-    return np.asarray(rows)
+    array: np.ndarray = pc.list_flatten(column).to_numpy().reshape(len(widths), *widths[:1])
+    return array
 
 
 def _matrix(name: str, path: Path, array: np.ndarray) -> Tensor:
@@ -174,19 +180,28 @@ def _id_values(path: Path) -> np.ndarray:
         raise FileNotFoundError(f"`ids` is {str(path)!r}, where there is no file.")
     if path.suffix.lower() == ".txt":
         return np.asarray(path.read_text(encoding="utf-8").splitlines())
-    if path.suffix.lower() == ".npy":
-        values = np.load(path, allow_pickle=False)
-    else:
-        table = pq.read_table(path)
-        if table.num_columns != 1:
-            raise ValueError(f"`ids` is {str(path)!r}, which must have one column, but has {table.column_names}.")
-        values = np.asarray(table.column(0).to_pylist())
+    try:
+        values = np.load(path, allow_pickle=False) if path.suffix.lower() == ".npy" else _only_column(path)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"`ids` is {str(path)!r}, which cannot be read: {_reason(error)}") from error
     if values.ndim != 1 or values.dtype.kind not in "iuU":
         raise ValueError(
             f"`ids` is {str(path)!r}, which must hold integers or strings in one dimension, but holds {values.dtype} of "
             f"shape {list(values.shape)}."
         )
     return values
+
+
+def _only_column(path: Path) -> np.ndarray:
+    table = pq.read_table(path)
+    if table.num_columns != 1:
+        raise ValueError(f"it must have one column, but has {table.column_names}.")
+    return np.asarray(table.column(0).to_pylist())
+
+
+def _reason(error: Exception) -> str:
+    """What a library said, without its advice to read pickles after all."""
+    return str(error).partition(" If you trust the file")[0]
 
 
 def _names(paths: Sequence[str | Path]) -> str:

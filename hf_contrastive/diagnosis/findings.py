@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
-from hf_contrastive.diagnosis.result import Finding, PairDiagnosis
-from hf_contrastive.diagnosis.rules import RULES, SEVERITIES, Facts
+from hf_contrastive.diagnosis.result import CosineHistogram, Finding, PairDiagnosis
+from hf_contrastive.diagnosis.rules import RULES, SEVERITIES, Facts, is_collapsed
 
 
 def find(
@@ -56,7 +57,6 @@ def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int)
     heads = [trial for trial in trials.interventions if trial.name == "linear_head"]
     gaps = [trial.metrics[f"geometry/modality_gap_{name}"] for trial in heads]
     closest = min(range(1, len(heads)), key=gaps.__getitem__)
-    trial_items = items * trials.measured_rows / (trials.measured_rows + trials.fitted_rows)
     before = by_name["none"]
     return {
         "about": name,
@@ -64,7 +64,7 @@ def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int)
         "second": second,
         "gap": gap,
         "gap_floor": floor,
-        "gap_ratio": gap / floor,
+        "gap_ratio": gap / max(floor, 1e-12),
         "separability": metrics[f"geometry/separability_{name}"],
         **{f"{part}_share": value / max(clouds["total"], 1e-12) for part, value in clouds.items()},
         "r1": r1,
@@ -74,12 +74,18 @@ def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int)
         "chance": 1 / items,
         "matched": pair.cosines.means["matched"],
         "permuted": pair.cosines.means["permuted"],
+        "cosine_error": _cosine_error(pair.cosines, items),
+        "collapsed": any(
+            is_collapsed(metrics[f"geometry/uniformity_{m}"], metrics["geometry/uniformity_floor"])
+            for m in (first, second)
+        ),
         "r1_none": before,
         "gap_none": gaps_by_name["none"],
+        "trial_floor": trials.interventions[0].metrics[f"geometry/modality_gap_floor_{name}"],
         "gap_mean_shift": gaps_by_name["mean_shift"],
         "r1_mean_shift": by_name["mean_shift"],
         "r1_whitening": by_name["whitening"],
-        "trial_error": math.sqrt(2) * _error(before, trial_items),
+        "trial_error": math.sqrt(2) * _error(before, trials.measured_items),
         "head_weight": heads[closest].settings["weight"],
         "head_gap": gaps[closest],
         "head_gap_clip": gaps[0],
@@ -89,6 +95,7 @@ def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int)
         "best": temperatures.best,
         "loss_at_own": temperatures.loss_at_own,
         "loss_at_best": temperatures.loss_at_best,
+        "loss_of_chance": temperatures.chance,
     }
 
 
@@ -128,3 +135,15 @@ def _error(share: float, number: float) -> float:
     """Standard error of a share; that of one hit where there is none, since none in few is no certainty."""
     share = min(max(share, 1 / number), 1 - 1 / number)
     return math.sqrt(share * (1 - share) / number)
+
+
+def _cosine_error(cosines: CosineHistogram, number: float) -> float:
+    """Standard error of the difference of the mean cosines of matched and of permuted rows, to within a bin."""
+    edges = cosines.edges
+    variance = 0.0
+    for name in ("matched", "permuted"):
+        density = getattr(cosines, name)
+        bins = [(d * (high - low), (low + high) / 2) for d, (low, high) in zip(density, pairwise(edges), strict=True)]
+        mean = sum(share * place for share, place in bins)
+        variance += sum(share * (place - mean) ** 2 for share, place in bins)
+    return math.sqrt(variance / number)

@@ -1,6 +1,5 @@
 """Interventions on two modalities: fitted on one half of the items and measured on the other, side by side."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -152,6 +151,7 @@ def try_interventions(
     return Trials(
         fitted_rows=len(halves[0]),
         measured_rows=len(halves[1]),
+        measured_items=len(halves[1]) if measured_ids is None else len(torch.unique(measured_ids)),
         interventions=tuple(found),
         shift_curve=curve,
         temperatures=temperatures,
@@ -194,7 +194,8 @@ def _temperatures(
         temperatures=TEMPERATURES,
         loss=tuple(losses),
         perplexity=tuple(perplexity),
-        chance=math.log(len(x)),
+        # Not always log(n): rows of one id are no candidates of each other.
+        chance=contrastive_loss(measured, measured_ids, 1e-6),
         best=best,
         loss_at_best=contrastive_loss(measured, measured_ids, 1 / best),
         own=None if logit_scale is None else 1 / logit_scale,

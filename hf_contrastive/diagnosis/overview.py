@@ -8,7 +8,7 @@ from hf_contrastive.diagnosis.curves import Side
 from hf_contrastive.diagnosis.findings import mean_recall, pair_facts
 from hf_contrastive.diagnosis.reading import is_open
 from hf_contrastive.diagnosis.result import Diagnosis, Trials
-from hf_contrastive.diagnosis.rules import ERRORS, RULES, Facts
+from hf_contrastive.diagnosis.rules import ERRORS, NO_RETRIEVAL, Facts
 
 
 class Cell(NamedTuple):
@@ -23,9 +23,6 @@ class Row(NamedTuple):
 
     label: str
     cells: tuple[Cell, ...]
-
-
-NO_RETRIEVAL = next(rule for rule in RULES if rule.name == "no_retrieval")
 
 
 def verdict(sides: Sequence[Side]) -> tuple[str, str]:
@@ -49,7 +46,7 @@ def _state(f: Facts) -> str:
     gap = "open" if is_open(f) else "closed"
     return (
         f"The gap between {f['first']} and {f['second']} is {gap}: {f['gap']:.3f}, where sampling alone makes "
-        f"{f['gap_floor']:.3f}; R@1 is {f['r1']:.3f}, where chance is {f['chance']:.3f}."
+        f"{f['gap_floor']:.3f}; R@1 is {f['r1']:.3f}, where chance is {f['chance']:.3g}."
     )
 
 
@@ -63,6 +60,10 @@ def _advice(f: Facts) -> str:
                 f"The centers are together, but a linear rule still tells the modalities apart ({f['separability']:.3f} right, "
                 "chance 0.5): try whitening."
             )
+        if f["collapsed"]:
+            return "But rows cover little of the sphere, where a small gap says nothing: look at the finding on collapse first."
+        if f["r1"] > 0.995:
+            return "Nothing parts the modalities, and rows find their matches: there is nothing to try."
         return "Nothing parts the modalities that a shift could mend, so what is left to gain is in retrieval itself."
     if change < -ERRORS * f["trial_error"]:
         return (
@@ -73,7 +74,8 @@ def _advice(f: Facts) -> str:
         return "The rows cannot be centered, for what is left has no direction: look at the findings first."
     does = "lifts R@1" if change > ERRORS * f["trial_error"] else "leaves R@1 what it was, within its error"
     return (
-        f"A mean shift takes it to {f['gap_mean_shift']:.3f} on unseen rows and {does} ({f['r1_none']:.3f} before, "
+        f"A mean shift takes it to {f['gap_mean_shift']:.3f} on unseen rows, where sampling makes {f['trial_floor']:.3f}, and "
+        f"{does} ({f['r1_none']:.3f} before, "
         f"{f['r1_mean_shift']:.3f} after); in training, `clip_divergence` closes it."
     )
 
@@ -82,7 +84,7 @@ def _states(own: Facts, other: Facts, own_name: str, other_name: str) -> str:
     return (
         f"Between {own['first']} and {own['second']}, {own_name} has a gap of {own['gap']:.3f} (sampling alone makes "
         f"{own['gap_floor']:.3f}) and an R@1 of {own['r1']:.3f}, {other_name} a gap of {other['gap']:.3f} "
-        f"({other['gap_floor']:.3f}) and an R@1 of {other['r1']:.3f} (chance {own['chance']:.3f})."
+        f"({other['gap_floor']:.3f}) and an R@1 of {other['r1']:.3f} (chance {own['chance']:.3g})."
     )
 
 
@@ -117,7 +119,7 @@ def _key_cells(one: Diagnosis, first: str, second: str) -> dict[str, Cell]:
     for query, key in ((first, second), (second, first)):
         for k in (1, 10):
             recall = metrics[f"retrieval/{query}_to_{key}_recall@{k}"]
-            cells[f"R@{k}, {query} to {key}"] = Cell(f"{recall:.3f}", f"chance {min(1, k / one.items):.3f}")
+            cells[f"R@{k}, {query} to {key}"] = Cell(f"{recall:.3f}", f"chance {min(1, k / one.items):.3g}")
     for m in (first, second):
         cells[f"uniformity of {m}"] = Cell(f"{metrics[f'geometry/uniformity_{m}']:.2f}", f"best {best:.2f}")
         rank, most = metrics[f"geometry/effective_rank_{m}"], min(one.width, one.rows - 1)
@@ -139,15 +141,20 @@ def before_and_after(side: Side, first: str, second: str) -> list[Row]:
     for trial in trials.interventions:
         if trial.metrics:
             after = [measure(trial.metrics) for measure in measures]
-            changes = ["" if trial.name == "none" else f"{x - y:+.3f}" for x, y in zip(after, before, strict=True)]
+            changes = ["" if trial.name == "none" else _change(x - y) for x, y in zip(after, before, strict=True)]
             rows.append(Row(trial.label, tuple(Cell(f"{x:.3f}", c) for x, c in zip(after, changes, strict=True))))
         else:
             rows.append(Row(trial.label, (Cell("-"),) * len(measures)))
     return [*rows, _temperature(trials, before)]
 
 
+def _change(value: float) -> str:
+    """A change with its sign, which zero has not."""
+    return f"{value:+.3f}" if abs(value) >= 0.0005 else "+0.000"
+
+
 def _temperature(trials: Trials, before: Sequence[float]) -> Row:
     t = trials.temperatures
-    start = "" if t.own is None or t.loss_at_own is None else f"from {t.own:.3f} "
+    start = "" if t.own is None or t.loss_at_own is None else f"from {t.own:.4f} "
     loss = f", loss {t.loss_at_best:.3f}" if not start else f", loss {t.loss_at_own:.3f} to {t.loss_at_best:.3f}"
-    return Row(f"temperature {start}to {t.best:.3f}{loss}", tuple(Cell(f"{x:.3f}", "+0.000") for x in before))
+    return Row(f"temperature {start}to {t.best:.4f}{loss}", tuple(Cell(f"{x:.3f}", "+0.000") for x in before))

@@ -75,7 +75,7 @@ def write_page_files(diagnosis: Diagnosis, folder: str | Path, *, command: str |
         diagnosis=diagnosis,
         sides=sides,
         title=" and ".join(side.label for side in sides),
-        about=f"{diagnosis.rows} rows" + (f" of the {diagnosis.dataset}" if diagnosis.dataset else ""),
+        about=diagnosis.about,
         verdict=verdict(sides),
         pairs=[_pair(sides, pair.first, pair.second) for pair in diagnosis.pairs],
         sections=sections,

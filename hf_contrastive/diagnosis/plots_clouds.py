@@ -146,6 +146,8 @@ def draw_potential(panels: Sequence["Axes"], sides: Sequence[Side], first: str, 
         axes.set_xticks(range(-180, 181, 60))
         axes.set_xlabel(f"degrees from the center of {shown(first)}", parse_math=False)
         axes.set_ylabel("potential, lowest 0")
+        # What is flat looks flat, and ticks fit into the margin.
+        axes.set_ylim(top=max(axes.get_ylim()[1], 0.1))
         grid(axes)
         legend(axes)
     share_limits(panels)

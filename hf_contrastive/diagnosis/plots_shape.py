@@ -27,6 +27,10 @@ def draw_spectra(panels: Sequence["Axes"], sides: Sequence[Side]) -> None:
         isotropic = next(iter(side.shapes.values())).isotropic.clamp(min=LEAST_SHARE).numpy()
         axes.plot(range(1, len(isotropic) + 1), isotropic, "--", color=INK, linewidth=0.9, label="round cloud")
         axes.set_yscale("log")
+        # A power of ten is in view, and no labels between powers, which are too wide for the margin.
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, high / 12), high)
+        axes.tick_params(axis="y", which="minor", labelleft=False)
         axes.set_xlabel("direction")
         axes.set_ylabel("share of variance")
         grid(axes)

@@ -59,14 +59,24 @@ CLOUDS = Reading(
     ),
     cases=(
         (
+            lambda f: is_open(f) and f["separability"] > 0.75 and f["seen"] > 0.9,
+            "The {gap:.3f} between the centers of {first} and {second} are all in the picture, whose directions hold {share:.0%} of "
+            "the variance: try a mean shift.",
+        ),
+        (
             lambda f: is_open(f) and f["separability"] > 0.75,
-            "The {gap:.3f} between the centers of {first} and {second} may be hidden, for these directions hold {share:.0%} of the "
-            "variance: look along the gap, and try a mean shift.",
+            "The {gap:.3f} between the centers of {first} and {second} are partly hidden, for these directions show {seen:.0%} of it: "
+            "look along the gap, and try a mean shift.",
         ),
         (
             lambda f: f["separability"] > 0.75,
             "The centers of {first} and {second} coincide but a linear rule tells the clouds apart ({separability:.3f} right): try "
             "whitening.",
+        ),
+        (
+            is_open,
+            "The centers of {first} and {second} are {gap:.3f} apart (sampling makes {gap_floor:.3f}), but the clouds overlap "
+            "({separability:.3f} told apart, chance 0.5): a mean shift closes what there is.",
         ),
         (
             lambda f: f["share"] < 0.2,
@@ -105,7 +115,10 @@ SPECTRA = Reading(
             lambda f: f["highest_rank"] > 1.5 * f["lowest_rank"],
             "{highest} uses {highest_rank:.1f} directions and {lowest} {lowest_rank:.1f}: try whitening each.",
         ),
-        (otherwise, "{lowest} uses {lowest_rank:.1f} directions of {isotropic_rank:.0f}: nothing to try here."),
+        (
+            otherwise,
+            "{lowest} uses {lowest_rank:.1f} directions where a round cloud shows {isotropic_rank:.1f}: nothing to try here.",
+        ),
     ),
 )
 NORMS = Reading(
@@ -133,7 +146,7 @@ NORMS = Reading(
         ),
         (
             lambda f: f["variation_ratio"] < 0.67,
-            "Lengths of {odd} vary {variation_ratio:.1f} times as much as a Gaussian's, a thin shell: cosine and inner product "
+            "Lengths of {odd} vary {variation_ratio:.2g} times as much as a Gaussian's, a thin shell: cosine and inner product "
             "rank nearly alike, and there is nothing to try.",
         ),
         (

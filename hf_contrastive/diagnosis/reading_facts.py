@@ -18,8 +18,10 @@ def model_facts(side: Side) -> dict[str, Any]:
     one, metrics = side.one, side.one.metrics
     pairs = [pair_facts(metrics, pair, items=one.items) for pair in one.pairs]
     widest = max(pairs, key=lambda facts: facts["gap_ratio"])
+    centers = one.projection.centers
     ranks = {m: metrics[f"geometry/effective_rank_{m}"] for m in one.modalities}
-    lowest, highest = min(ranks, key=ranks.__getitem__), max(ranks, key=ranks.__getitem__)
+    # Of equal ones, two different modalities.
+    lowest, *_, highest = sorted(ranks, key=ranks.__getitem__)
     isotropic = float(entropy_rank(next(iter(side.shapes.values())).isotropic))
     ratios = {
         m: float(shape.variation.variation / shape.variation.gaussian.clamp(min=1e-6))
@@ -33,6 +35,7 @@ def model_facts(side: Side) -> dict[str, Any]:
         **{name: widest[name] for name in ("first", "second", "gap", "gap_floor", "separability")},
         "model": side.label,
         "share": sum(one.projection.shares),
+        "seen": float((centers[widest["first"]] - centers[widest["second"]]).norm()) / max(widest["gap"], 1e-12),
         "rows": one.rows,
         "width": one.width,
         "lowest": lowest,

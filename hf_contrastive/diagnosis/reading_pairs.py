@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from hf_contrastive.diagnosis.reading import Reading, is_open, otherwise
-from hf_contrastive.diagnosis.rules import Facts
+from hf_contrastive.diagnosis.rules import NO_RETRIEVAL, Facts
 
 
 def _larger(part: str) -> Callable[[Facts], bool]:
@@ -25,31 +25,31 @@ COMPOSITION = Reading(
     cases=(
         (
             lambda f: f["total"] <= 1.5 * f["control"],
-            "The distance of {total:.3f} is little more than the {control:.3f} of two halves: nothing to try.",
+            "The distance of {total:.3f} is no more than sampling can make ({control:.3f} between two halves): nothing to try.",
         ),
         (
             _larger("centers"),
-            "Most of what is beyond sampling is the shift of the centers ({largest_share:.0%} of the distance): try a mean "
+            "The largest part of what is beyond sampling is the shift of the centers ({largest_share:.0%} of the distance): try a mean "
             "shift, or train with `clip_divergence`.",
         ),
         (
             _larger("spread"),
-            "Most of what is beyond sampling is spread ({largest_share:.0%} of the distance): one modality is wider, so try "
+            "The largest part of what is beyond sampling is spread ({largest_share:.0%} of the distance): one modality is wider, so try "
             "whitening, or `align_uniform`, which spreads each by itself.",
         ),
         (
             _larger("spectrum"),
-            "Most of what is beyond sampling is the spectrum ({largest_share:.0%} of the distance): variance is shared out "
+            "The largest part of what is beyond sampling is the spectrum ({largest_share:.0%} of the distance): variance is shared out "
             "otherwise, so try whitening, or `vicreg`.",
         ),
         (
             is_open,
-            "Most of what is beyond sampling is orientation ({largest_share:.0%} of the distance), which no shift can turn: "
+            "The largest part of what is beyond sampling is orientation ({largest_share:.0%} of the distance), which no shift can turn: "
             "beside a mean shift for the centers, try training with `clip_divergence`, or a linear head.",
         ),
         (
             otherwise,
-            "Most of what is beyond sampling is orientation ({largest_share:.0%} of a small distance): the centers are "
+            "The largest part of what is beyond sampling is orientation ({largest_share:.0%} of a small distance): the centers are "
             "together, so a linear head or further training is what could turn the rest.",
         ),
     ),
@@ -77,6 +77,11 @@ GAP = Reading(
             "The centers coincide but a linear rule still tells the clouds apart ({separability:.3f} right): try whitening.",
         ),
         (
+            is_open,
+            "The centers are {gap:.3f} apart where sampling makes {gap_floor:.3f}, but the clouds overlap ({separability:.3f} told "
+            "apart, chance 0.5): a mean shift closes what there is.",
+        ),
+        (
             otherwise,
             "The clouds lie on each other: a gap of {gap:.3f} where sampling makes {gap_floor:.3f}, and {separability:.3f} told "
             "apart (chance 0.5), so there is nothing to try.",
@@ -97,7 +102,7 @@ COSINES = Reading(
     ),
     cases=(
         (
-            lambda f: f["matched"] - f["permuted"] < 0.02,
+            NO_RETRIEVAL.applies,
             "Matched rows ({matched:.3f}) are no nearer than permuted ones ({permuted:.3f}): check that row i of both shows "
             "the same, and that weights were loaded.",
         ),
@@ -136,7 +141,12 @@ POTENTIAL = Reading(
     ),
     cases=(
         (
-            lambda f: f["barrier"] > 0.5,
+            lambda f: is_open(f) and f["separability"] <= 0.75,
+            "The clouds overlap ({separability:.3f} told apart, chance 0.5), so that hills on this axis (up to {barrier:.2f}) hold "
+            "nothing apart: nothing to try.",
+        ),
+        (
+            lambda f: is_open(f) and f["barrier"] > 0.5,
             "{climber} must climb {barrier:.2f} to reach the other center: longer training will not close this gap, so try "
             "`clip_divergence`, which takes the hill away.",
         ),
@@ -145,6 +155,6 @@ POTENTIAL = Reading(
             "There is no hill between the centers (at most {barrier:.2f}), so what holds them apart is not on this axis: "
             "`clip_divergence` or a mean shift will find little resistance.",
         ),
-        (otherwise, "There is no hill (at most {barrier:.2f}) and no gap: nothing to try."),
+        (otherwise, "There is no gap that a hill could keep open (highest climb {barrier:.2f}): nothing to try."),
     ),
 )

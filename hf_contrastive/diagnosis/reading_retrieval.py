@@ -51,6 +51,11 @@ TEMPERATURE = Reading(
     alt="{model}: contrastive loss by temperature, {loss_at_best:.3f} at the best of {best:.4f}.",
     cases=(
         (
+            lambda f: f["loss_at_best"] > f["loss_of_chance"] - 0.05,
+            "No temperature does better than chance (loss {loss_at_best:.3f} at best, chance {loss_of_chance:.3f}): there is no "
+            "use in one before retrieval works.",
+        ),
+        (
             lambda f: f["own"] is None,
             "No temperature came with these embeddings: where softmax probabilities are used, try {best:.4f}.",
         ),
@@ -80,7 +85,10 @@ HUBNESS = Reading(
     ),
     cases=(
         (
-            lambda f: f["recall_low"] < 0.5 * f["recall_high"],
+            lambda f: (
+                f["recall_low"] < 0.5 * f["recall_high"]
+                and f["recall_high"] - f["recall_low"] > 2 * ERRORS * f["r1_error"]
+            ),
             "From {query} to {key}, R@1 is {recall_low:.3f} where matches are seldom found and {recall_high:.3f} where they often "
             "are: try whitening or a mean shift, and hard negatives in training.",
         ),

@@ -102,6 +102,7 @@ class Trials:
     Args:
         fitted_rows: Rows that maps, temperature and heads were fitted on.
         measured_rows: Rows that all numbers are of; none shows what a fitted row shows.
+        measured_items: Number of different things that they show.
         interventions: The first is `"none"`, the rows as they are.
         shift_curve: Measures after moving both modalities along the gap, by fraction from -1 to 1: 0 stays, at 0.5 the
             centers meet, at 1 they have changed places. Empty where a row would lose its direction.
@@ -110,6 +111,7 @@ class Trials:
 
     fitted_rows: int
     measured_rows: int
+    measured_items: int
     interventions: tuple[Intervention, ...]
     shift_curve: dict[float, dict[str, float]]
     temperatures: Temperatures
@@ -170,6 +172,7 @@ class Diagnosis:
         name: The model or the files.
         dataset: Where the rows come from, where that is known.
         rows: Number of rows.
+        available: Rows that there were, of which `rows` were drawn, where that is known.
         items: Number of different things that they show.
         width: Embedding width.
         modalities: In alphabetical order.
@@ -201,11 +204,19 @@ class Diagnosis:
     embeds: dict[str, Float[Tensor, "n d"]] = field(repr=False, metadata={"json": False})
     ids: Int[Tensor, "n"] | None = field(default=None, repr=False, metadata={"json": False})
     compared: "Diagnosis | None" = field(default=None, repr=False)
+    available: int | None = None
 
     @property
     def all(self) -> tuple["Diagnosis", ...]:
         """This one and what it is compared with: the columns of a table."""
         return (self,) if self.compared is None else (self, *self.compared.all)
+
+    @property
+    def about(self) -> str:
+        """How many rows of what were measured."""
+        drawn = self.available is not None and self.available > self.rows
+        rows = f"{self.rows} of {self.available} rows" if drawn else f"{self.rows} rows"
+        return rows + (f" of the {self.dataset}" if self.dataset else "")
 
     def pair(self, first: str, second: str) -> PairDiagnosis:
         """What was found of two modalities, in whatever order they are named."""

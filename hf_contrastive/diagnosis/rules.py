@@ -34,15 +34,23 @@ class Rule:
     advice: str = ""
 
 
+def is_collapsed(uniformity: float, floor: float) -> bool:
+    """Whether rows cover little of the sphere, where the floor is the best there is."""
+    return uniformity > 0.25 * floor
+
+
 RULES = (
     Rule(
         name="no_retrieval",
         severity="problem",
         scope="pair",
-        applies=lambda f: f["r1"] < f["chance"] + ERRORS * f["r1_error"] and f["matched"] <= f["permuted"] + 0.01,
+        applies=lambda f: (
+            f["r1"] < f["chance"] + ERRORS * f["r1_error"]
+            and f["matched"] <= f["permuted"] + max(0.01, ERRORS * f["cosine_error"])
+        ),
         says=(
             "Matched {first} and {second} are no nearer than permuted ones (cosine {matched:.3f} against {permuted:.3f}), and "
-            "R@1 is {r1:.3f}, where chance is {chance:.3f}."
+            "R@1 is {r1:.3f}, where chance is {chance:.3g}."
         ),
         advice="Check that row i of both is the same example, that columns are the right ones, and that weights were loaded.",
     ),
@@ -63,6 +71,17 @@ RULES = (
         ),
     ),
     Rule(
+        name="small_gap",
+        severity="note",
+        scope="pair",
+        applies=lambda f: f["gap"] > 2 * f["gap_floor"] and f["separability"] <= 0.75,
+        says=(
+            "The centers of {first} and {second} are {gap:.3f} apart, {gap_ratio:.1f} times the {gap_floor:.3f} that sampling "
+            "makes, but the clouds overlap: a linear rule tells them apart with an accuracy of {separability:.3f} (chance 0.5)."
+        ),
+        advice="Such a gap costs little; a mean shift closes it, where both modalities are ranked in one index.",
+    ),
+    Rule(
         name="other_shape",
         severity="note",
         scope="pair",
@@ -77,7 +96,7 @@ RULES = (
         name="closed_gap",
         severity="good",
         scope="pair",
-        applies=lambda f: f["gap"] <= 2 * f["gap_floor"] and f["separability"] <= 0.75,
+        applies=lambda f: f["gap"] <= 2 * f["gap_floor"] and f["separability"] <= 0.75 and not f["collapsed"],
         says=(
             "The gap between {first} and {second} is closed: {gap:.3f}, where sampling makes {gap_floor:.3f}; a linear rule "
             "tells them apart with an accuracy of {separability:.3f} (chance 0.5)."
@@ -100,7 +119,7 @@ RULES = (
         ),
         says=(
             "A mean shift takes the gap between {first} and {second} from {gap_none:.3f} to {gap_mean_shift:.3f} on unseen rows "
-            "and leaves R@1 what it was, within its error: {r1_none:.3f} before, {r1_mean_shift:.3f} after."
+            "(sampling makes {trial_floor:.3f}) and leaves R@1 what it was, within its error: {r1_none:.3f} before, {r1_mean_shift:.3f} after."
         ),
         advice="Subtract each modality's center where both are ranked in one index.",
     ),
@@ -140,7 +159,12 @@ RULES = (
         name="temperature_off",
         severity="note",
         scope="pair",
-        applies=lambda f: f["own"] is not None and f["loss_at_own"] - f["loss_at_best"] > 0.1,
+        # Where none does better than chance, the best is the highest that was tried, and nothing to be advised.
+        applies=lambda f: (
+            f["own"] is not None
+            and f["loss_at_own"] - f["loss_at_best"] > 0.1
+            and f["loss_at_best"] < f["loss_of_chance"] - 0.05
+        ),
         says=(
             "At the model's temperature of {own:.4f} the contrastive loss of these rows is {loss_at_own:.3f}; at {best:.4f} it "
             "is {loss_at_best:.3f}. Ranks are the same at both."
@@ -165,7 +189,7 @@ RULES = (
         name="collapse",
         severity="problem",
         scope="modality",
-        applies=lambda f: f["uniformity"] > 0.25 * f["uniformity_floor"],
+        applies=lambda f: is_collapsed(f["uniformity"], f["uniformity_floor"]),
         says=(
             "{about} covers little of the sphere: uniformity {uniformity:.2f}, where 0 is a single point and "
             "{uniformity_floor:.2f} the best there is."
@@ -210,3 +234,4 @@ RULES = (
         advice="Use at least {rows_wanted} rows (`--num_rows`).",
     ),
 )
+NO_RETRIEVAL = next(rule for rule in RULES if rule.name == "no_retrieval")

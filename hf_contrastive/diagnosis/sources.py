@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import torch
 from jaxtyping import Float, Int
@@ -28,6 +28,8 @@ class EmbeddingSource:
         logit_scale: Inverse temperature of the model, where there is one.
         dataset: Where the examples come from, where that is known.
         rows: Numbers of the rows in the dataset.
+        available: Rows of the dataset.
+        given: The modalities in the order of the files or keys, where they are not a model's.
     """
 
     name: str
@@ -36,6 +38,8 @@ class EmbeddingSource:
     logit_scale: float | None = None
     dataset: str | None = None
     rows: tuple[int, ...] | None = None
+    available: int | None = None
+    given: tuple[str, ...] = ()
 
 
 # A model's name, a model and its processor, files, tensors by modality, or what one of them became.
@@ -64,12 +68,11 @@ def open_source(source: Source, options: DatasetOptions, *, ids: Any = None) -> 
     if isinstance(source, Mapping):
         embeds = as_matrices(source)
         return _drawn(EmbeddingSource(name="embeddings", embeds=embeds, ids=_given_ids(ids, embeds)), options)
-    if isinstance(source, tuple) and len(source) == 2 and not isinstance(source[0], str | Path):
-        model: Any = source[0]
-        processor: Any = source[1]
+    if _is_loaded(source):
+        model, processor = source
         return _embedded(model, processor, model.config.name_or_path or type(model).__name__, options, ids)
     names = [str(source)] if isinstance(source, str | Path) else [str(name) for name in source]
-    if len(names) == 1 and not is_embedding_file(names[0]) and not Path(names[0]).expanduser().is_file():
+    if is_model(names):
         model, processor = load_dual_encoder(names[0])
         model = model.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return _embedded(model, processor, names[0], options, ids)
@@ -84,6 +87,51 @@ def open_source(source: Source, options: DatasetOptions, *, ids: Any = None) -> 
     return _drawn(EmbeddingSource(name=name, embeds=embeds, ids=found), options)
 
 
+def is_model(source: Source) -> bool:
+    """Whether a source is a model, which embeds a dataset, and not embeddings that are there."""
+    if isinstance(source, EmbeddingSource | Mapping):
+        return False
+    if _is_loaded(source):
+        return True
+    names = [str(source)] if isinstance(source, str | Path) else [str(name) for name in source]
+    return len(names) == 1 and not is_embedding_file(names[0]) and not Path(names[0]).expanduser().is_file()
+
+
+def _is_loaded(source: Source) -> TypeGuard[tuple[Any, Any]]:
+    return isinstance(source, tuple) and len(source) == 2 and not isinstance(source[0], str | Path)
+
+
+def same_rows(own: EmbeddingSource, other: EmbeddingSource) -> tuple[EmbeddingSource, EmbeddingSource]:
+    """Two sources of the same rows, with the ids that are known of either; the second's modalities are called as the first's.
+
+    Modalities of other names are taken in the order in which both were given.
+
+    Raises:
+        ValueError: They differ in rows, in the number of modalities, or in which rows show the same.
+    """
+    if len(other.embeds) != len(own.embeds) or other.rows != own.rows:
+        told = [
+            f"{s.name!r} has {sorted(s.embeds)} of {len(next(iter(s.embeds.values())))} rows" for s in (own, other)
+        ]
+        raise ValueError(f"`compare` must have as many modalities and the same rows, but {' and '.join(told)}.")
+    ours, theirs = (
+        [m for m in one.given or one.embeds if m not in two.embeds] for one, two in ((own, other), (other, own))
+    )
+    renamed = {name: name for name in own.embeds} | dict(zip(ours, theirs, strict=True))
+    other = replace(other, embeds={name: other.embeds[renamed[name]] for name in own.embeds})
+    if own.ids is None or other.ids is None:
+        known = other.ids if own.ids is None else own.ids
+        return replace(own, ids=known), replace(other, ids=known)
+    # Numbers of ids may differ, but not what they hold together.
+    items = {len(torch.unique(ids)) for ids in (own.ids, other.ids)}
+    if items != {torch.unique(torch.stack([own.ids, other.ids]), dim=1).shape[1]}:
+        raise ValueError(
+            f"`compare` must have the same rows, but by the ids of {own.name!r} other rows show the same than by those of "
+            f"{other.name!r}."
+        )
+    return own, other
+
+
 def _given_ids(ids: Any, embeds: Mapping[str, Tensor]) -> Tensor | None:
     if ids is None:
         return None
@@ -95,10 +143,11 @@ def _given_ids(ids: Any, embeds: Mapping[str, Tensor]) -> Tensor | None:
 
 def _drawn(source: EmbeddingSource, options: DatasetOptions) -> EmbeddingSource:
     """At most `num_rows` of given rows, in alphabetical order of the modalities."""
-    rows = draw_rows(len(next(iter(source.embeds.values()))), options.num_rows, options.seed)
+    available = len(next(iter(source.embeds.values())))
+    rows = draw_rows(available, options.num_rows, options.seed)
     embeds = {m: x[torch.tensor(rows)] for m, x in sorted(source.embeds.items())}
     ids = None if source.ids is None else source.ids[torch.tensor(rows)]
-    return replace(source, embeds=embeds, ids=ids, rows=tuple(rows))
+    return replace(source, embeds=embeds, ids=ids, rows=tuple(rows), available=available, given=tuple(source.embeds))
 
 
 def _embedded(model: Any, processor: Any, name: str, options: DatasetOptions, ids: Any) -> EmbeddingSource:
@@ -118,4 +167,5 @@ def _embedded(model: Any, processor: Any, name: str, options: DatasetOptions, id
         logit_scale=None if scale is None else float(scale.detach().float().mean().exp()),
         dataset=examples.name,
         rows=tuple(rows),
+        available=len(examples),
     )

@@ -21,8 +21,9 @@ def tables(diagnosis: Diagnosis) -> list[Table]:
     found = [_measures(diagnosis)]
     for pair in diagnosis.pairs:
         found += [_composition(diagnosis, pair.first, pair.second)]
-        for one in diagnosis.all:
-            found += [_interventions(one, one.pair(pair.first, pair.second), compared=len(diagnosis.all) > 1)]
+        for label, one in zip(labels(diagnosis), diagnosis.all, strict=True):
+            of = f", {label}" if diagnosis.compared else ""
+            found += [_interventions(one.pair(pair.first, pair.second), of)]
         found += [_temperatures(diagnosis, pair.first, pair.second)]
     return found
 
@@ -42,6 +43,14 @@ def short_name(name: str) -> str:
     return name.rstrip("/").rpartition("/")[2] or name
 
 
+def labels(diagnosis: Diagnosis) -> list[str]:
+    """What a page calls each model: short names where they differ, else whole ones, numbered where those are equal too."""
+    names = [one.name for one in diagnosis.all]
+    short = [short_name(name) for name in names]
+    chosen = short if len(set(short)) == len(short) else names
+    return [name if chosen.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(chosen, start=1)]
+
+
 def _measures(diagnosis: Diagnosis) -> Table:
     hidden = ("_mrr", "_mean_rank", "_candidates", "_map", "_ndcg@10")
     geometry = [reading for key in diagnosis.metrics if (reading := read_key(key))]
@@ -52,7 +61,7 @@ def _measures(diagnosis: Diagnosis) -> Table:
         "In parentheses, what a value is read beside: what sampling alone makes of it, what evenly spread rows show, and "
         "for matched cosines those of unmatched rows."
     )
-    return Table("Measures", note, ("measure", *(short_name(one.name) for one in diagnosis.all)), tuple(rows))
+    return Table("Measures", note, ("measure", *labels(diagnosis)), tuple(rows))
 
 
 def _label(key: str) -> str:
@@ -87,11 +96,11 @@ def _composition(diagnosis: Diagnosis, first: str, second: str) -> Table:
         if all(k in c.subspace_overlap for c in parts)
     ]
     note = "Squared distances; parts add up to the total. In parentheses: the same between two halves of one modality."
-    head = ("part", *(short_name(one.name) for one in diagnosis.all))
+    head = ("part", *labels(diagnosis))
     return Table(f"What parts {first} and {second}", note, head, tuple(rows))
 
 
-def _interventions(one: Diagnosis, pair: PairDiagnosis, *, compared: bool) -> Table:
+def _interventions(pair: PairDiagnosis, of: str) -> Table:
     first, second, trials = pair.first, pair.second, pair.trials
     name = f"{first}_{second}"
     columns = {
@@ -111,16 +120,16 @@ def _interventions(one: Diagnosis, pair: PairDiagnosis, *, compared: bool) -> Ta
         f"Fitted on {trials.fitted_rows} rows, measured on {trials.measured_rows} that show other things. Heads are linear "
         "maps on frozen embeddings: compare their weights with weight 0."
     )
-    title = f"Interventions on {first} and {second}" + (f", {short_name(one.name)}" if compared else "")
+    title = f"Interventions on {first} and {second}{of}"
     return Table(title, note, ("intervention", *columns), tuple(rows))
 
 
 def _temperatures(diagnosis: Diagnosis, first: str, second: str) -> Table:
     rows: list[tuple[str, ...]] = []
-    for one in diagnosis.all:
+    for label, one in zip(labels(diagnosis), diagnosis.all, strict=True):
         t = one.pair(first, second).trials.temperatures
         own = "-" if t.own is None or t.loss_at_own is None else f"{t.own:.4f} ({t.loss_at_own:.3f})"
-        rows.append((short_name(one.name), own, f"{t.best:.4f} ({t.loss_at_best:.3f})", f"{t.chance:.3f}"))
+        rows.append((label, own, f"{t.best:.4f} ({t.loss_at_best:.3f})", f"{t.chance:.3f}"))
     note = "Ranks do not depend on the temperature; the loss and the softmax do."
     head = ("model", "own (loss)", "best (loss)", "loss of chance")
     return Table(f"Temperature of {first} and {second}", note, head, tuple(rows))

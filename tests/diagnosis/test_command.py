@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from hf_contrastive.command import main
+from hf_contrastive.diagnosis import command
+from hf_contrastive.diagnosis.command import check_can_write
 from tests.conftest import make_pairs
 from tests.diagnosis.conftest import clouds
 
@@ -46,7 +48,8 @@ def test_a_model_is_compared_on_the_rows_of_a_dataset(
     main(["diagnose", str(saved_clip), "--compare", str(saved_clip), *options])
     printed = capsys.readouterr().out
     assert (
-        f"{saved_clip}: 16 rows of the train split of the dataset '{tmp_path / 'pairs.parquet'}', width 8" in printed
+        f"{saved_clip}: 16 of 24 rows of the train split of the dataset '{tmp_path / 'pairs.parquet'}', width 8"
+        in printed
     )
     assert printed.count("Findings: ") == 2
     found = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
@@ -60,6 +63,28 @@ def test_pictures_are_left_out_aloud_without_matplotlib(
     main(["diagnose", *files, "--output", str(tmp_path / "out")])
     assert "No plots: they need matplotlib, `pip install hf-contrastive[recipes]`." in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["diagnosis.json", "index.html"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(command, "diagnose", None)
+    for folder in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(SystemExit):
+            main(["diagnose", "images.npy", "texts.npy", "--output", str(folder)])
+        assert f"`output` must be a folder to write into, but is '{folder}': " in capsys.readouterr().err
+    monkeypatch.setattr(command.os, "access", lambda *_: False)
+    with pytest.raises(ValueError, match="may not be written by you"):
+        check_can_write(tmp_path / "new")
+
+
+def test_rows_that_were_drawn_stand_beside_all_rows(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    main(["diagnose", *files, "--num_rows", "20", "--output", str(tmp_path / "out")])
+    assert "image.npy + text.npy: 20 of 24 rows, width 8" in capsys.readouterr().out
+    assert '<p class="about">20 of 24 rows, width 8</p>' in (tmp_path / "out" / "index.html").read_text()
 
 
 @pytest.mark.parametrize(

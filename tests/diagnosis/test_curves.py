@@ -8,7 +8,7 @@ import torch
 from hf_contrastive.diagnosis import Diagnosis, diagnose
 from hf_contrastive.diagnosis.curves import axis_of, search_of, shape_of
 from hf_contrastive.functional import k_occurrences
-from tests.diagnosis.conftest import ROWS, clouds
+from tests.diagnosis.conftest import ROWS, WIDTH, clouds
 
 
 def test_spectra_are_shares_beside_those_of_a_round_cloud(diagnosis: Diagnosis):
@@ -54,6 +54,16 @@ def test_the_axis_goes_through_both_centers(diagnosis: Diagnosis):
         assert float(values.min()) == 0
         assert float(values[0]) == pytest.approx(float(values[-1]), abs=1e-4)
     assert all(barrier >= 0 for barrier in axis.barriers.values())
+
+
+def test_centers_nearer_than_a_step_of_the_circle_have_an_axis(diagnosis: Diagnosis):
+    torch.manual_seed(0)
+    cloud = torch.ones(ROWS, WIDTH) + 0.01 * torch.randn(ROWS, WIDTH)
+    moved = cloud + 0.001 * torch.arange(WIDTH)
+    axis = axis_of(replace(diagnosis, embeds={"image": cloud, "text": moved}), diagnosis.pairs[0])
+    assert axis is not None
+    assert 0 < axis.second_center < 360 / (len(axis.angles) - 1)
+    assert all(0 <= barrier < 0.01 for barrier in axis.barriers.values())
 
 
 def test_centers_on_one_line_have_no_axis(diagnosis: Diagnosis):

@@ -1,7 +1,7 @@
 """The whole diagnosis: what it holds, that it is the same twice, what it finds in clouds that are known."""
 
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ import torch
 
 import hf_contrastive
 from hf_contrastive.diagnosis import Diagnosis, diagnose, write_json
+from hf_contrastive.diagnosis.embedding import DatasetOptions
+from hf_contrastive.diagnosis.sources import open_source, same_rows
 from hf_contrastive.functional import spectrum
 from hf_contrastive.metrics import geometry_report, retrieval_report
+from tests.conftest import make_pairs
 from tests.diagnosis.conftest import ROWS, WIDTH, clouds
 
 
@@ -115,12 +118,48 @@ def test_files_are_compared_row_by_row_whatever_they_are_called(quick: None, tmp
     assert found.compared.metrics.keys() == found.metrics.keys()
 
 
+def test_modalities_of_other_names_are_compared_in_the_order_that_was_given():
+    x = clouds(rows=24)
+    own, other = (
+        open_source(given, DatasetOptions())
+        for given in (x, {"photo": x["image"].clone(), "caption": x["text"].clone()})
+    )
+    _, renamed = same_rows(own, other)
+    assert {m: torch.equal(renamed.embeds[m], own.embeds[m]) for m in x} == {"image": True, "text": True}
+    one_known = open_source({"words": x["text"], "image": x["image"]}, DatasetOptions())
+    assert torch.equal(same_rows(own, one_known)[1].embeds["text"], own.embeds["text"])
+
+
+def test_ids_that_one_source_knows_are_those_of_both_and_others_are_refused():
+    plain = open_source(clouds(rows=24), DatasetOptions())
+    ids = torch.arange(24) // 2
+    for own, other in ((plain, replace(plain, ids=ids)), (replace(plain, ids=ids), plain)):
+        assert all(torch.equal(source.ids, ids) for source in same_rows(own, other))
+    renumbered = replace(plain, ids=11 - ids)
+    assert torch.equal(same_rows(replace(plain, ids=ids), renumbered)[1].ids, renumbered.ids)
+    with pytest.raises(ValueError, match="other rows show the same"):
+        same_rows(replace(plain, ids=ids), replace(plain, ids=torch.arange(24) % 12))
+
+
+def test_a_model_and_files_are_compared_on_the_rows_of_a_dataset(quick: None, saved_clip: Path, tmp_path: Path):
+    x = clouds(rows=24)
+    options = {"ids": list(range(24)), "cache_dir": tmp_path, "progress": False}
+    found = hf_contrastive.diagnose(str(saved_clip), make_pairs(24), compare=x, **options)
+    back = hf_contrastive.diagnose(x, make_pairs(24), compare=str(saved_clip), **options)
+    assert back.metrics == found.compared.metrics
+    assert back.compared.metrics == found.metrics
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (
             {"compare": clouds(rows=25)},
             r"the same rows, but 'embeddings' has \['image', 'text'\] of 24 rows and .* 25 rows",
+        ),
+        (
+            {"compare": {m: x[:, :1] for m, x in clouds(rows=24).items()}},
+            "two columns or more, but 'embeddings' has one",
         ),
         ({"rows": 5}, "has no option rows. Its options: all_captions, batch_size, cache_dir"),
     ],

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -42,6 +43,15 @@ def write_columns(folder: Path) -> list[Path]:
         table = pa.table({"id": [7] * 6} | {f"c{i}": rows[:, i] for i in range(3)})
         pq.write_table(table, folder / f"{name}.parquet")
     return [folder / "images.parquet", folder / "texts.parquet"]
+
+
+def test_an_index_of_pandas_is_no_coordinate(tmp_path: Path):
+    for name, rows in (("images", X), ("texts", Y)):
+        frame = pd.DataFrame(rows, columns=["a", "b", "c"], index=[5, 3, 1, 4, 2, 0])
+        frame.to_parquet(tmp_path / f"{name}.parquet")
+    assert "__index_level_0__" in pq.read_table(tmp_path / "images.parquet").column_names
+    embeds, _ = read_embeddings([tmp_path / "images.parquet", tmp_path / "texts.parquet"])
+    np.testing.assert_array_equal(embeds["images"], X)
 
 
 @pytest.mark.parametrize("write", [write_npy, write_npz, write_safetensors, write_lists, write_columns])
@@ -193,3 +203,12 @@ def test_parquet_columns_that_are_no_matrix_are_refused(columns: dict[str, Any],
     pq.write_table(pa.table(columns), tmp_path / "both.parquet")
     with pytest.raises(ValueError, match=message):
         read_embeddings([tmp_path / "both.parquet"])
+
+
+@pytest.mark.parametrize("suffix", ["npy", "parquet"])
+def test_ids_that_cannot_be_read_are_named_without_a_word_for_pickles(tmp_path: Path, suffix: str):
+    broken = tmp_path / f"broken.{suffix}"
+    broken.write_bytes(b"garbage")
+    with pytest.raises(ValueError, match=r"^`ids` is '.*broken.*', which cannot be read: ") as error:
+        read_embeddings(write_npy(tmp_path), ids=broken)
+    assert "trust" not in str(error.value)

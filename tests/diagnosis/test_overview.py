@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from hf_contrastive.diagnosis import Diagnosis
-from hf_contrastive.diagnosis.curves import Side, labels, sides_of
+from hf_contrastive.diagnosis.curves import Side, sides_of
 from hf_contrastive.diagnosis.overview import _advice, _compared, _state, before_and_after, key_numbers, verdict
+from hf_contrastive.diagnosis.table import labels
 from tests.diagnosis.test_findings import OPEN, PAIR
 
 
@@ -34,11 +35,13 @@ def test_one_model_has_a_state_and_an_advice(sides: list[Side]):
     ("values", "state", "advice"),
     [
         (OPEN, "is open: 0.400, where sampling alone makes 0.030; R@1 is 0.500", "leaves R@1 what it was, within its error"),
-        (OPEN | {"r1_mean_shift": 0.6}, "is open", "takes it to 0.050 on unseen rows and lifts R@1 (0.500 before, 0.600"),
+        (OPEN | {"r1_mean_shift": 0.6}, "is open", "takes it to 0.050 on unseen rows, where sampling makes 0.045, and lifts R@1 (0.500 before, 0.600"),
         (OPEN | {"r1_mean_shift": 0.4}, "is open", "would cost R@1 (0.500 before, 0.400 after"),
         (OPEN | {"r1_mean_shift": float("nan")}, "is open", "cannot be centered"),
         ({"separability": 0.9}, "is closed: 0.030", "still tells the modalities apart (0.900 right, chance 0.5): try whitening"),
         ({"separability": 0.6}, "is closed", "Nothing parts the modalities that a shift could mend"),
+        ({"separability": 0.6, "r1": 1.0}, "is closed", "rows find their matches: there is nothing to try"),
+        ({"separability": 0.6, "collapsed": True}, "is closed", "look at the finding on collapse first"),
         ({"r1": 0.002, "r1_error": 0.001, "matched": 0.1}, "R@1 is 0.002, where chance is 0.001", "Check that row i of both"),
     ],
 )  # fmt: skip
@@ -46,6 +49,10 @@ def test_the_verdict_follows_from_the_numbers(values: dict[str, Any], state: str
     facts = PAIR | values
     assert state in _state(facts)
     assert advice in _advice(facts)
+
+
+def test_chance_among_thousands_is_not_zero():
+    assert _state(PAIR | {"chance": 1 / 5000}).endswith("where chance is 0.0002.")
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,18 @@ def test_a_file_is_whole_or_not_there(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_broken_file_is_told_and_made_again(pretrained: tuple[CLIPModel, CLIPProcessor], tmp_path: Path):
+    first = open_model(pretrained, tmp_path).embeds["image"].clone()
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.warns(UserWarning, match="cannot be read .* made again"):
+        again = open_model(pretrained, tmp_path)
+    assert torch.equal(again.embeds["image"], first)
+    assert file.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [file]
+
+
 # ---- Files and tensors ----
 
 

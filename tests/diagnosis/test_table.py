@@ -12,8 +12,8 @@ def test_tables_are_rectangular_and_compare_side_by_side(diagnosis: Diagnosis):
     assert [table.title for table in tables(diagnosis)] == [
         "Measures",
         "What parts image and text",
-        "Interventions on image and text, embeddings",
-        "Interventions on image and text, embeddings",
+        "Interventions on image and text, embeddings (1)",
+        "Interventions on image and text, embeddings (2)",
         "Temperature of image and text",
     ]
     found = {table.title: table for table in tables(diagnosis)}
