@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> None:
         merge=args.merge,
         overwrite=args.overwrite,
         name=args.name,
+        card=args.model,
     )
     print(f"Written as {exported.format}: {exported.folder}")
     if exported.reason is not None:

@@ -42,7 +42,9 @@ class EncodingMixin:
         if self._processor is not None or self._processor_source is None:
             return self._processor is not None
         name, kwargs = self._processor_source
-        return cached_file(str(name), PROCESSOR_NAME, _raise_exceptions_for_missing_entries=False, **kwargs) is not None
+        return (
+            cached_file(str(name), PROCESSOR_NAME, _raise_exceptions_for_missing_entries=False, **kwargs) is not None
+        )
 
     def save_pretrained(
         self,
