@@ -2,8 +2,6 @@
 
 import copy
 import json
-import os
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +24,11 @@ from hf_contrastive.export import DifferentExportError, InexpressibleError, expo
 from hf_contrastive.export.comparing import examples_of
 from hf_contrastive.models import MultiEncoder
 from tests.conftest import make_inputs
+from tests.export.alone import is_installed, run_alone, sentence_python
 from tests.export.cases import encoder
+
+
+__all__ = ["sentence_python"]
 
 
 @dataclass(frozen=True)
@@ -206,15 +208,6 @@ print(type(model).__name__)
 """
 
 
-def run_alone(python: str, code: str, *arguments: Path, cwd: Path) -> str:
-    """Run code where the package cannot be imported."""
-    env = {name: x for name, x in os.environ.items() if name != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
-    command = [python, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
 def written(name: str, folder: Path, format: str = "auto") -> MultiEncoder:
     """An exported case, with what its model makes of raw values beside it."""
     model = encoder(CASES[name].towers, **CASES[name].kwargs)
@@ -226,10 +219,7 @@ def written(name: str, folder: Path, format: str = "auto") -> MultiEncoder:
 
 @pytest.mark.parametrize("name", ["clip", "siglip, head of texts", "vit, bert"])
 def test_people_without_the_package_get_the_same_embeddings_of_raw_values(name: str, tmp_path: Path):
-    import hf_contrastive
-
-    # An environment that has it installed would not be theirs.
-    if any("site-packages" in path for path in hf_contrastive.__path__):
+    if is_installed():
         pytest.skip("hf_contrastive is installed where other programs find it")
     written(name, tmp_path)
     code = ALONE.replace("{texts}", repr(TEXTS))
@@ -275,16 +265,6 @@ if "{what}" == "pair":
     torch.testing.assert_close(image, expected["image"], rtol=0, atol=1e-6)
 print("equal")
 """
-
-
-@pytest.fixture(scope="module")
-def sentence_python() -> str:
-    """A Python that has sentence-transformers: this one, or that of HF_CONTRASTIVE_PEERS_PYTHON."""
-    for python in (sys.executable, os.environ.get("HF_CONTRASTIVE_PEERS_PYTHON", "")):
-        code = "from importlib.util import find_spec; exit(find_spec('sentence_transformers') is None)"
-        if python and not subprocess.run([python, "-c", code], timeout=60, check=False).returncode:
-            return python
-    pytest.skip("sentence-transformers is not installed here, nor where HF_CONTRASTIVE_PEERS_PYTHON says")
 
 
 TOWERS = ["clip", "vit, bert mean", "vit, mpnet, mlp", "vit, bert cls", "vit, bert", "vit, qwen3", "vit, distilbert"]
