@@ -10,14 +10,12 @@ from transformers import PreTrainedModel
 from hf_contrastive.export.adapters import merged, write_adapter
 from hf_contrastive.export.card import write_card
 from hf_contrastive.export.folders import new_folder
+from hf_contrastive.export.formats import FORMATS
 from hf_contrastive.export.metadata import ExportMetadata
 from hf_contrastive.export.onnx_files import require_onnx
 from hf_contrastive.export.writer import Writer
 from hf_contrastive.report.checking import CARD
 from hf_contrastive.training.adapters import is_adapted
-
-
-FORMATS = ("auto", "transformers", "sentence-transformers", "onnx", "multi_encoder", "adapter")
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def _joined(config: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) and getattr(config, "model_type", None) == "multi_encoder" else {}
 
 
-def _sizes(tower: Tower) -> dict[str, int]:
+def _sizes(tower: Tower) -> dict[str, Any]:
     parameters = [p for block in tower.blocks for p in block.all_parameters()]
     return {
         "parameters": sum(p.numel() for p in parameters),

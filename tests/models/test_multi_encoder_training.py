@@ -155,7 +155,7 @@ def is_processor_of(folder: Path, model: MultiEncoder) -> bool:
 
 def test_checkpoints_and_the_model_have_its_processor(tmp_path: Path):
     model = with_processor()
-    trainer = train(model, tmp_path, save_steps=1)
+    trainer = train(model, tmp_path, save_strategy="steps", save_steps=1)
     trainer.save_model(str(tmp_path / "end"))
     assert trainer.processing_class is model.processor
     assert is_processor_of(tmp_path / "end", model)
@@ -163,17 +163,20 @@ def test_checkpoints_and_the_model_have_its_processor(tmp_path: Path):
     assert torch.equal(AutoModel.from_pretrained(tmp_path / "end").encode_text(["a"]), model.cpu().encode_text(["a"]))
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 def test_an_adapter_has_the_processor_of_its_model(tmp_path: Path):
     peft = pytest.importorskip("peft")
     model = with_processor()
-    trainer = train(model, tmp_path, peft_config=peft.LoraConfig(target_modules=["query"]))
+    args = ContrastiveTrainingArguments(str(tmp_path), use_cpu=True)
+    trainer = ContrastiveTrainer(model, args, peft_config=peft.LoraConfig(target_modules=["key"]))
     trainer.save_model(str(tmp_path / "end"))
     assert is_processor_of(tmp_path / "end", model)
 
 
 def test_a_processor_that_was_given_is_the_one(tmp_path: Path):
     model, other = with_processor(), with_processor().processor
-    assert train(model, tmp_path, processing_class=other).processing_class is other
+    args = ContrastiveTrainingArguments(str(tmp_path), use_cpu=True)
+    assert ContrastiveTrainer(model, args, processing_class=other).processing_class is other
 
 
 def test_a_model_is_saved_with_the_processor_that_it_was_loaded_with(tmp_path: Path):
