@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModel
+from transformers import AutoConfig
 from transformers.utils import cached_file, logging
 
 from hf_contrastive.export.folders import check_folder
@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
     """
     _check(args)
     from hf_contrastive.export.exporting import export
+    from hf_contrastive.models.configuration import MultiEncoderConfig
     from hf_contrastive.models.loading import load_dual_encoder
     from hf_contrastive.models.multi_encoder import MultiEncoder
     from hf_contrastive.training.adapters import load_adapter
@@ -62,9 +63,12 @@ def run(args: argparse.Namespace) -> None:
     if args.base is None and cached_file(source, "adapter_config.json", _raise_exceptions_for_missing_entries=False):
         # `transformers` would load it on its model, without temperature and bias.
         raise ValueError(f"{source!r} is an adapter: `--base` must name the model that it was trained on.")
-    model, processor = AutoModel.from_pretrained(source, trust_remote_code=False, use_safetensors=True), None
-    if not isinstance(model, MultiEncoder):
-        model, processor = load_dual_encoder(source, use_safetensors=True)
+    model: Any
+    if isinstance(AutoConfig.from_pretrained(source, trust_remote_code=False), MultiEncoderConfig):
+        # It may be without a processor.
+        model, processor = MultiEncoder.from_pretrained(source), None
+    else:
+        model, processor = load_dual_encoder(source)
     if args.base is not None:
         model = load_adapter(model, trained)
     exported = export(

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
-from transformers import AutoModel
+import torch
+from transformers import AutoModel, CLIPModel
 
+from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments
 from hf_contrastive.command import main
 from tests.export.cases import encoder
 
@@ -86,3 +88,23 @@ def test_folders_with_spaces_and_in_the_home_are_folders(
     assert f"hf upload me/plain '{tmp_path}/a plain one'" in out
     assert type(AutoModel.from_pretrained(tmp_path / "a plain one")).__name__ == "CLIPModel"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a plain one", "my encoder"]
+
+
+def test_a_plain_model_is_written_with_files_for_other_libraries(saved_clip: Path, tmp_path: Path):
+    main(["export", str(saved_clip), str(tmp_path / "out")])
+    assert (tmp_path / "out" / "modules.json").is_file()
+    assert type(AutoModel.from_pretrained(tmp_path / "out")).__name__ == "CLIPModel"
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+def test_an_adapter_is_merged_into_its_base(saved_clip: Path, tmp_path: Path):
+    peft = pytest.importorskip("peft")
+    args = ContrastiveTrainingArguments(str(tmp_path / "run"), use_cpu=True)
+    lora = peft.LoraConfig(target_modules=["q_proj"], init_lora_weights=False)
+    ContrastiveTrainer(CLIPModel.from_pretrained(saved_clip), args, peft_config=lora).save_model()
+    main(["export", str(tmp_path / "run"), str(tmp_path / "merged"), "--base", str(saved_clip), "--merge"])
+    merged, base = (CLIPModel.from_pretrained(folder) for folder in (tmp_path / "merged", saved_clip))
+    assert not torch.equal(
+        merged.text_model.encoder.layers[0].self_attn.q_proj.weight,
+        base.text_model.encoder.layers[0].self_attn.q_proj.weight,
+    )

@@ -160,7 +160,9 @@ def test_checkpoints_and_the_model_have_its_processor(tmp_path: Path):
     assert trainer.processing_class is model.processor
     assert is_processor_of(tmp_path / "end", model)
     assert is_processor_of(tmp_path / "checkpoint-1", model)
-    assert torch.equal(AutoModel.from_pretrained(tmp_path / "end").encode_text(["a"]), model.cpu().encode_text(["a"]))
+    loaded = AutoModel.from_pretrained(tmp_path / "end")
+    # Other threads may add up in another order.
+    torch.testing.assert_close(loaded.encode_text(["a"]), model.cpu().encode_text(["a"]), rtol=0, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")

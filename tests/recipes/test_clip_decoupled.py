@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoProcessor
 
-from hf_contrastive.diagnosis.command import make_parser
+from hf_contrastive.command import make_parser
 from tests.conftest import TINY, make_pairs
 from tests.hub.server import LoopbackHub
 
