@@ -21,10 +21,12 @@ from hf_contrastive.data.loading import PairSplits
 from hf_contrastive.data.pairs import PairDataset
 from hf_contrastive.distributed import world_size
 from hf_contrastive.report.card import write_model_card
-from hf_contrastive.report.facts import Sharing, TrainingFacts, describe_inputs, describe_towers
+from hf_contrastive.report.facts import Sharing, TrainingFacts
+from hf_contrastive.report.metadata import zero_shot_runs
 from hf_contrastive.report.objective import Objective
 from hf_contrastive.report.plots import plot_geometry
 from hf_contrastive.report.result import RunResult, write_results
+from hf_contrastive.report.towers import describe_inputs, describe_towers
 from hf_contrastive.training.checkpoints import asks_for_the_last, has_checkpoints
 from hf_contrastive.training.random_state import RandomState
 from hf_contrastive.training.trainer import ContrastiveTrainer
@@ -205,6 +207,7 @@ def training_facts(
         base_model=base_model,
         modalities=tuple(trainer.modalities),
         model_type=model.config.model_type,
+        zero_shot=zero_shot_runs(model.config.to_dict()),
         model_class=type(model).__name__,
         plain=type(model).__module__.startswith("transformers."),
         towers=describe_towers(model),

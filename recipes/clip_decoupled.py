@@ -32,9 +32,9 @@ from hf_contrastive import (
     small_clip,
 )
 from hf_contrastive.data import PairSplits, PairStream
+from hf_contrastive.export import export_metadata
 from hf_contrastive.hub import check_can_push, push_folder
 from hf_contrastive.report import Sharing, check_card
-from hf_contrastive.report.snippets import usage_snippet
 from hf_contrastive.run import save_runs, train_and_test, use_cpu_cores, with_other_loss
 
 
@@ -158,11 +158,16 @@ def diagnose_command(recipe: RecipeArguments, folder: Path, others: Sequence[str
         "id_column": recipe.id_column,
         "output": str(folder / "diagnosis"),
     }
+    given = [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
+    return command_line("diagnose", str(folder), *given)
+
+
+def command_line(*words: str) -> str:
+    """A command line of `hf-contrastive` that can be pasted."""
     # In an environment that is not activated, as that of `make train`, the program is beside its Python.
     beside = Path(sys.executable).parent / "hf-contrastive"
     found = shutil.which("hf-contrastive") is None and beside.exists()
-    given = [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
-    return shlex.join([os.path.relpath(beside) if found else "hf-contrastive", "diagnose", str(folder), *given])
+    return shlex.join([os.path.relpath(beside) if found else "hf-contrastive", *words])
 
 
 def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> None:
@@ -199,8 +204,10 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
         print(result_table([run.result for run in runs]))
         if command := diagnose_command(recipe, folder, [str(run.trainer.args.output_dir) for run in runs[1:]]):
             print(f"\nA page that shows what parts the modalities, and what can be done, in a minute:\n\n{command}")
+        export = command_line("export", str(folder), f"{folder}_export")
+        print(f"\nThe model for people without this package, and for SentenceTransformer:\n\n{export}")
         print(f"\nSaved in {folder}: model, processor, metrics.json, geometry.png, README.md. Use it with\n")
-        print(usage_snippet(str(folder)))
+        print(export_metadata(folder).snippet)
     pushed = push_run(trainer, folder)
     trainer.end()
     if not pushed:

@@ -83,7 +83,7 @@ def units_imported_by(name: str) -> set[str]:
         ("auto", {"models"}),
         ("models", {"data", "encoder", "hub", "pair_scales", "temperature", "towers"}),
         ("data", {"hard_negatives"}),
-        ("export", {"models", "pair_scales", "towers", "training"}),
+        ("export", {"models", "pair_scales", "report", "towers", "training"}),
         ("command", {"diagnosis", "export"}),
         ("evaluators", {"data", "distributed", "encoder", "functional"}),
         ("report", {"functional", "losses", "metrics", "towers"}),

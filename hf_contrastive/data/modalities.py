@@ -90,9 +90,11 @@ class Modality:
         options: Mapping[str, Any]
         found: Mapping[str, Any]
         if self.kind == "audio":
-            silence = np.zeros(max((len(value) for value in values if value is not None), default=self._rate(name)))
+            silence = np.zeros(
+                max((len(value) for value in values if value is not None), default=self.sampling_rate(name))
+            )
             values = [silence.astype(np.float32) if value is None else value for value in values]
-            options = {**_padding(self.processor), "sampling_rate": self._rate(name), **(self.options or {})}
+            options = {**_padding(self.processor), "sampling_rate": self.sampling_rate(name), **(self.options or {})}
             found = self.processor(values, return_tensors="pt", **options)
         elif self.kind == "image":
             values = [blank_image() if value is None else value for value in values]
@@ -123,15 +125,16 @@ class Modality:
                 f"Example {row} of a batch has a {type(value).__name__} as its {name!r}, but sounds must have an `array` "
                 "and a `sampling_rate`, as those of `datasets.Audio`."
             ) from error
-        if rate != self._rate(name):
+        if rate != self.sampling_rate(name):
             raise ValueError(
                 f"Example {row} of a batch has a {name!r} of {rate} samples a second, but its processor wants "
-                f"{self._rate(name)}. Resample the column: "
-                f"`dataset.cast_column(..., Audio(sampling_rate={self._rate(name)}))`."
+                f"{self.sampling_rate(name)}. Resample the column: "
+                f"`dataset.cast_column(..., Audio(sampling_rate={self.sampling_rate(name)}))`."
             )
         return np.asarray(array, dtype=np.float32)
 
-    def _rate(self, name: str) -> int:
+    def sampling_rate(self, name: str) -> int:
+        """Samples a second that the processor of sounds wants; `name` is the modality's."""
         rate = getattr(self.processor, "sampling_rate", None)
         rate = (
             getattr(getattr(self.processor, "feature_extractor", None), "sampling_rate", None)

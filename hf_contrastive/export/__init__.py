@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hf_contrastive.export.errors import DifferentExportError as DifferentExportError
     from hf_contrastive.export.errors import InexpressibleError as InexpressibleError
-    from hf_contrastive.export.exporting import FORMATS as FORMATS
     from hf_contrastive.export.exporting import Exported as Exported
     from hf_contrastive.export.exporting import export as export
+    from hf_contrastive.export.formats import FORMATS as FORMATS
     from hf_contrastive.export.metadata import ExportMetadata as ExportMetadata
     from hf_contrastive.export.metadata import export_metadata as export_metadata
     from hf_contrastive.export.writer import possible_formats as possible_formats
@@ -19,7 +19,7 @@ _MODULES = {
     "DifferentExportError": "errors",
     "ExportMetadata": "metadata",
     "Exported": "exporting",
-    "FORMATS": "exporting",
+    "FORMATS": "formats",
     "InexpressibleError": "errors",
     "export": "exporting",
     "export_metadata": "metadata",

@@ -1,21 +1,119 @@
-"""A first card beside an export: what the Hub needs to know, how to load it, and what it could not be."""
+"""The card of an export: that of the model it was made from, with what is true of its own files."""
 
-from pathlib import Path
+import json
+import re
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from transformers.utils import cached_file
 
 from hf_contrastive.export.metadata import ExportMetadata, metadata_of
+from hf_contrastive.report import front_matter
+from hf_contrastive.report.card import update_card
+from hf_contrastive.report.checking import CARD, PICTURE
+from hf_contrastive.report.merging import RECORD, replace_block, seal
 
 
-def write_card(folder: Path, name: str, reason: str | None, *, on_hub: bool) -> ExportMetadata:
-    """Write `README.md`, which a card with the run's figures may replace; what it says is returned."""
-    metadata = metadata_of(folder, name, on_hub=on_hub)
-    data = ModelCardData(
-        library_name=metadata.library_name, pipeline_tag=metadata.pipeline_tag, tags=list(metadata.tags)
-    )
-    lines = [f"# {name.rstrip('/').rpartition('/')[2]}", f"```python\n{metadata.snippet}\n```"]
+# Files beside a card that it speaks of; pictures come with them.
+_BESIDE = ("metrics.json",)
+_PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg"}
+_EMPTY = """\
+---
+{}
+---
+<!-- hf_contrastive: intro -->
+# name
+
+An encoder that was written by `hf-contrastive export`. How it was trained and what it can do was not told.
+<!-- /hf_contrastive: intro -->
+
+<!-- hf_contrastive: use -->
+<!-- /hf_contrastive: use -->
+"""
+
+
+def write_card(
+    folder: Path,
+    written: str,
+    reason: str | None,
+    *,
+    name: str,
+    on_hub: bool,
+    source: str | Path | None,
+    old: str | None,
+) -> ExportMetadata:
+    """
+    Write `README.md` beside an export.
+
+    Args:
+        folder: Where the export is.
+        written: Its format.
+        reason: Why it is no plain class of `transformers`, where it was tried.
+        name: What to load it by, in what is returned.
+        on_hub: Whether that is a Hub id. Otherwise the card calls it `"."`, as places on a disk concern nobody.
+        source: Folder or Hub id of the trained model. A card of ours that is there goes on, with its pictures.
+        old: The card that was in the folder before, whose edits are kept.
+
+    Returns:
+        What the card says to the Hub, with lines that load `name`.
+    """
+    told = metadata_of(folder, name if on_hub else ".", on_hub=on_hub)
+    text = _EMPTY
+    if source is not None and RECORD.search(found := _read(source)):
+        text = found
+        _copy_beside(found, source, folder)
+    front, body = front_matter.split(text)
+    data = front_matter.load(front)
+    data["library_name"], data["pipeline_tag"] = told.library_name, told.pipeline_tag
+    data["tags"] = list(dict.fromkeys([*(data.get("tags") or []), *told.tags]))
+    title = PurePosixPath(name.replace("\\", "/")).name
+    for model in data.get("model-index") or []:
+        model["name"] = title
+    body = re.sub(r"^# .*$", lambda _: f"# {title}", body, count=1, flags=re.MULTILINE)
+    body = replace_block(body, "use", _use(folder, written, told, reason, on_hub=on_hub))
+    update_card(folder, seal(f"---\n{front_matter.dump(data)}---\n{body}"), old=old)
+    return metadata_of(folder, name, on_hub=on_hub)
+
+
+def _use(folder: Path, written: str, told: ExportMetadata, reason: str | None, *, on_hub: bool) -> str:
+    lines = ["## Use it", f"The files are {_kind(folder, written)}."]
     if reason is not None:
         lines.append(f"It needs `hf-contrastive` because no class of `transformers` computes the same: {reason}")
-    text = "\n\n".join(lines)
-    ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n").save(folder / "README.md")
-    return metadata
+    if not on_hub:
+        lines.append('`"."` is the folder of this card, a clone of the repository.')
+    return "\n\n".join([*lines, f"```python\n{told.snippet}\n```"])
+
+
+def _kind(folder: Path, written: str) -> str:
+    if written == "transformers":
+        config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return f"a `{(config.get('architectures') or [config['model_type']])[0]}` of `transformers`"
+    return {
+        "sentence-transformers": "the text tower, for `SentenceTransformer`",
+        "onnx": "a graph for ONNX Runtime for each tower",
+        "multi_encoder": "a `MultiEncoder` of `hf-contrastive`",
+        "adapter": "an adapter, to be put on the model that it was trained on",
+    }[written]
+
+
+def _read(source: str | Path) -> str:
+    file = _file(source, CARD)
+    return "" if file is None else Path(file).read_text(encoding="utf-8")
+
+
+def _copy_beside(card: str, source: str | Path, folder: Path) -> None:
+    shown = [name for name in PICTURE.findall(card) if PurePosixPath(name).suffix.lower() in _PICTURES]
+    for name in (*_BESIDE, *shown):
+        place = PurePosixPath(name)
+        # Names come from a card, which may be anybody's.
+        if "://" in name or "\\" in name or place.is_absolute() or ".." in place.parts:
+            continue
+        if (file := _file(source, name)) is not None:
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder / place)
+
+
+def _file(source: str | Path, name: str) -> str | None:
+    found: str | None = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False)
+    return found

@@ -1,10 +1,16 @@
 """`hf-contrastive export`: a trained model in a folder that others can load."""
 
 import argparse
+import shlex
+from pathlib import Path
 from typing import Any
 
-from transformers import AutoModel
-from transformers.utils import logging
+from transformers import AutoConfig
+from transformers.utils import cached_file, logging
+
+from hf_contrastive.export.folders import check_folder
+from hf_contrastive.export.formats import FORMATS
+from hf_contrastive.report.hub_schema import is_repo_id
 
 
 EXAMPLES = """\
@@ -27,11 +33,7 @@ def add_command(commands: Any) -> None:
     add = parser.add_argument
     add("model", help="A dual or multi encoder, or an adapter: Hub id or folder.")
     add("folder", help="Where to write.")
-    add(
-        "--format",
-        default="auto",
-        help="auto, transformers, sentence-transformers, onnx, multi_encoder or adapter. Default: %(default)s.",
-    )
+    add("--format", default="auto", choices=FORMATS, help="What to write it as. Default: %(default)s.")
     add("--modalities", nargs="+", metavar="NAME", help="Modalities to write. By default all.")
     add("--base", help="For an adapter: the model that it was trained on.")
     add("--merge", action="store_true", help="Merge the adapter into the weights.")
@@ -48,18 +50,27 @@ def run(args: argparse.Namespace) -> None:
         ValueError: They cannot be used.
         OSError: The model is not there, or the folder is.
     """
+    _check(args)
     from hf_contrastive.export.exporting import export
+    from hf_contrastive.models.configuration import MultiEncoderConfig
     from hf_contrastive.models.loading import load_dual_encoder
     from hf_contrastive.models.multi_encoder import MultiEncoder
     from hf_contrastive.training.adapters import load_adapter
 
     logging.disable_progress_bar()
-    source = args.base or args.model
-    model, processor = AutoModel.from_pretrained(source, trust_remote_code=False, use_safetensors=True), None
-    if not isinstance(model, MultiEncoder):
-        model, processor = load_dual_encoder(source, use_safetensors=True)
+    trained = _place(args.model)
+    source = trained if args.base is None else _place(args.base)
+    if args.base is None and cached_file(source, "adapter_config.json", _raise_exceptions_for_missing_entries=False):
+        # `transformers` would load it on its model, without temperature and bias.
+        raise ValueError(f"{source!r} is an adapter: `--base` must name the model that it was trained on.")
+    model: Any
+    if isinstance(AutoConfig.from_pretrained(source, trust_remote_code=False), MultiEncoderConfig):
+        # It may be without a processor.
+        model, processor = MultiEncoder.from_pretrained(source), None
+    else:
+        model, processor = load_dual_encoder(source)
     if args.base is not None:
-        model = load_adapter(model, args.model)
+        model = load_adapter(model, trained)
     exported = export(
         model,
         processor,
@@ -69,8 +80,28 @@ def run(args: argparse.Namespace) -> None:
         merge=args.merge,
         overwrite=args.overwrite,
         name=args.name,
+        card=trained,
     )
     print(f"Written as {exported.format}: {exported.folder}")
     if exported.reason is not None:
         print(f"It needs hf-contrastive, because no class of transformers computes the same: {exported.reason}")
     print(f"\n{exported.metadata.snippet}")
+    if args.name is not None:
+        print(f"\nTo push it:\n\n{shlex.join(['hf', 'upload', args.name, str(exported.folder)])}")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what cannot be, before a model is loaded."""
+    for name in (args.base, args.model):
+        if name is not None and not Path(name).expanduser().is_dir() and not is_repo_id(name):
+            raise FileNotFoundError(f"{name!r} is neither a folder that is there nor a Hub id.")
+    if args.name is not None and not is_repo_id(args.name):
+        raise ValueError(f"`--name` must be a Hub id such as your-name/your-encoder, but got {args.name!r}.")
+    if args.base is None and (args.merge or args.format == "adapter"):
+        raise ValueError("`--merge` and `--format adapter` are for an adapter, whose model `--base` names.")
+    check_folder(Path(args.folder).expanduser(), args.overwrite)
+
+
+def _place(name: str) -> str:
+    path = Path(name).expanduser()
+    return str(path) if path.is_dir() else name

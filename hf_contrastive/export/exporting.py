@@ -10,13 +10,12 @@ from transformers import PreTrainedModel
 from hf_contrastive.export.adapters import merged, write_adapter
 from hf_contrastive.export.card import write_card
 from hf_contrastive.export.folders import new_folder
+from hf_contrastive.export.formats import FORMATS
 from hf_contrastive.export.metadata import ExportMetadata
 from hf_contrastive.export.onnx_files import require_onnx
 from hf_contrastive.export.writer import Writer
+from hf_contrastive.report.checking import CARD
 from hf_contrastive.training.adapters import is_adapted
-
-
-FORMATS = ("auto", "transformers", "sentence-transformers", "onnx", "multi_encoder", "adapter")
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ def export(
     merge: bool = False,
     overwrite: bool = False,
     name: str | None = None,
+    card: str | Path | None = None,
 ) -> Exported:
     """
     Write a trained model so that people without this package can load it.
@@ -78,6 +78,9 @@ def export(
             Whether to replace a folder that holds a model.
         name (`str`, *optional*):
             Hub id that the lines in the card load. By default the folder.
+        card (`str` or `Path`, *optional*):
+            Folder or Hub id of the trained model. The card that was generated there becomes that of the export, with the
+            lines, library and task of its own files. What people wrote into the card of a folder that is replaced stays.
 
     Raises:
         InexpressibleError: The format cannot express the model; the message says what stands against it, and which
@@ -100,7 +103,9 @@ def export(
         raise ValueError("`format` is 'adapter', but the model has none, or it is to be merged.")
     if format == "onnx":
         require_onnx()
+    before = Path(folder).expanduser() / CARD
     with new_folder(folder, overwrite=overwrite) as temporary:
+        old = before.read_text(encoding="utf-8") if before.is_file() else None
         if format == "adapter":
             write_adapter(model, temporary)
             if processor is not None:
@@ -108,5 +113,7 @@ def export(
             written, reason = "adapter", None
         else:
             written, reason = Writer(merged(model) if merge else model, processor, modalities).write(format, temporary)
-        metadata = write_card(temporary, name or str(folder), reason, on_hub=name is not None)
+        metadata = write_card(
+            temporary, written, reason, name=name or str(folder), on_hub=name is not None, source=card, old=old
+        )
     return Exported(Path(folder).expanduser(), written, metadata, reason)

@@ -27,7 +27,7 @@ def new_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Path]
         FileExistsError: There is a file, or a folder with something in it that may not be replaced.
     """
     path = Path(folder).expanduser()
-    _check(path, overwrite)
+    check_folder(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
     temporary.mkdir()
@@ -40,13 +40,14 @@ def new_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Path]
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check(path: Path, overwrite: bool) -> None:
+def check_folder(path: Path, overwrite: bool) -> None:
+    """Raise a FileExistsError for a folder that may not be written to, see [`new_folder`]."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise FileExistsError(f"`folder` must be a folder or not be there, but {str(path)!r} is something else.")
     if not path.exists() or not any(path.iterdir()):
         return
     if not overwrite:
-        raise FileExistsError(f"`folder` {str(path)!r} is not empty. Give another, or `overwrite=True`.")
+        raise FileExistsError(f"`folder` {str(path)!r} is not empty. Give another, or say `overwrite`.")
     if (path / ".git").exists() or not any((path / name).exists() for name in _MARKS):
         raise FileExistsError(
             f"`folder` {str(path)!r} is no folder of a model alone, so it is not replaced. Give another."
@@ -54,7 +55,7 @@ def _check(path: Path, overwrite: bool) -> None:
 
 
 def _put(temporary: Path, path: Path, overwrite: bool) -> None:
-    _check(path, overwrite)
+    check_folder(path, overwrite)
     old = temporary.with_name(temporary.name + ".old")
     if path.exists():
         os.replace(path, old)

@@ -6,17 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_contrastive.report.metadata import ZERO_SHOT, zero_shot_runs
+from hf_contrastive.report.snippets import encoding_snippet, usage_snippet
 
-_IMAGES = ("clip", "siglip", "siglip2", "vision-text-dual-encoder", "altclip", "chinese_clip", "align", "metaclip_2")
+
 _TAGS: tuple[str, ...] = ("hf_contrastive", "contrastive-learning", "dual-encoder")
 _TEXTS = '["a red star on grass", "a blue ring at night"]'
-# Tokens to which the zero-shot pipeline pads the texts of SigLIP, whatever the model was trained with.
-_PIPELINE_TOKENS = 64
-_VALUES = {
-    "text": _TEXTS,
-    "image": '[Image.new("RGB", (64, 64), "green")]',
-    "audio": '[{"array": [0.0, 0.1] * 8000, "sampling_rate": 16_000}]',
-}
 
 
 @dataclass(frozen=True)
@@ -66,42 +61,31 @@ def metadata_of(path: Path, name: str, *, on_hub: bool) -> ExportMetadata:
     kind = config.get("model_type")
     has_processor = (path / "processor_config.json").exists()
     if kind == "multi_encoder":
-        return ExportMetadata("hf_contrastive", "feature-extraction", _TAGS, _own_snippet(path, source))
-    if (path / "modules.json").exists() and kind not in _IMAGES:
+        return ExportMetadata("hf_contrastive", "feature-extraction", _TAGS, _own_snippet(path, name))
+    if (path / "modules.json").exists() and kind not in ZERO_SHOT:
         tags = (*_TAGS, "sentence-transformers", "feature-extraction")
         return ExportMetadata("sentence-transformers", "sentence-similarity", tags, _sentence_snippet(source))
     tags = (*_TAGS, *(["sentence-transformers"] if (path / "modules.json").exists() else []))
     task = "feature-extraction"
-    if has_processor and kind in _IMAGES and _pipeline_runs(config):
+    if has_processor and zero_shot_runs(config):
         task = "zero-shot-image-classification"
     elif has_processor and kind == "clap":
         task = "zero-shot-audio-classification"
-    return ExportMetadata("transformers", task, tags, _plain_snippet(str(kind), source))
+    return ExportMetadata(
+        "transformers",
+        task,
+        tags,
+        _clap_snippet(source) if kind == "clap" else usage_snippet(name, model_type=str(kind)),
+    )
 
 
-def _pipeline_runs(config: dict[str, Any]) -> bool:
-    if not str(config["model_type"]).startswith("siglip"):
-        return True
-    return bool(config["text_config"].get("max_position_embeddings", _PIPELINE_TOKENS) == _PIPELINE_TOKENS)
-
-
-def _plain_snippet(kind: str, source: str) -> str:
-    padding = 'padding="max_length"' if kind.startswith("siglip") else "padding=True"
+def _clap_snippet(source: str) -> str:
     lines = ["from transformers import AutoModel, AutoProcessor", ""]
     lines += [f"model = AutoModel.from_pretrained({source})", f"processor = AutoProcessor.from_pretrained({source})"]
-    if kind == "clap":
-        lines += ["sound = [0.0, 0.1] * 24000  # yours, at the rate of the processor", f"texts = {_TEXTS}"]
-        called = "audio=[sound], text=texts, sampling_rate=processor.feature_extractor.sampling_rate"
-        logits = "logits_per_audio"
-    else:
-        lines.insert(0, "from PIL import Image")
-        lines.append('image = Image.new("RGB", (64, 64), "green")  # yours: Image.open("picture.png")')
-        lines.append(f"texts = {_TEXTS}")
-        called, logits = "images=image, text=texts", "logits_per_image"
-    lines.append(f'inputs = processor({called}, return_tensors="pt", {padding}, truncation=True)')
-    return "\n".join(
-        [*lines, f"print(model(**inputs).{logits}{'.sigmoid()' if 'max' in padding else '.softmax(dim=-1)'})"]
-    )
+    lines += ["sound = [0.0, 0.1] * 24000  # yours, at the rate of the processor", f"texts = {_TEXTS}"]
+    called = "audio=[sound], text=texts, sampling_rate=processor.feature_extractor.sampling_rate"
+    lines.append(f'inputs = processor({called}, return_tensors="pt", padding=True, truncation=True)')
+    return "\n".join([*lines, "print(model(**inputs).logits_per_audio.softmax(dim=-1))"])
 
 
 def _sentence_snippet(source: str) -> str:
@@ -111,16 +95,12 @@ def _sentence_snippet(source: str) -> str:
     )
 
 
-def _own_snippet(folder: Path, source: str) -> str:
-    lines = ["import hf_contrastive  # pip install hf-contrastive", "from transformers import AutoModel", ""]
-    lines.append(f"model = AutoModel.from_pretrained({source})")
+def _own_snippet(folder: Path, name: str) -> str:
     if not (folder / "processor_config.json").exists():
-        return "\n".join([*lines, "print(model.modalities)"])
-    kinds = {m: entry.get("kind") for m, entry in _read(folder / "processor_config.json")["modalities"].items()}
-    if "image" in kinds.values():
-        lines.insert(1, "from PIL import Image")
-    values = {m: _VALUES.get(kind) for m, kind in kinds.items()}
-    return "\n".join([*lines, *(f'print(model.encode("{m}", {x}).shape)' for m, x in values.items() if x)])
+        lines = ["import hf_contrastive  # pip install hf-contrastive", "from transformers import AutoModel", ""]
+        return "\n".join([*lines, f"print(AutoModel.from_pretrained({json.dumps(name)}).modalities)"])
+    entries = _read(folder / "processor_config.json")["modalities"]
+    return encoding_snippet(name, {modality: entry["kind"] for modality, entry in entries.items()})
 
 
 def _onnx_snippet(folder: Path, source: str, files: Iterable[str], on_hub: bool) -> str:

@@ -13,6 +13,7 @@ from transformers import AutoModel, AutoTokenizer, CLIPTextModel
 from hf_contrastive.export.errors import InexpressibleError
 from hf_contrastive.export.parts import Part, is_automatic
 from hf_contrastive.models.pooling import pool
+from hf_contrastive.report.towers import longest_text
 
 
 # Names that all versions of the library since 2.0 can import.
@@ -143,11 +144,8 @@ def read_text_tower(folder: Path, texts: list[str]) -> Tensor:
 
 def _longest(part: Part, tokenizer: Any) -> int:
     """Tokens of the longest text that tokenizer and encoder take."""
-    positions = getattr(part.encoder.config, "max_position_embeddings", None)
-    # RoBERTa and its like number positions from behind the padding token's.
-    offset = {"roberta": 2, "mpnet": 2, "xlm-roberta": 2, "camembert": 2, "clap_text_model": 2}
-    limits = [] if positions is None else [positions - offset.get(part.encoder.config.model_type, 0)]
-    return int(min([tokenizer.model_max_length, *limits]))
+    positions = longest_text(part.encoder.config)
+    return int(min([tokenizer.model_max_length, *([] if positions is None else [positions])]))
 
 
 def _write(file: Path, content: Any) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from transformers import AutoModel, AutoProcessor, PreTrainedModel
-from transformers.utils import PROCESSOR_NAME, cached_file
 
 from hf_contrastive.export.checking import RAW, TEXTS, check_equal, reference_of
 from hf_contrastive.export.comparing import check_same, embeds_of, examples_of
@@ -48,7 +47,7 @@ class Writer:
         self.own = isinstance(model, MultiEncoder)
         if modalities is not None and not self.own:
             raise ValueError(f"`modalities` is for a MultiEncoder, but the model is a {type(model).__name__}.")
-        if processor is None and self.own and _has_processor(model):
+        if processor is None and self.own and model.has_processor():
             processor = model.processor
         self.model, self.processor, self.modalities = model, processor, modalities
         self.parts = parts_of(model, modalities) if self.own else {}
@@ -182,6 +181,7 @@ class Writer:
             raise ValueError("`modalities` is for other formats: 'multi_encoder' holds all of them.")
         self.model.save_pretrained(folder)
         if self.processor is not None:
+            # Another than the model's own may have been given.
             self.processor.save_pretrained(folder)
         found = MultiEncoder.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
         check_same(reference_of(self.model), found, found)
@@ -193,13 +193,6 @@ class Writer:
         self.model.config.save_pretrained(folder)
         if self.processor is not None:
             self.processor.save_pretrained(folder)
-
-
-def _has_processor(model: Any) -> bool:
-    if model._processor is not None or model._processor_source is None:
-        return model._processor is not None
-    name, kwargs = model._processor_source
-    return cached_file(str(name), PROCESSOR_NAME, _raise_exceptions_for_missing_entries=False, **kwargs) is not None
 
 
 def _raw(kind: str, modality: Any) -> Any:

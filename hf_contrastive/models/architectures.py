@@ -90,6 +90,16 @@ def load_encoder(modality: str, source: Any, **kwargs: Any) -> PreTrainedModel:
     return encoder_of(model)
 
 
+def base_of(source: Any) -> str | None:
+    """The Hub id of the weights that a source of [`load_encoder`] has, `"."` for those of a folder, None for new ones."""
+    name = source.name_or_path if isinstance(source, PreTrainedModel) else source
+    if isinstance(source, PreTrainedConfig) or not str(name):
+        return None
+    # A place on somebody's disk concerns nobody.
+    is_place = isinstance(name, Path) or str(name).startswith((".", "/", "~")) or Path(name).exists()
+    return "." if is_place else str(name)
+
+
 def architecture_of(encoder: PreTrainedModel) -> str | None:
     """The name of an encoder's class, where it is not the one that its configuration makes."""
     wanted = encoder_class(encoder.config)

@@ -42,6 +42,9 @@ class ModalityConfig:
             Modality whose tower this one uses.
         unused (`list[str]`, *optional*):
             Parameters of the encoder that its vector does not depend on, found when the model is built. They are frozen.
+        base (`str`, *optional*):
+            Hub id of the model that the weights came from, for cards; `"."` if it was none of the Hub's. By default they
+            are new.
 
     Raises:
         ValueError: A value is none of those allowed, or the encoder is unknown to `transformers`.
@@ -54,6 +57,7 @@ class ModalityConfig:
     features: int | None = None
     shared_with: str | None = None
     unused: list[str] | None = None
+    base: str | None = None
 
     def __post_init__(self) -> None:
         for name, given, allowed in (("pooling", self.pooling, POOLINGS), ("head", self.head, HEADS)):

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
+from transformers.utils import PROCESSOR_NAME, cached_file
 
 
 class EncodingMixin:
@@ -35,6 +36,31 @@ class EncodingMixin:
         if processor is not None and (unknown := sorted(set(processor.modalities) - set(self.config.modalities))):
             raise ValueError(f"The processor is for {unknown}, but the model has {list(self.config.modalities)}.")
         object.__setattr__(self, "_processor", processor)
+
+    def has_processor(self) -> bool:
+        """Whether the model has a [`processor`], set or saved beside it."""
+        if self._processor is not None or self._processor_source is None:
+            return self._processor is not None
+        name, kwargs = self._processor_source
+        return (
+            cached_file(str(name), PROCESSOR_NAME, _raise_exceptions_for_missing_entries=False, **kwargs) is not None
+        )
+
+    def save_pretrained(
+        self,
+        save_directory: Any,
+        is_main_process: bool = True,
+        state_dict: Any = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Write the model, and then its processor, if it has one, as [`~transformers.PreTrainedModel`] does without."""
+        if push_to_hub:
+            raise ValueError("`push_to_hub` is a method: `model.push_to_hub(repo_id)`.")
+        base: Any = super()
+        base.save_pretrained(save_directory, is_main_process, state_dict, **kwargs)
+        if is_main_process and self.has_processor():
+            self.processor.save_pretrained(save_directory)
 
     def encode_image(self, images: Sequence[Any], **kwargs: Any) -> Any:
         """Unit embeddings of pictures (`PIL.Image`), see [`encode`]."""

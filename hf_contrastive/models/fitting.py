@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from hf_contrastive.models.architectures import architecture_of, build_encoder, load_encoder
+from hf_contrastive.models.architectures import architecture_of, base_of, build_encoder, load_encoder
 from hf_contrastive.models.configuration import ModalityConfig
 from hf_contrastive.models.heads import make_head
 from hf_contrastive.models.probe import is_real, probe
@@ -41,6 +41,7 @@ def plan_towers(
                 "tower": encoder.config,
                 "architecture": architecture_of(encoder),
                 "pooling": _of(pooling, name),
+                "base": base_of(source),
             }
         modalities[name] = ModalityConfig(**settings)
     for name, other in shared.items():

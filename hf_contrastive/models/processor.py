@@ -145,6 +145,10 @@ class MultiEncoderProcessor(ProcessorMixin):
             found |= self._modality(name, asked).inputs(name, x if isinstance(x, (list, tuple)) else [x])
         return BatchFeature(found)
 
+    def sampling_rate(self, name: str) -> int:
+        """Samples a second that the processor of a modality wants its sounds in."""
+        return self.modalities[name].sampling_rate(name)
+
     def _modality(self, name: str, asked: Mapping[str, Any]) -> Any:
         modality = self.modalities[name]
         if modality.kind != "text" or not asked:

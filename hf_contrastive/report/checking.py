@@ -12,6 +12,8 @@ from hf_contrastive.report.privacy import privacy_faults
 
 
 CARD = "README.md"
+# What is shown in a card: the file or address of a picture.
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def check_card(folder: str | Path) -> None:
@@ -36,7 +38,7 @@ def check_card(folder: str | Path) -> None:
         faults = metadata_faults(front_matter.load(front)) if front else ["It has no metadata at its top."]
     except ValueError as error:
         faults = [str(error)]
-    for shown in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", body):
+    for shown in PICTURE.findall(body):
         if "://" not in shown and not (Path(folder) / shown).is_file():
             faults.append(f"It shows {shown!r}, which is no file of the folder.")
     faults += privacy_faults(text)

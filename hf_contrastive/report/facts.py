@@ -5,26 +5,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from hf_contrastive.report.hub_schema import check_licence, is_repo_id
 from hf_contrastive.report.objective import Objective
-from hf_contrastive.towers.find import Tower, find_towers
 
 
-# How encoders of `transformers` without a `pooler` make one vector of many.
-POOLING = {
-    "CLIPVisionModel": "class token",
-    "CLIPVisionTransformer": "class token",
-    "CLIPTextModel": "end-of-text token",
-    "CLIPTextTransformer": "end-of-text token",
-    "SiglipVisionModel": "attention",
-    "SiglipVisionTransformer": "attention",
-    "SiglipTextModel": "last token",
-    "SiglipTextTransformer": "last token",
-}
 # What `datasets` calls loaders, which are no repositories of the Hub.
 LOADERS = {"arrow", "audiofolder", "csv", "imagefolder", "json", "parquet", "text", "videofolder", "webdataset"}
 
@@ -60,7 +45,19 @@ class Sharing:
 
 @dataclass(frozen=True, kw_only=True)
 class TowerFacts:
-    """One encoder of a model, as a card shows it."""
+    """
+    One encoder of a model, as a card shows it.
+
+    Args:
+        modality: What it embeds.
+        encoder: Its class.
+        parameters: Number of them, with those of its projection.
+        trainable: How many were trained.
+        pooling: How many vectors become one, in words.
+        projection: What follows, in words.
+        kind: Of a model that takes raw values, what kind: `"text"`, `"image"`, `"audio"` or `"embedding"`.
+        base: Model that the weights came from, `"."` for one of a folder, None for new ones.
+    """
 
     modality: str
     encoder: str
@@ -68,6 +65,8 @@ class TowerFacts:
     trainable: int
     pooling: str
     projection: str
+    kind: str | None = None
+    base: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,8 @@ class TrainingFacts:
         train_rows: Number of training pairs, None for a stream of them.
         base_model: Hub id or folder of the model that was fine-tuned, or None.
         modalities: Names of the modalities.
-        model_type: `model_type` of the configuration, which decides the pipeline.
+        model_type: `model_type` of the configuration.
+        zero_shot: Whether the pipeline of zero-shot image classification runs on the model. By default as `model_type` tells.
         model_class: Class of the model.
         plain: Whether `transformers` alone can load it.
         towers: Its encoders.
@@ -99,6 +99,7 @@ class TrainingFacts:
     base_model: str | None
     modalities: tuple[str, ...]
     model_type: str
+    zero_shot: bool | None = None
     model_class: str = ""
     plain: bool = True
     towers: tuple[TowerFacts, ...] = ()
@@ -113,9 +114,20 @@ class TrainingFacts:
     sharing: Sharing = field(default_factory=Sharing)
 
     @property
-    def hub_base_model(self) -> str | None:
-        """The base model if it has a page on the Hub: a folder's path means nothing to others, and may be private."""
-        return self.base_model if _on_hub(self.base_model) else None
+    def from_scratch(self) -> bool:
+        """Whether training began with new weights alone."""
+        return self.base_model is None and all(tower.base is None for tower in self.towers)
+
+    @property
+    def hub_base_models(self) -> tuple[str, ...]:
+        """The base model, or those of the towers, with a page on the Hub: a folder's path means nothing to others."""
+        names = [self.base_model] if self.base_model is not None else [tower.base for tower in self.towers]
+        return tuple(dict.fromkeys(str(name) for name in names if _on_hub(name)))
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """What kind of raw values each modality is, of a model that takes them."""
+        return {tower.modality: tower.kind for tower in self.towers if tower.kind is not None}
 
     @property
     def hub_dataset(self) -> str | None:
@@ -138,43 +150,3 @@ def is_local(name: str) -> bool:
 
 def _on_hub(name: str | None) -> bool:
     return bool(name) and not is_local(str(name)) and is_repo_id(str(name))
-
-
-def describe_towers(model: nn.Module) -> tuple[TowerFacts, ...]:
-    """The encoders of a model, with the way each makes one vector of an input."""
-    try:
-        towers = find_towers(model)
-    except ValueError:
-        # A model without separate encoders can be trained all the same.
-        return ()
-    return tuple(
-        TowerFacts(
-            modality=tower.modality,
-            encoder=type(tower.encoder).__name__,
-            parameters=sum(p.numel() for block in tower.blocks for p in block.all_parameters()),
-            trainable=sum(p.numel() for block in tower.blocks for p in block.all_parameters() if p.requires_grad),
-            pooling=_pooling(tower),
-            projection="none" if tower.projection is None else type(tower.projection).__name__,
-        )
-        for tower in towers.values()
-    )
-
-
-def describe_inputs(config: Any) -> tuple[str, ...]:
-    """What a model cuts or resizes, in words."""
-    text, vision = getattr(config, "text_config", None), getattr(config, "vision_config", None)
-    found = []
-    if tokens := getattr(text, "max_position_embeddings", None):
-        found.append(f"Texts are cut after {tokens} tokens.")
-    if size := getattr(vision, "image_size", None):
-        found.append(f"Images are seen at {size} x {size} pixels.")
-    return tuple(found)
-
-
-def _pooling(tower: Tower) -> str:
-    own = getattr(tower.encoder, "pooling", None)
-    if isinstance(own, str):
-        return own
-    if getattr(tower.encoder, "pooler", None) is not None:
-        return "its own pooler"
-    return POOLING.get(type(tower.encoder).__name__, "as in its class")

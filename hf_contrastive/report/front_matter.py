@@ -56,7 +56,7 @@ def dump(data: Mapping[str, Any], old_front: str = "") -> str:
     """Metadata as YAML. Keys whose value stands in `old_front` already keep their lines there, comments included."""
     old = load(old_front)
     starts = [match.start() for match in KEY.finditer(old_front)]
-    lines = [old_front[a:b] for a, b in zip(starts, [*starts[1:], len(old_front)], strict=True)]
+    lines = [old_front[a:b] for a, b in zip(starts, [*starts, len(old_front)][1:], strict=True)]
     written = {key: chunk for chunk in lines if len(one := load(chunk)) == 1 for key in one}
     head = old_front[: starts[0]] if starts else old_front
     chunks = [

@@ -38,7 +38,7 @@ def limits(results: Sequence[RunResult], facts: TrainingFacts, *, max_logit_scal
             f"In the first batches each row had {unmasked:.2g} others with the same text among its negatives, which "
             "training pushed away as if they did not match."
         )
-    if facts.base_model is None and facts.train_rows is not None:
+    if facts.from_scratch and facts.train_rows is not None:
         found.append(f"Trained from scratch on {facts.train_rows:,} pairs: it knows nothing that these do not show.")
     found += facts.inputs
     if not facts.sharing.language:

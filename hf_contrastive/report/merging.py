@@ -38,6 +38,14 @@ def seal(text: str) -> str:
     return _assemble(front, body, _record(front_matter.load(front), body))
 
 
+def replace_block(body: str, name: str, content: str) -> str:
+    """A card's body with a block's content replaced, or with the block at its end where there was none."""
+    block = f"<!-- hf_contrastive: {name} -->\n{content.strip()}\n<!-- /hf_contrastive: {name} -->"
+    if not any(match["name"] == name for match in BLOCK.finditer(body)):
+        return _insert(RECORD.sub("\n", body), block, after=None)
+    return BLOCK.sub(lambda match: block if match["name"] == name else match[0], body)
+
+
 def merge_cards(old: str, new: str) -> MergedCard:
     """
     The card `new` with what people wrote into `old`.

@@ -1,7 +1,8 @@
 """The metadata of a card: what the Hub finds, filters and shows a model by."""
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from hf_contrastive.report.facts import TrainingFacts
 from hf_contrastive.report.objective import Objective
@@ -12,12 +13,23 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
 # What the zero-shot pipeline of `transformers` runs.
-ZERO_SHOT = ("clip", "siglip", "siglip2", "altclip", "chinese_clip", "align")
+ZERO_SHOT = ("clip", "siglip", "siglip2", "altclip", "chinese_clip", "align", "metaclip_2", "vision-text-dual-encoder")
+# Tokens to which that pipeline pads the texts of SigLIP, whatever the model was trained with.
+_PIPELINE_TOKENS = 64
+
+
+def zero_shot_runs(config: Mapping[str, Any]) -> bool:
+    """Whether the pipeline of zero-shot image classification runs on a model with this configuration."""
+    kind = str(config.get("model_type"))
+    if kind in ("siglip", "siglip2"):
+        return (config.get("text_config") or {}).get("max_position_embeddings", _PIPELINE_TOKENS) == _PIPELINE_TOKENS
+    return kind in ZERO_SHOT
 
 
 def pipeline_of(facts: TrainingFacts) -> str:
     """The task under which the Hub files a model."""
-    if facts.plain and facts.model_type in ZERO_SHOT:
+    runs = facts.model_type in ZERO_SHOT if facts.zero_shot is None else facts.zero_shot
+    if facts.plain and runs:
         return "zero-shot-image-classification"
     return "sentence-similarity" if set(facts.modalities) == {"text"} else "feature-extraction"
 
@@ -31,6 +43,7 @@ def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: O
     }
     sharing = facts.sharing
     languages = list(sharing.language)
+    bases = list(facts.hub_base_models)
     losses = [info.name for info in objective.infos] or [objective.name]
     return ModelCardData(
         library_name="transformers" if facts.plain else "hf_contrastive",
@@ -46,7 +59,7 @@ def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: O
             *(f"loss:{loss}" for loss in losses),
             *([f"dataset_size:{facts.train_rows}"] if facts.train_rows else []),
         ],
-        base_model=facts.hub_base_model,
+        base_model=bases[0] if len(bases) == 1 else bases or None,
         datasets=[facts.hub_dataset] if facts.hub_dataset else None,
         metrics=list(
             dict.fromkeys(

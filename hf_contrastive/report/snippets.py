@@ -1,11 +1,23 @@
 """Python lines for a card that run as they stand."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
-def usage_snippet(model: str) -> str:
+_TEXTS = '["a red star on grass", "a blue ring at night"]'
+# Values of each kind, for the modality that is called "{name}".
+_VALUES = {
+    "text": _TEXTS,
+    "image": '[Image.new("RGB", (64, 64), "green")]',
+    "audio": '[{{"array": [0.0, 0.1] * 8000, "sampling_rate": model.processor.sampling_rate("{name}")}}]',
+    "embedding": 'list(torch.randn(2, model.config.modalities["{name}"].features))',
+}
+_IMPORTS = {"image": "from PIL import Image", "embedding": "import torch"}
+
+
+def usage_snippet(model: str, *, model_type: str = "clip") -> str:
     """Python lines that load a saved dual encoder and compare an image with two texts."""
+    logits = "logits_per_image.sigmoid()" if _is_siglip(model_type) else "logits_per_image.softmax(dim=-1)"
     return "\n".join(
         [
             "from PIL import Image",
@@ -14,14 +26,14 @@ def usage_snippet(model: str) -> str:
             f"model = AutoModel.from_pretrained({json.dumps(model)})",
             f"processor = AutoProcessor.from_pretrained({json.dumps(model)})",
             'image = Image.new("RGB", (64, 64), "green")  # yours: Image.open("picture.png")',
-            'texts = ["a red star on grass", "a blue ring at night"]',
-            'inputs = processor(images=image, text=texts, return_tensors="pt", padding=True, truncation=True)',
-            "print(model(**inputs).logits_per_image.softmax(dim=-1))",
+            f"texts = {_TEXTS}",
+            f"inputs = processor(images=image, text=texts, {_text_options(model_type)})",
+            f"print(model(**inputs).{logits})",
         ]
     )
 
 
-def embedding_snippet(model: str) -> str:
+def embedding_snippet(model: str, *, model_type: str = "clip") -> str:
     """Lines that embed images and texts and rank the images for each text."""
     return "\n".join(
         [
@@ -33,7 +45,7 @@ def embedding_snippet(model: str) -> str:
             f"processor = AutoProcessor.from_pretrained({json.dumps(model)})",
             'images = [Image.new("RGB", (64, 64), color) for color in ("red", "green", "blue")]',
             'texts = ["something red", "something blue"]',
-            'inputs = processor(images=images, text=texts, return_tensors="pt", padding=True, truncation=True)',
+            f"inputs = processor(images=images, text=texts, {_text_options(model_type)})",
             "with torch.no_grad():",
             "    outputs = model(**inputs)",
             "cosines = outputs.text_embeds @ outputs.image_embeds.T  # of unit vectors",
@@ -71,12 +83,73 @@ def loading_snippet(model: str, *, plain: bool) -> str:
     )
 
 
-def snippets(model: str, *, modalities: Sequence[str], zero_shot: bool, plain: bool) -> list[tuple[str, str]]:
-    """What people do with a model, each with the lines for it."""
+def encoding_snippet(model: str, kinds: Mapping[str, str]) -> str:
+    """
+    Lines that embed raw values of each modality of a [`MultiEncoder`] and compare the first two.
+
+    Args:
+        model: Hub id or folder.
+        kinds: By modality, `"text"`, `"image"`, `"audio"` or `"embedding"`.
+    """
+    lines = _loading(model, kinds, "AutoModel")
+    for name, kind in kinds.items():
+        call = f"encode_{name}(" if name == kind else f"encode({json.dumps(name)}, "
+        lines.append(f"{name}_embeds = model.{call}{_VALUES[kind].format(name=name)})")
+    first, *others = [f"{name}_embeds" for name in kinds]
+    return "\n".join([*lines, f"print(model.similarity({first}, {others[0] if others else first}))"])
+
+
+def processor_snippet(model: str, kinds: Mapping[str, str]) -> str:
+    """Lines that make the inputs of all modalities with the processor, and their embeddings in one call."""
+    lines = _loading(model, kinds, "AutoModel, AutoProcessor")
+    lines.append(f"processor = AutoProcessor.from_pretrained({json.dumps(model)})")
+    values = {name: _VALUES[kind].format(name=name) for name, kind in kinds.items()}
+    lines += [f"{name} = {value}" for name, value in values.items()]
+    given = [f"{'images' if name == 'image' else name}={name}" for name in kinds]
+    lines.append(f"inputs = processor({', '.join(given)})")
+    return "\n".join([*lines, "print({name: x.shape for name, x in model(**inputs).items()})"])
+
+
+def snippets(
+    model: str,
+    *,
+    modalities: Sequence[str],
+    zero_shot: bool,
+    plain: bool,
+    model_type: str = "clip",
+    kinds: Mapping[str, str] | None = None,
+) -> list[tuple[str, str]]:
+    """What people do with a model, each with the lines for it; `kinds` are those of a [`MultiEncoder`]."""
+    if kinds:
+        return [
+            ("Embed and compare", encoding_snippet(model, kinds)),
+            ("With its processor", processor_snippet(model, kinds)),
+        ]
     if sorted(modalities) != ["image", "text"] or not plain:
         return [("Load it", loading_snippet(model, plain=plain))]
     found = [
-        ("Compare an image with texts", usage_snippet(model)),
-        ("Embed and search", embedding_snippet(model)),
+        ("Compare an image with texts", usage_snippet(model, model_type=model_type)),
+        ("Embed and search", embedding_snippet(model, model_type=model_type)),
     ]
     return [*found, ("Classify without training", zero_shot_snippet(model))] if zero_shot else found
+
+
+def _loading(model: str, kinds: Mapping[str, str], names: str) -> list[str]:
+    imports = sorted({_IMPORTS[kind] for kind in kinds.values() if kind in _IMPORTS}, reverse=True)
+    return [
+        "import hf_contrastive  # pip install hf-contrastive",
+        *imports,
+        f"from transformers import {names}",
+        "",
+        f"model = AutoModel.from_pretrained({json.dumps(model)})",
+    ]
+
+
+def _text_options(model_type: str) -> str:
+    # SigLIP is trained, and its pipeline runs, with texts of one length.
+    padding = '"max_length"' if _is_siglip(model_type) else "True"
+    return f'return_tensors="pt", padding={padding}, truncation=True'
+
+
+def _is_siglip(model_type: str) -> bool:
+    return model_type.startswith("siglip")

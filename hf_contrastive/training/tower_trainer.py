@@ -49,6 +49,9 @@ class TowerTrainer(ResumableTrainer):
                 "The model has an adapter from its own `add_adapter`, which is saved without temperature and bias. Give "
                 "`peft_config` instead, or a model wrapped by `peft.get_peft_model`."
             )
+        if kwargs.get("processing_class") is None and getattr(model, "has_processor", bool)():
+            # Saved and pushed beside the model, as any other's; found now, not when there are weights to lose.
+            kwargs["processing_class"] = model.processor
         if peft_config is not None:
             model = add_adapter(model, peft_config)
         elif is_adapted(model) and BIAS in scalars(model):

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
-from transformers import AutoModel
+import torch
+from transformers import AutoModel, CLIPModel
 
+from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments
 from hf_contrastive.command import main
 from tests.export.cases import encoder
 
@@ -28,3 +30,81 @@ def test_what_cannot_be_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "the pooling of 'text' is 'mean'" in capsys.readouterr().err
     main(["export", str(tmp_path / "joined"), str(tmp_path / "plain")])
     assert "It needs hf-contrastive" in capsys.readouterr().out
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", *arguments])
+    assert stopped.value.code == 2
+    return str(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["/nowhere/model", "out"], "'/nowhere/model' is neither a folder that is there nor a Hub id"),
+        (["x", "out", "--base", "no such folder"], "'no such folder' is neither"),
+        (["x", "out", "--format", "tensorflow"], "invalid choice: 'tensorflow'"),
+        (["x", "out", "--name", "your name"], "`--name` must be a Hub id such as your-name/your-encoder"),
+        (["x", "out", "--merge"], "whose model `--base` names"),
+        (["x", "full"], "'full' is not empty"),
+        (["x", "full", "--overwrite"], "is no folder of a model alone"),
+        (["x", "full/file"], "is something else"),
+        (["x"], "required: folder"),
+    ],
+)
+def test_nonsense_is_told_before_a_model_is_loaded(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("mine")
+    assert message in refused(arguments, capsys)
+    assert [path.name for path in tmp_path.rglob("*")] == ["full", "file"]
+
+
+def test_unknown_modalities_and_adapters_without_a_base_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    encoder({"image": "vit", "text": "bert"}).save_pretrained(tmp_path / "joined")
+    assert "video" in refused([str(tmp_path / "joined"), str(tmp_path / "out"), "--modalities", "video"], capsys)
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "adapter_config.json").write_text("{}")
+    assert "is an adapter: `--base` must name" in refused([str(tmp_path / "lora"), str(tmp_path / "out")], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_with_spaces_and_in_the_home_are_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    encoder({"image": "clip_vision", "text": "clip_text"}).save_pretrained(tmp_path / "my encoder")
+    for _ in range(2):
+        main(["export", "~/my encoder", "~/a plain one", "--overwrite", "--name", "me/plain"])
+    out = capsys.readouterr().out
+    assert f"Written as transformers: {tmp_path}/a plain one\n" in out
+    assert f"hf upload me/plain '{tmp_path}/a plain one'" in out
+    assert type(AutoModel.from_pretrained(tmp_path / "a plain one")).__name__ == "CLIPModel"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a plain one", "my encoder"]
+
+
+def test_a_plain_model_is_written_with_files_for_other_libraries(saved_clip: Path, tmp_path: Path):
+    main(["export", str(saved_clip), str(tmp_path / "out")])
+    assert (tmp_path / "out" / "modules.json").is_file()
+    assert type(AutoModel.from_pretrained(tmp_path / "out")).__name__ == "CLIPModel"
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+def test_an_adapter_is_merged_into_its_base(saved_clip: Path, tmp_path: Path):
+    peft = pytest.importorskip("peft")
+    args = ContrastiveTrainingArguments(str(tmp_path / "run"), use_cpu=True)
+    lora = peft.LoraConfig(target_modules=["q_proj"], init_lora_weights=False)
+    ContrastiveTrainer(CLIPModel.from_pretrained(saved_clip), args, peft_config=lora).save_model()
+    main(["export", str(tmp_path / "run"), str(tmp_path / "merged"), "--base", str(saved_clip), "--merge"])
+    merged, base = (CLIPModel.from_pretrained(folder) for folder in (tmp_path / "merged", saved_clip))
+    assert not torch.equal(
+        merged.text_model.encoder.layers[0].self_attn.q_proj.weight,
+        base.text_model.encoder.layers[0].self_attn.q_proj.weight,
+    )

@@ -2,10 +2,7 @@
 
 import copy
 import json
-import os
-import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,98 +23,13 @@ from hf_contrastive.export import DifferentExportError, InexpressibleError, expo
 from hf_contrastive.export.comparing import examples_of
 from hf_contrastive.models import MultiEncoder
 from tests.conftest import make_inputs
-from tests.export.cases import encoder
+from tests.export.alone import is_installed, run_alone, sentence_python
+from tests.export.cases import CASES, encoder
 
 
-@dataclass(frozen=True)
-class Case:
-    """Towers, the class that holds them, or why none does.
-
-    Args:
-        towers: By modality, names of the table.
-        written: Class that is expected, or None.
-        reason: Part of the reason why there is none, for the plain class and for `SentenceTransformer`.
-    """
-
-    towers: dict[str, str]
-    written: str | None = None
-    plain: str = ""
-    texts: str | None = None
-    kwargs: dict[str, Any] = field(default_factory=dict)
+__all__ = ["sentence_python"]
 
 
-POOLER = {"pooling": {"text": "pooler"}}
-SIGLIP = {"image": "siglip_vision", "text": "siglip_text"}
-VT, MEAN, PADDED = "VisionTextDualEncoderModel", "pooling of 'text' is 'mean'", "reads texts of one length"
-CASES = {
-    "clip": Case({"image": "clip_vision", "text": "clip_text"}, "CLIPModel"),
-    "clip without heads": Case(
-        {"image": "clip_vision", "text": "clip_text"}, "CLIPModel", kwargs={"head": "none", "width": 16}
-    ),
-    "clip, half": Case({"image": "clip_vision", "text": "clip_text"}, "CLIPModel", kwargs={"dtype": torch.bfloat16}),
-    "clip, mlp": Case(
-        {"image": "clip_vision", "text": "clip_text"}, plain="the head of 'image' is 'mlp'", kwargs={"head": "mlp"}
-    ),
-    "clip with bias": Case(
-        {"image": "clip_vision", "text": "clip_text"},
-        plain="the model's `logit_bias` is -3.0",
-        kwargs={"logit_bias_init_value": -3.0},
-    ),
-    "siglip": Case(SIGLIP, "SiglipModel", texts=PADDED, kwargs={"head": "none", "width": 16}),
-    "siglip of 64": Case(
-        {"image": "siglip_vision", "text": "siglip_text of 64"},
-        "SiglipModel",
-        texts=PADDED,
-        kwargs={"head": "none", "width": 16, "logit_bias_init_value": -1.0},
-    ),
-    "siglip, head of texts": Case(
-        SIGLIP,
-        "SiglipModel",
-        texts=PADDED,
-        kwargs={"head": {"image": "none"}, "width": 16, "logit_bias_init_value": -9.0},
-    ),
-    "siglip, both heads": Case(SIGLIP, plain="'image' has a linear head", texts=PADDED),
-    "vit, bert": Case({"image": "vit", "text": "bert"}, VT, kwargs=POOLER),
-    "vit pooler, roberta": Case({"image": "vit", "text": "roberta"}, VT, kwargs={"pooling": "pooler"}),
-    "dinov2, mpnet": Case({"image": "dinov2", "text": "mpnet"}, VT, kwargs=POOLER),
-    "convnext, bert": Case({"image": "convnext", "text": "bert"}, VT, kwargs=POOLER),
-    "swin, clip": Case({"image": "swin", "text": "clip_text"}, VT),
-    "clip vision, bert": Case({"image": "clip_vision", "text": "bert"}, VT, kwargs=POOLER),
-    "siglip vision, clip": Case({"image": "siglip_vision", "text": "clip_text"}, VT),
-    "vit_mae, bert": Case({"image": "vit_mae", "text": "bert"}, plain="pooling of 'image' is 'cls'", kwargs=POOLER),
-    "vit, bert mean": Case({"image": "vit", "text": "bert"}, plain=MEAN),
-    "vit, roberta mean": Case({"image": "vit", "text": "roberta"}, plain=MEAN),
-    "vit, mpnet, mlp": Case({"image": "vit", "text": "mpnet"}, plain=MEAN, kwargs={"head": "mlp"}),
-    "vit, distilbert": Case({"image": "vit", "text": "distilbert"}, plain=MEAN),
-    "vit, modernbert": Case({"image": "vit", "text": "modernbert"}, plain=MEAN),
-    "vit, bert cls": Case(
-        {"image": "vit", "text": "bert"}, plain="pooling of 'text' is 'cls'", kwargs={"pooling": {"text": "cls"}}
-    ),
-    "vit, qwen3": Case({"image": "vit", "text": "qwen3"}, plain="pooling of 'text' is 'last'"),
-    "vit, bert attention": Case(
-        {"image": "vit", "text": "bert"},
-        plain="pooling of 'text' is 'attention'",
-        texts="no learned attention",
-        kwargs={"pooling": {"text": "attention"}},
-    ),
-    "vit, siglip": Case(
-        {"image": "vit", "text": "siglip_text"}, plain="the tower of 'text' is a SiglipText", texts=PADDED
-    ),
-    "vit, clap": Case({"image": "vit", "text": "clap_text"}, plain="is a ClapTextModel", texts="is a ClapTextModel"),
-    "clap": Case({"audio": "clap_audio", "text": "clap_text"}, "ClapModel", texts="is a ClapTextModel"),
-    "clap, mlp": Case(
-        {"audio": "clap_audio", "text": "clap_text"},
-        "ClapModel",
-        texts="is a ClapTextModel",
-        kwargs={"head": "mlp", "width": 16},
-    ),
-    "whisper, bert": Case({"audio": "whisper", "text": "bert"}, plain="pooling of 'audio' is 'mean'"),
-    "ast, clap": Case(
-        {"audio": "ast", "text": "clap_text"}, plain="the tower of 'audio' is a ASTModel", texts="is a ClapTextModel"
-    ),
-    "wav2vec2, bert": Case({"audio": "wav2vec2", "text": "bert"}, plain="pooling of 'audio' is 'mean'"),
-    "three": Case({"image": "vit", "text": "bert", "audio": "ast"}, plain="name two of them"),
-}
 TEXTS = ["a red picture", "green", "something blue and something else"]
 PICTURE = Image.new("RGB", (20, 30), "red")
 
@@ -206,15 +118,6 @@ print(type(model).__name__)
 """
 
 
-def run_alone(python: str, code: str, *arguments: Path, cwd: Path) -> str:
-    """Run code where the package cannot be imported."""
-    env = {name: x for name, x in os.environ.items() if name != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
-    command = [python, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
 def written(name: str, folder: Path, format: str = "auto") -> MultiEncoder:
     """An exported case, with what its model makes of raw values beside it."""
     model = encoder(CASES[name].towers, **CASES[name].kwargs)
@@ -226,10 +129,7 @@ def written(name: str, folder: Path, format: str = "auto") -> MultiEncoder:
 
 @pytest.mark.parametrize("name", ["clip", "siglip, head of texts", "vit, bert"])
 def test_people_without_the_package_get_the_same_embeddings_of_raw_values(name: str, tmp_path: Path):
-    import hf_contrastive
-
-    # An environment that has it installed would not be theirs.
-    if any("site-packages" in path for path in hf_contrastive.__path__):
+    if is_installed():
         pytest.skip("hf_contrastive is installed where other programs find it")
     written(name, tmp_path)
     code = ALONE.replace("{texts}", repr(TEXTS))
@@ -277,17 +177,17 @@ print("equal")
 """
 
 
-@pytest.fixture(scope="module")
-def sentence_python() -> str:
-    """A Python that has sentence-transformers: this one, or that of HF_CONTRASTIVE_PEERS_PYTHON."""
-    for python in (sys.executable, os.environ.get("HF_CONTRASTIVE_PEERS_PYTHON", "")):
-        code = "from importlib.util import find_spec; exit(find_spec('sentence_transformers') is None)"
-        if python and not subprocess.run([python, "-c", code], timeout=60, check=False).returncode:
-            return python
-    pytest.skip("sentence-transformers is not installed here, nor where HF_CONTRASTIVE_PEERS_PYTHON says")
-
-
-TOWERS = ["clip", "vit, bert mean", "vit, mpnet, mlp", "vit, bert cls", "vit, bert", "vit, qwen3", "vit, distilbert"]
+TOWERS = [
+    "clip",
+    "vit, bert mean",
+    "vit, mpnet, mlp",
+    "vit, bert cls",
+    "vit, bert",
+    "vit, qwen3",
+    "vit, distilbert",
+    "vit, roberta mean",
+    "vit, modernbert",
+]
 
 
 @pytest.mark.parametrize("name", TOWERS)

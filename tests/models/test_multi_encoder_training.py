@@ -19,6 +19,7 @@ from hf_contrastive.models.from_scratch import train_tokenizer
 from hf_contrastive.testing import run_distributed
 from hf_contrastive.towers.cache import cache_tower_embeddings
 from hf_contrastive.towers.frozen import freeze_towers
+from tests.export.cases import encoder
 from tests.models.test_multi_encoder import config_of, image_and_text, two_inputs
 from tests.training.test_trainer import make_trainer
 
@@ -206,3 +207,60 @@ def train_on_a_process(folder: str) -> None:
         {"image": config_of("dinov2"), "text": config_of("bert")}, width=12, logit_bias_init_value=-1.0
     )
     train(model, Path(folder), ddp_find_unused_parameters=False)
+
+
+def with_processor() -> MultiEncoder:
+    return encoder({"image": "vit", "text": "bert"})
+
+
+def is_processor_of(folder: Path, model: MultiEncoder) -> bool:
+    found, expected = AutoProcessor.from_pretrained(folder)(text=["a red"]), model.processor(text=["a red"])
+    return type(found) is type(expected) and all(torch.equal(x, found[name]) for name, x in expected.items())
+
+
+def test_checkpoints_and_the_model_have_its_processor(tmp_path: Path):
+    model = with_processor()
+    trainer = train(model, tmp_path, save_strategy="steps", save_steps=1)
+    trainer.save_model(str(tmp_path / "end"))
+    assert trainer.processing_class is model.processor
+    assert is_processor_of(tmp_path / "end", model)
+    assert is_processor_of(tmp_path / "checkpoint-1", model)
+    loaded = AutoModel.from_pretrained(tmp_path / "end")
+    # Other threads may add up in another order.
+    torch.testing.assert_close(loaded.encode_text(["a"]), model.cpu().encode_text(["a"]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+def test_an_adapter_has_the_processor_of_its_model(tmp_path: Path):
+    peft = pytest.importorskip("peft")
+    model = with_processor()
+    args = ContrastiveTrainingArguments(str(tmp_path), use_cpu=True)
+    trainer = ContrastiveTrainer(model, args, peft_config=peft.LoraConfig(target_modules=["key"]))
+    trainer.save_model(str(tmp_path / "end"))
+    assert is_processor_of(tmp_path / "end", model)
+
+
+def test_a_processor_that_was_given_is_the_one(tmp_path: Path):
+    model, other = with_processor(), with_processor().processor
+    args = ContrastiveTrainingArguments(str(tmp_path), use_cpu=True)
+    assert ContrastiveTrainer(model, args, processing_class=other).processing_class is other
+
+
+def test_a_model_is_saved_with_the_processor_that_it_was_loaded_with(tmp_path: Path):
+    model = with_processor()
+    model.save_pretrained(tmp_path / "first")
+    AutoModel.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
+    assert is_processor_of(tmp_path / "second", model)
+    train(AutoModel.from_pretrained(tmp_path / "first"), tmp_path / "out").save_model(str(tmp_path / "third"))
+    assert is_processor_of(tmp_path / "third", model)
+
+
+def test_a_model_without_processor_is_saved_all_the_same(tmp_path: Path):
+    image_and_text().save_pretrained(tmp_path / "first")
+    AutoModel.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
+    assert not (tmp_path / "second" / "processor_config.json").exists()
+
+
+def test_what_is_pushed_is_not_without_processor(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"`model.push_to_hub\(repo_id\)`"):
+        with_processor().save_pretrained(tmp_path, push_to_hub=True)

@@ -91,6 +91,17 @@ def test_prints_the_command_that_diagnoses_it(finished: tuple[Path, str], data: 
 
 
 @pytest.mark.slow
+def test_prints_the_command_that_exports_it(finished: tuple[Path, str]):
+    folder, output = finished
+    (line,) = [line for line in output.splitlines() if "hf-contrastive export " in line]
+    args = make_parser().parse_args(shlex.split(line)[1:])
+    args.run(args)
+    assert (Path(args.folder) / "modules.json").is_file()
+    own, exported = ((Path(place) / "README.md").read_text() for place in (folder, args.folder))
+    assert own.partition("## What was measured")[2].partition("## Licence")[0] in exported
+
+
+@pytest.mark.slow
 def test_saved_model_is_plain_clip_and_embeds_alike_again(finished: tuple[Path, str]):
     folder, _ = finished
     model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from hf_contrastive import ContrastiveTrainingArguments
 from hf_contrastive.losses import get_loss
 from hf_contrastive.report import Sharing, check_card, geometry_table, result_table, write_model_card
-from hf_contrastive.report.facts import TrainingFacts
+from hf_contrastive.report.facts import TowerFacts, TrainingFacts
 from hf_contrastive.report.objective import Objective
 from tests.report.runs import METRICS, make_result
 
@@ -66,7 +66,8 @@ def test_a_folder_is_no_base_model(tmp_path: Path):
 
 
 def test_models_without_zero_shot_pipeline_are_feature_extractors(tmp_path: Path):
-    front = front_matter(write(tmp_path, model_type="vision-text-dual-encoder"))
+    assert front_matter(write(tmp_path, model_type="clap"))["pipeline_tag"] == "feature-extraction"
+    front = front_matter(write(tmp_path, model_type="siglip", zero_shot=False))
     assert front["pipeline_tag"] == "feature-extraction"
 
 
@@ -313,3 +314,15 @@ def test_a_model_with_a_class_of_ours_says_what_it_needs(tmp_path: Path):
 def test_a_written_card_passes_its_own_check(tmp_path: Path):
     write(tmp_path)
     check_card(tmp_path)
+
+
+def test_models_that_towers_came_from_are_named(tmp_path: Path):
+    common: dict[str, Any] = {"parameters": 2, "trainable": 2, "pooling": "cls", "projection": "linear"}
+    names = {"image": "facebook/dinov2-small", "text": "answerdotai/ModernBERT-base"}
+    towers = tuple(TowerFacts(modality=m, encoder="X", base=base, **common) for m, base in names.items())
+    text = write(tmp_path, towers=towers)
+    assert front_matter(text)["base_model"] == list(names.values())
+    assert (
+        ", fine-tuned from [facebook/dinov2-small](https://huggingface.co/facebook/dinov2-small) and [answer" in text
+    )
+    assert "scratch" not in text

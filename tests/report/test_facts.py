@@ -3,46 +3,8 @@
 from pathlib import Path
 
 import pytest
-from transformers import PreTrainedModel
 
-from hf_contrastive.report.facts import Sharing, TrainingFacts, describe_inputs, describe_towers, is_local
-from tests.conftest import tiny_clip, tiny_dual_encoder, tiny_siglip
-
-
-@pytest.mark.parametrize(
-    ("model", "image", "text"),
-    [
-        (tiny_clip(), "class token", "end-of-text token"),
-        (tiny_siglip(), "attention", "last token"),
-        (tiny_dual_encoder(), "its own pooler", "its own pooler"),
-    ],
-    ids=["clip", "siglip", "vision_text"],
-)
-def test_towers_are_told_with_pooling_and_parameters(model: PreTrainedModel, image: str, text: str):
-    towers = {tower.modality: tower for tower in describe_towers(model)}
-    assert (towers["image"].pooling, towers["text"].pooling) == (image, text)
-    own = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("logit"))
-    assert sum(tower.parameters for tower in towers.values()) == own
-    assert all(tower.trainable == tower.parameters for tower in towers.values())
-
-
-def test_frozen_parameters_are_not_counted_as_trained():
-    model = tiny_clip()
-    model.vision_model.requires_grad_(False)
-    towers = {tower.modality: tower for tower in describe_towers(model)}
-    assert towers["image"].trainable == sum(p.numel() for p in model.visual_projection.parameters())
-
-
-def test_a_model_without_towers_has_none():
-    assert describe_towers(tiny_clip().vision_model.encoder) == ()
-
-
-def test_inputs_are_told_as_far_as_the_configuration_says():
-    assert describe_inputs(tiny_clip().config) == (
-        "Texts are cut after 8 tokens.",
-        "Images are seen at 8 x 8 pixels.",
-    )
-    assert describe_inputs(object()) == ()
+from hf_contrastive.report.facts import Sharing, TrainingFacts, is_local
 
 
 @pytest.mark.parametrize(

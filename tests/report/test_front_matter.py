@@ -40,3 +40,7 @@ def test_unchanged_keys_keep_their_lines():
 def test_a_quoted_key_is_known():
     front = '"model-index": []\nx: 1\n'
     assert front_matter.dump({"model-index": [], "x": 2}, front) == '"model-index": []\nx: 2\n'
+
+
+def test_metadata_is_written_where_there_was_none():
+    assert front_matter.dump({"license": "mit"}) == "license: mit\n"

@@ -1,0 +1,130 @@
+"""What a card says of a model's encoders, read from the model."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from hf_contrastive.report.facts import TowerFacts
+from hf_contrastive.towers.find import Tower, base_model, find_towers
+
+
+# How encoders of `transformers` without a `pooler` make one vector of many.
+POOLING = {
+    "CLIPVisionModel": "class token",
+    "CLIPVisionTransformer": "class token",
+    "CLIPTextModel": "end-of-text token",
+    "CLIPTextTransformer": "end-of-text token",
+    "SiglipVisionModel": "attention",
+    "SiglipVisionTransformer": "attention",
+    "SiglipTextModel": "last token",
+    "SiglipTextTransformer": "last token",
+}
+# What the configuration of joined towers calls it.
+_POOLINGS = {
+    "cls": "class token",
+    "mean": "mean of the tokens",
+    "last": "last token",
+    "attention": "learned attention",
+    "pooler": "its own pooler",
+}
+_KINDS = {"input_ids": "text", "pixel_values": "image", "input_features": "audio", "input_values": "audio"}
+# RoBERTa and its like number positions from behind the padding token's.
+_BEFORE_FIRST = {"roberta": 2, "mpnet": 2, "xlm-roberta": 2, "camembert": 2, "clap_text_model": 2}
+
+
+def describe_towers(model: nn.Module) -> tuple[TowerFacts, ...]:
+    """The encoders of a model, with the way each makes one vector of an input."""
+    try:
+        towers = find_towers(model)
+    except ValueError:
+        # A model without separate encoders can be trained all the same.
+        return ()
+    settings = _joined(getattr(base_model(model), "config", None))
+    if settings:
+        return tuple(_of_joined(base_model(model), towers, settings))
+    return tuple(
+        TowerFacts(
+            modality=tower.modality,
+            encoder=type(tower.encoder).__name__,
+            pooling=_pooling(tower),
+            projection="none" if tower.projection is None else type(tower.projection).__name__,
+            **_sizes(tower),
+        )
+        for tower in towers.values()
+    )
+
+
+def describe_inputs(config: Any) -> tuple[str, ...]:
+    """What a model cuts or resizes, in words."""
+    if settings := _joined(config):
+        found = []
+        for name, modality in settings.items():
+            if tokens := longest_text(modality.tower):
+                found.append(f"Values of `{name}` are cut after {tokens} tokens.")
+            if size := _size(modality.tower):
+                found.append(f"Images of `{name}` are seen at {size} pixels.")
+        return tuple(found)
+    text, vision = getattr(config, "text_config", None), getattr(config, "vision_config", None)
+    found = []
+    if tokens := longest_text(text):
+        found.append(f"Texts are cut after {tokens} tokens.")
+    if size := _size(vision):
+        found.append(f"Images are seen at {size} pixels.")
+    return tuple(found)
+
+
+def longest_text(config: Any) -> int | None:
+    """Tokens of the longest text that an encoder has positions for, where its configuration says."""
+    positions = getattr(config, "max_position_embeddings", None)
+    return positions and int(positions) - _BEFORE_FIRST.get(config.model_type, 0)
+
+
+def _of_joined(model: Any, towers: dict[str, Tower], settings: dict[str, Any]) -> Iterator[TowerFacts]:
+    for name, modality in settings.items():
+        owner = modality.shared_with or name
+        tower, own = towers[owner], settings[owner]
+        is_features = own.tower is None
+        encoder = "precomputed features" if is_features else type(tower.encoder).__name__
+        pooling = f"none, {own.features} wide" if is_features else _POOLINGS[own.pooling]
+        if modality.shared_with:
+            encoder, pooling = f"that of {owner}", "as there"
+        head = modality.head or own.head
+        yield TowerFacts(
+            modality=name,
+            encoder=encoder,
+            pooling=pooling,
+            projection=f"{head} to {model.config.width}" if head != "none" else "none",
+            kind="embedding" if is_features else _KINDS[model.inputs_of(name)[0]],
+            base=own.base,
+            **_sizes(tower),
+        )
+
+
+def _joined(config: Any) -> dict[str, Any]:
+    """Settings by modality of a model of joined towers, none for any other."""
+    found = getattr(config, "modalities", None)
+    return found if isinstance(found, dict) and getattr(config, "model_type", None) == "multi_encoder" else {}
+
+
+def _sizes(tower: Tower) -> dict[str, Any]:
+    parameters = [p for block in tower.blocks for p in block.all_parameters()]
+    return {
+        "parameters": sum(p.numel() for p in parameters),
+        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+    }
+
+
+def _size(config: Any) -> str | None:
+    size = getattr(config, "image_size", None)
+    sides = list(size) if isinstance(size, (list, tuple)) else [size, size]
+    return f"{sides[0]} x {sides[1]}" if size else None
+
+
+def _pooling(tower: Tower) -> str:
+    own = getattr(tower.encoder, "pooling", None)
+    if isinstance(own, str):
+        return own
+    if getattr(tower.encoder, "pooler", None) is not None:
+        return "its own pooler"
+    return POOLING.get(type(tower.encoder).__name__, "as in its class")

@@ -1,0 +1,98 @@
+"""The card of an export is that of the trained model, with what is true of the export's own files."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from hf_contrastive import ContrastiveTrainingArguments
+from hf_contrastive.export import export
+from hf_contrastive.models import MultiEncoder
+from hf_contrastive.report import check_card, front_matter, write_model_card
+from hf_contrastive.report.facts import TrainingFacts
+from hf_contrastive.report.towers import describe_towers
+from tests.export.cases import encoder
+from tests.report.runs import make_result
+
+
+def trained(folder: Path) -> MultiEncoder:
+    """A model in a folder with a card, as a run leaves it."""
+    model = encoder({"image": "clip_vision", "text": "clip_text"})
+    model.save_pretrained(folder)
+    facts = TrainingFacts(
+        dataset="scenes",
+        train_rows=64,
+        base_model=None,
+        modalities=("image", "text"),
+        model_type="multi_encoder",
+        plain=False,
+        towers=describe_towers(model),
+    )
+    Image.new("RGB", (4, 4)).save(folder / "geometry.png")
+    args = ContrastiveTrainingArguments(str(folder), use_cpu=True)
+    write_model_card(folder, [make_result("clip")], args, facts, picture="geometry.png")
+    return model
+
+
+def card(folder: Path) -> tuple[dict[str, Any], str]:
+    front, body = front_matter.split((folder / "README.md").read_text(encoding="utf-8"))
+    return front_matter.load(front), body
+
+
+def test_it_has_the_figures_of_the_run_and_its_own_lines(tmp_path: Path):
+    model = trained(tmp_path / "joined")
+    data, body = card(tmp_path / "joined")
+    assert (data["library_name"], data["pipeline_tag"]) == ("hf_contrastive", "feature-extraction")
+    assert "model.encode_image(" in body
+    export(model, None, tmp_path / "plain", card=tmp_path / "joined")
+    found, text = card(tmp_path / "plain")
+    assert (found["library_name"], found["pipeline_tag"]) == ("transformers", "zero-shot-image-classification")
+    assert found["tags"] == [*data["tags"], "sentence-transformers"]
+    assert found["model-index"][0]["results"] == data["model-index"][0]["results"]
+    assert text.startswith("<!-- hf_contrastive: intro -->\n# plain\n")
+    assert "The files are a `CLIPModel` of `transformers`." in text
+    assert 'AutoModel.from_pretrained(".")' in text
+    assert "encode_image" not in text
+    assert body.partition("## What was measured")[2].partition("<!-- hf_contrastive record")[0] in text
+    assert str(tmp_path) not in text
+    check_card(tmp_path / "plain")
+
+
+def test_what_people_wrote_stays_when_it_is_written_again(tmp_path: Path):
+    model = trained(tmp_path / "joined")
+    export(model, None, tmp_path / "plain", card=tmp_path / "joined")
+    readme = tmp_path / "plain" / "README.md"
+    text = readme.read_text(encoding="utf-8").replace("No licence was chosen", "Ask Ada; no licence was chosen")
+    readme.write_text(text.replace("license: unknown", "license: mit"), encoding="utf-8")
+    export(model, None, tmp_path / "plain", "multi_encoder", card=tmp_path / "joined", overwrite=True, name="me/plain")
+    data, body = card(tmp_path / "plain")
+    assert "Ask Ada" in body
+    assert (data["license"], data["library_name"]) == ("mit", "hf_contrastive")
+    assert 'AutoModel.from_pretrained("me/plain")' in body
+    assert "The files are a `MultiEncoder`" in body
+
+
+@pytest.mark.parametrize("source", [None, "of another"])
+def test_without_a_card_of_ours_it_says_what_it_knows(source: str | None, tmp_path: Path):
+    (tmp_path / "of another").mkdir()
+    (tmp_path / "of another" / "README.md").write_text("# CLIP\n![x](x.png)\n")
+    model = encoder({"image": "vit", "text": "bert"})
+    export(model, None, tmp_path / "out", card=None if source is None else tmp_path / source)
+    data, body = card(tmp_path / "out")
+    assert data["library_name"] == "hf_contrastive"
+    assert "was not told" in body
+    assert "the pooling of 'text' is 'mean'" in body
+    check_card(tmp_path / "out")
+
+
+def test_a_card_brings_no_files_from_elsewhere(tmp_path: Path):
+    model = trained(tmp_path / "joined")
+    (tmp_path / "secret.png").write_bytes(b"x")
+    readme = tmp_path / "joined" / "README.md"
+    text = readme.read_text(encoding="utf-8").replace(
+        "](geometry.png)", f"](../secret.png) ![y]({tmp_path}/secret.png)"
+    )
+    readme.write_text(text, encoding="utf-8")
+    export(model, None, tmp_path / "plain", card=tmp_path / "joined")
+    assert sorted(path.name for path in tmp_path.rglob("*.png")) == ["geometry.png", "secret.png"]

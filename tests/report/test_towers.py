@@ -1,0 +1,96 @@
+"""What a card says of a model's encoders."""
+
+import copy
+from typing import Any
+
+import pytest
+from transformers import PreTrainedModel, RobertaConfig
+
+from hf_contrastive.models import MultiEncoder
+from hf_contrastive.report.facts import TrainingFacts
+from hf_contrastive.report.towers import describe_inputs, describe_towers, longest_text
+from tests.conftest import tiny_clip, tiny_dual_encoder, tiny_siglip
+from tests.models.tower_table import TABLE
+
+
+@pytest.mark.parametrize(
+    ("model", "image", "text"),
+    [
+        (tiny_clip(), "class token", "end-of-text token"),
+        (tiny_siglip(), "attention", "last token"),
+        (tiny_dual_encoder(), "its own pooler", "its own pooler"),
+    ],
+    ids=["clip", "siglip", "vision_text"],
+)
+def test_towers_are_told_with_pooling_and_parameters(model: PreTrainedModel, image: str, text: str):
+    towers = {tower.modality: tower for tower in describe_towers(model)}
+    assert (towers["image"].pooling, towers["text"].pooling) == (image, text)
+    own = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("logit"))
+    assert sum(tower.parameters for tower in towers.values()) == own
+    assert all(tower.trainable == tower.parameters for tower in towers.values())
+
+
+def test_frozen_parameters_are_not_counted_as_trained():
+    model = tiny_clip()
+    model.vision_model.requires_grad_(False)
+    towers = {tower.modality: tower for tower in describe_towers(model)}
+    assert towers["image"].trainable == sum(p.numel() for p in model.visual_projection.parameters())
+
+
+def test_a_model_without_towers_has_none():
+    assert describe_towers(tiny_clip().vision_model.encoder) == ()
+
+
+def test_inputs_are_told_as_far_as_the_configuration_says():
+    assert describe_inputs(tiny_clip().config) == (
+        "Texts are cut after 8 tokens.",
+        "Images are seen at 8 x 8 pixels.",
+    )
+    assert describe_inputs(object()) == ()
+
+
+def joined(**kwargs: Any) -> MultiEncoder:
+    towers: dict[str, Any] = {"image": TABLE["vit"].config, "query": TABLE["bert"].config, "product": 5}
+    return MultiEncoder.from_towers(
+        {name: copy.deepcopy(tower) for name, tower in towers.items()}, width=12, **{"head": {"query": "mlp"}} | kwargs
+    )
+
+
+def test_joined_towers_are_told_as_they_were_joined():
+    model = joined(shared={"document": "query"}, pooling={"image": "attention"})
+    model.image_model.requires_grad_(False)
+    towers = {tower.modality: tower for tower in describe_towers(model)}
+    assert list(towers) == ["document", "image", "product", "query"]
+    assert (towers["image"].encoder, towers["image"].pooling) == ("ViTModel", "learned attention")
+    assert towers["image"].projection == "linear to 12"
+    assert 0 < towers["image"].trainable < towers["image"].parameters
+    assert (towers["query"].pooling, towers["query"].projection) == ("mean of the tokens", "mlp to 12")
+    assert (towers["document"].encoder, towers["document"].projection) == ("that of query", "mlp to 12")
+    assert (towers["product"].encoder, towers["product"].pooling) == ("precomputed features", "none, 5 wide")
+    kinds = {name: tower.kind for name, tower in towers.items()}
+    assert kinds == {"document": "text", "image": "image", "product": "embedding", "query": "text"}
+    assert describe_inputs(model.config) == (
+        "Images of `image` are seen at 8 x 8 pixels.",
+        "Values of `query` are cut after 16 tokens.",
+    )
+
+
+def test_positions_before_the_first_token_are_no_tokens():
+    assert longest_text(RobertaConfig(max_position_embeddings=514)) == 512
+    assert longest_text(None) is None
+
+
+def test_towers_with_weights_of_others_are_not_from_scratch(tmp_path: Any):
+    tiny_clip().save_pretrained(tmp_path / "clip")
+    facts: dict[str, Any] = {"dataset": "x", "train_rows": 1, "base_model": None, "modalities": (), "model_type": ""}
+    assert TrainingFacts(**facts, towers=describe_towers(joined())).from_scratch
+    model = MultiEncoder.from_towers({"image": str(tmp_path / "clip"), "text": TABLE["bert"].config}, width=12)
+    model.save_pretrained(tmp_path / "joined")
+    assert str(tmp_path) not in (tmp_path / "joined" / "config.json").read_text()
+    loaded = MultiEncoder.from_pretrained(tmp_path / "joined")
+    for found in (model, loaded):
+        told = TrainingFacts(**facts, towers=describe_towers(found))
+        assert (told.from_scratch, told.hub_base_models) == (False, ())
+    loaded.config.modalities["image"].base = "openai/clip-vit-base-patch32"
+    told = TrainingFacts(**facts, towers=describe_towers(loaded))
+    assert told.hub_base_models == ("openai/clip-vit-base-patch32",)
