@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, CLIPTextModel
+from transformers.utils import logging
 
 from hf_contrastive.export.errors import InexpressibleError
 from hf_contrastive.export.parts import Part, is_automatic
@@ -125,9 +126,15 @@ def write_modules(folder: Path, modules: list[tuple[str, str]]) -> None:
 @torch.no_grad()
 def read_text_tower(folder: Path, texts: list[str]) -> Tensor:
     """Unit rows of texts from the files of [`write_text_tower`], by `transformers` and torch alone."""
-    model: Any = AutoModel.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", use_safetensors=True
-    )
+    verbosity = logging.get_verbosity()
+    # A pooler that was not written, as nothing reads it, would be reported as missing.
+    logging.set_verbosity_error()
+    try:
+        model: Any = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", use_safetensors=True
+        )
+    finally:
+        logging.set_verbosity(verbosity)
     longest = json.loads((folder / "sentence_bert_config.json").read_text(encoding="utf-8"))["max_seq_length"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     inputs = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")

@@ -42,9 +42,10 @@ class EncodingMixin:
         if self._processor is not None or self._processor_source is None:
             return self._processor is not None
         name, kwargs = self._processor_source
-        return (
-            cached_file(str(name), PROCESSOR_NAME, _raise_exceptions_for_missing_entries=False, **kwargs) is not None
-        )
+        if cached_file(str(name), PROCESSOR_NAME, _raise_exceptions_for_missing_entries=False, **kwargs) is None:
+            # Asked once: a Hub that fails later must not stop a checkpoint.
+            self._processor_source = None
+        return self._processor_source is not None
 
     def save_pretrained(
         self,

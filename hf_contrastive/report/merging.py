@@ -41,9 +41,8 @@ def seal(text: str) -> str:
 def replace_block(body: str, name: str, content: str) -> str:
     """A card's body with a block's content replaced, or with the block at its end where there was none."""
     block = f"<!-- hf_contrastive: {name} -->\n{content.strip()}\n<!-- /hf_contrastive: {name} -->"
-    if not any(match["name"] == name for match in BLOCK.finditer(body)):
-        return _insert(RECORD.sub("\n", body), block, after=None)
-    return BLOCK.sub(lambda match: block if match["name"] == name else match[0], body)
+    found = BLOCK.sub(lambda match: block if match["name"] == name else match[0], body)
+    return found if block in found else _insert(RECORD.sub("\n", body), block, after=None)
 
 
 def merge_cards(old: str, new: str) -> MergedCard:
@@ -51,8 +50,8 @@ def merge_cards(old: str, new: str) -> MergedCard:
     The card `new` with what people wrote into `old`.
 
     Blocks and metadata that nobody edited are replaced. Edited ones, texts between blocks and added metadata are kept;
-    removed ones stay away, and what stands between the blocks of `new` comes to it. Lists such as `tags`, and the results of `model-index`, are merged entry by entry. A card
-    that was not generated here is kept whole, the blocks following it, and the Trainer's placeholder is replaced.
+    removed ones stay away, and what stands between the blocks of `new` comes to it. Lists such as `tags`, and the results
+    of `model-index`, are merged entry by entry. A card that was not generated here is kept whole, the blocks following it, and the Trainer's placeholder is replaced.
 
     Args:
         old: The card as it is, perhaps edited.

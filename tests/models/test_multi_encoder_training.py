@@ -257,8 +257,11 @@ def test_a_model_is_saved_with_the_processor_that_it_was_loaded_with(tmp_path: P
 
 def test_a_model_without_processor_is_saved_all_the_same(tmp_path: Path):
     image_and_text().save_pretrained(tmp_path / "first")
-    AutoModel.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
+    model = AutoModel.from_pretrained(tmp_path / "first")
+    model.save_pretrained(tmp_path / "second")
     assert not (tmp_path / "second" / "processor_config.json").exists()
+    with pytest.raises(ValueError, match="has no processor yet: set"):
+        model.encode_text(["a"])
 
 
 def test_what_is_pushed_is_not_without_processor(tmp_path: Path):
