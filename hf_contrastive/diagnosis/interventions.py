@@ -42,7 +42,7 @@ def split_items(number: int, ids: Int[Tensor, "n"] | None, seed: int) -> tuple[I
         seed: Seed of the halves.
 
     Raises:
-        ValueError: A half has too few rows to be measured.
+        ValueError: A half has too few items to be measured.
     """
     group = torch.arange(number) if ids is None else torch.unique(ids, return_inverse=True)[1]
     items = int(group.max()) + 1
@@ -50,10 +50,10 @@ def split_items(number: int, ids: Int[Tensor, "n"] | None, seed: int) -> tuple[I
     first = torch.zeros(items, dtype=torch.bool)
     first[order[: items // 2]] = True
     halves = first[group].nonzero().squeeze(1), (~first[group]).nonzero().squeeze(1)
-    if min(map(len, halves)) < MIN_HALF:
+    if items // 2 < MIN_HALF:
         raise ValueError(
-            f"Interventions are fitted on one half of the items and measured on the other, and each needs {MIN_HALF} rows, "
-            f"but {number} rows that show {items} things have halves of {len(halves[0])} and {len(halves[1])}."
+            f"Interventions are fitted on one half of the items and measured on the other, and each needs {MIN_HALF} items, "
+            f"but {number} rows that show {items} things have halves of {items // 2} and {items - items // 2}."
         )
     return halves
 

@@ -167,5 +167,5 @@ def test_a_model_and_files_are_compared_on_the_rows_of_a_dataset(quick: None, sa
 def test_what_cannot_be_diagnosed_is_refused(options: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         diagnose(clouds(rows=24), **options)
-    with pytest.raises(ValueError, match="each needs 5 rows"):
+    with pytest.raises(ValueError, match="each needs 5 items"):
         diagnose(clouds(rows=9))

@@ -39,7 +39,7 @@ def test_every_row_is_in_one_half_and_the_halves_depend_on_the_seed():
 
 
 def test_rows_that_show_the_same_are_in_one_half():
-    ids = torch.tensor([7, 3, 9, 1, 5] * 8)
+    ids = torch.tensor([7, 3, 9, 1, 5, 12, 0, 4, 8, 2] * 4)
     first, second = split_items(40, ids, 0)
     assert not set(ids[first].tolist()) & set(ids[second].tolist())
     assert len(first) + len(second) == 40
@@ -48,7 +48,7 @@ def test_rows_that_show_the_same_are_in_one_half():
 @pytest.mark.parametrize(("number", "ids"), [(9, None), (40, torch.zeros(40, dtype=torch.long))])
 def test_halves_that_are_too_small_are_refused(number: int, ids: torch.Tensor | None):
     with pytest.raises(
-        ValueError, match=r"each needs 5 rows, but \d+ rows that show \d+ things have halves of \d and"
+        ValueError, match=r"each needs 5 items, but \d+ rows that show \d+ things have halves of \d and"
     ):
         split_items(number, ids, 0)
 

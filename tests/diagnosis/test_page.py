@@ -164,8 +164,8 @@ def test_three_modalities_have_plots_of_every_pair_in_the_folder_alone(three: Pa
 
 
 def test_what_cannot_be_drawn_is_left_out_and_said(quick: None, tmp_path: Path):
-    x = torch.cat([torch.eye(4), -torch.eye(4)]).repeat(3, 1)
-    found = diagnose({"image": x, "text": x}, ids=torch.arange(24) % 8)
+    x = torch.cat([torch.eye(6), -torch.eye(6)]).repeat(3, 1)
+    found = diagnose({"image": x, "text": x}, ids=torch.arange(36) % 12)
     written = write_page_files(found, tmp_path)
     text = Page(written.page.read_text()).text
     assert "potential_image_text.png" not in {path.name for path in written.pictures}

@@ -3,5 +3,5 @@ from .fixtures import hub, module_hub
 
 __all__ = ["hub", "module_hub"]
 
-# A program of its own, which reads its command line.
-collect_ignore = ["training_client.py"]
+# Programs of their own, which read their command lines.
+collect_ignore = ["training_client.py", "joined_client.py"]
