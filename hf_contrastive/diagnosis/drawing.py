@@ -12,10 +12,13 @@ from hf_contrastive.report.plots import COLORS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+else:
+    # Checks of types at run time would look for matplotlib, which need not be there.
+    Axes = Figure = Any
 
 
 # One axes per model, to be filled with data of the page.
-Draw: TypeAlias = Callable[[Sequence["Axes"]], None]
+Draw: TypeAlias = Callable[[Sequence[Axes]], None]
 
 # Okabe and Ito's hues, which color-blind readers tell apart, for up to six modalities.
 HUES = (*COLORS, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -82,7 +85,7 @@ def draw_png(draw: Draw, titles: Sequence[str], path: Path) -> None:
         figure.savefig(path, dpi=130)
 
 
-def _figure(number: int, above: float = 0.0) -> tuple["Figure", list["Axes"]]:
+def _figure(number: int, above: float = 0.0) -> tuple[Figure, list[Axes]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -101,7 +104,7 @@ def _figure(number: int, above: float = 0.0) -> tuple["Figure", list["Axes"]]:
     return figure, list(axes[0])
 
 
-def _as_svg(figure: "Figure", prefix: str) -> str:
+def _as_svg(figure: Figure, prefix: str) -> str:
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, dpi=150, metadata={"Date": None})
     svg = file.getvalue()
@@ -123,7 +126,7 @@ def shown(name: str) -> str:
     return name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
 
 
-def legend(axes: "Axes", columns: int = 3, markers: float = 1.0) -> None:
+def legend(axes: Axes, columns: int = 3, markers: float = 1.0) -> None:
     """The names above the axes, where they hide nothing."""
     handles, names = axes.get_legend_handles_labels()
     columns = min(columns, len(names))
@@ -154,7 +157,7 @@ def legend(axes: "Axes", columns: int = 3, markers: float = 1.0) -> None:
     figure.subplots_adjust(top=min(top, figure.subplotpars.top))
 
 
-def grid(axes: "Axes", which: Any = "y") -> None:
+def grid(axes: Axes, which: Any = "y") -> None:
     """Faint lines behind the data."""
     axes.grid(axis=which, color=INK, alpha=0.12, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -163,7 +166,7 @@ def grid(axes: "Axes", which: Any = "y") -> None:
 class Notes:
     """Small words beside points, of which those are left out that would lie on others."""
 
-    def __init__(self, axes: "Axes") -> None:
+    def __init__(self, axes: Axes) -> None:
         self.axes = axes
         self.taken: list[tuple[float, float]] = []
 
@@ -177,7 +180,7 @@ class Notes:
         self.axes.annotate(text, point, color=color, fontsize=7.5, textcoords="offset points", xytext=(5, 3))
 
 
-def share_limits(panels: Sequence["Axes"], which: str = "xy") -> None:
+def share_limits(panels: Sequence[Axes], which: str = "xy") -> None:
     """Give panels the same axes, so that models compare at a glance."""
     for get, set_ in ((f"get_{axis}lim", f"set_{axis}lim") for axis in which):
         limits = [getattr(axes, get)() for axes in panels]

@@ -2,25 +2,20 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 
 from hf_contrastive.diagnosis.curves import Side
-from hf_contrastive.diagnosis.drawing import GREY, HUES, INK, grid, legend, share_limits, shown
+from hf_contrastive.diagnosis.drawing import GREY, HUES, INK, Axes, grid, legend, share_limits, shown
 from hf_contrastive.diagnosis.reading_facts import PARTS
 from hf_contrastive.report.plots import gap_directions
-
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 # Matched rows that a line joins: more would hide the dots.
 JOINED = 25
 
 
-def draw_composition(panels: Sequence["Axes"], sides: Sequence[Side], first: str, second: str) -> None:
+def draw_composition(panels: Sequence[Axes], sides: Sequence[Side], first: str, second: str) -> None:
     """A bar of the clouds' distance and one of two halves."""
     for axes, side in zip(panels, sides, strict=True):
         composition = side.one.pair(first, second).composition
@@ -41,7 +36,7 @@ def draw_composition(panels: Sequence["Axes"], sides: Sequence[Side], first: str
     share_limits(panels)
 
 
-def draw_clouds(panels: Sequence["Axes"], sides: Sequence[Side]) -> None:
+def draw_clouds(panels: Sequence[Axes], sides: Sequence[Side]) -> None:
     """Rows on the first two directions of all modalities together."""
     for axes, side in zip(panels, sides, strict=True):
         projection = side.one.projection
@@ -63,7 +58,7 @@ def draw_clouds(panels: Sequence["Axes"], sides: Sequence[Side]) -> None:
     share_limits(panels)
 
 
-def draw_gap(panels: Sequence["Axes"], sides: Sequence[Side], first: str, second: str) -> None:
+def draw_gap(panels: Sequence[Axes], sides: Sequence[Side], first: str, second: str) -> None:
     """Rows along the line from center to center, and along the main direction across it."""
     for axes, side in zip(panels, sides, strict=True):
         rows = side.one.projection.rows
@@ -91,7 +86,7 @@ def draw_gap(panels: Sequence["Axes"], sides: Sequence[Side], first: str, second
     share_limits(panels)
 
 
-def draw_cosines(panels: Sequence["Axes"], sides: Sequence[Side], first: str, second: str) -> None:
+def draw_cosines(panels: Sequence[Axes], sides: Sequence[Side], first: str, second: str) -> None:
     """Densities of matched, unmatched and permuted rows."""
     for axes, side in zip(panels, sides, strict=True):
         cosines = side.one.pair(first, second).cosines
@@ -134,7 +129,7 @@ def _filled(edges: Sequence[float], *densities: Sequence[float]) -> tuple[float,
     return edges[max(filled[0] - 1, 0)], edges[min(filled[-1] + 2, len(edges) - 1)]
 
 
-def draw_potential(panels: Sequence["Axes"], sides: Sequence[Side], first: str, second: str) -> None:
+def draw_potential(panels: Sequence[Axes], sides: Sequence[Side], first: str, second: str) -> None:
     """The potential of both modalities along the circle through their centers."""
     for axes, side in zip(panels, sides, strict=True):
         axis = side.axes[first, second]

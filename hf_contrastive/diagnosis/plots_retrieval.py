@@ -2,23 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from hf_contrastive.diagnosis.curves import Side
-from hf_contrastive.diagnosis.drawing import GREY, HUES, INK, Notes, grid, legend, share_limits, shown
+from hf_contrastive.diagnosis.drawing import GREY, HUES, INK, Axes, Notes, grid, legend, share_limits, shown
 from hf_contrastive.diagnosis.findings import mean_recall, pair_facts
-
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 MARKERS = {"none": "o", "mean_shift": "s", "whitening": "D", "linear_head": "^"}
 
 
-def draw_hubness(panels: Sequence["Axes"], sides: Sequence[Side], first: str, second: str) -> None:
+def draw_hubness(panels: Sequence[Axes], sides: Sequence[Side], first: str, second: str) -> None:
     """Recall by how often matches are found."""
     for axes, side in zip(panels, sides, strict=True):
         for color, marker, names in zip(HUES, ("o-", "^--"), ((first, second), (second, first)), strict=False):
@@ -40,7 +35,7 @@ def draw_hubness(panels: Sequence["Axes"], sides: Sequence[Side], first: str, se
     share_limits(panels)
 
 
-def draw_occurrences(panels: Sequence["Axes"], sides: Sequence[Side], first: str, second: str) -> None:
+def draw_occurrences(panels: Sequence[Axes], sides: Sequence[Side], first: str, second: str) -> None:
     """Share of rows by how many queries find them, beside chance."""
     for axes, side in zip(panels, sides, strict=True):
         for color, fill, names in zip(HUES, (True, False), ((first, second), (second, first)), strict=False):
@@ -68,7 +63,7 @@ def draw_occurrences(panels: Sequence["Axes"], sides: Sequence[Side], first: str
     share_limits(panels)
 
 
-def draw_shift(panels: Sequence["Axes"], sides: Sequence[Side], first: str, second: str) -> None:
+def draw_shift(panels: Sequence[Axes], sides: Sequence[Side], first: str, second: str) -> None:
     """R@1 against the gap, along the shift and after other interventions."""
     for axes, side in zip(panels, sides, strict=True):
         trials = side.one.pair(first, second).trials
@@ -126,7 +121,7 @@ def _place(metrics: Mapping[str, float], first: str, second: str) -> tuple[float
     return metrics[f"geometry/modality_gap_{first}_{second}"], mean_recall(metrics, first, second)
 
 
-def draw_temperature(panels: Sequence["Axes"], sides: Sequence[Side], first: str, second: str) -> None:
+def draw_temperature(panels: Sequence[Axes], sides: Sequence[Side], first: str, second: str) -> None:
     """Loss by temperature."""
     for axes, side in zip(panels, sides, strict=True):
         t = side.one.pair(first, second).trials.temperatures

@@ -1,21 +1,16 @@
 """Plots of how each modality is spread: spectra, lengths and coordinates."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from hf_contrastive.diagnosis.curves import Side
-from hf_contrastive.diagnosis.drawing import HUES, INK, grid, legend, share_limits, shown
-
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from hf_contrastive.diagnosis.drawing import HUES, INK, Axes, grid, legend, share_limits, shown
 
 
 # Below, shares of variance are nothing but rounding.
 LEAST_SHARE = 1e-7
 
 
-def draw_spectra(panels: Sequence["Axes"], sides: Sequence[Side]) -> None:
+def draw_spectra(panels: Sequence[Axes], sides: Sequence[Side]) -> None:
     """Share of variance by direction beside that of a round cloud."""
     for axes, side in zip(panels, sides, strict=True):
         for i, (m, shape) in enumerate(side.shapes.items()):
@@ -38,7 +33,7 @@ def draw_spectra(panels: Sequence["Axes"], sides: Sequence[Side]) -> None:
     share_limits(panels)
 
 
-def draw_norms(panels: Sequence["Axes"], sides: Sequence[Side]) -> None:
+def draw_norms(panels: Sequence[Axes], sides: Sequence[Side]) -> None:
     """Lengths against a Gaussian's."""
     for axes, side in zip(panels, sides, strict=True):
         for i, (m, shape) in enumerate(side.shapes.items()):
@@ -56,7 +51,7 @@ def draw_norms(panels: Sequence["Axes"], sides: Sequence[Side]) -> None:
     _finish(panels)
 
 
-def draw_coordinates(panels: Sequence["Axes"], sides: Sequence[Side]) -> None:
+def draw_coordinates(panels: Sequence[Axes], sides: Sequence[Side]) -> None:
     """Coordinates against a Gaussian's."""
     for axes, side in zip(panels, sides, strict=True):
         for i, (m, shape) in enumerate(side.shapes.items()):
@@ -69,12 +64,12 @@ def draw_coordinates(panels: Sequence["Axes"], sides: Sequence[Side]) -> None:
     _finish(panels)
 
 
-def _diagonal(axes: "Axes") -> None:
+def _diagonal(axes: Axes) -> None:
     low, high = axes.get_xlim()
     axes.plot([low, high], [low, high], "--", color=INK, linewidth=0.9, label="Gaussian")
 
 
-def _finish(panels: Sequence["Axes"]) -> None:
+def _finish(panels: Sequence[Axes]) -> None:
     for axes in panels:
         grid(axes, "both")
         legend(axes)

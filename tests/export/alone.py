@@ -8,19 +8,16 @@ from pathlib import Path
 
 import pytest
 
-import hf_contrastive
 
-
-def is_installed() -> bool:
-    """Whether programs elsewhere find the package too: such an environment is not theirs."""
-    return any("site-packages" in path for path in hf_contrastive.__path__)
+# An installed package is found by every program, an editable one too: here it cannot be imported.
+WITHOUT_PACKAGE = "import sys; sys.modules['hf_contrastive'] = None\n"
 
 
 def run_alone(python: str, code: str, *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
     """Run code where the package cannot be imported; offline unless an environment is given."""
     env = {**os.environ, "HF_HUB_OFFLINE": "1"} if env is None else env
     env = {name: x for name, x in env.items() if name != "PYTHONPATH"}
-    command = [python, "-c", code, *map(str, arguments)]
+    command = [python, "-c", WITHOUT_PACKAGE + code, *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.export.alone import is_installed, run_alone, sentence_python
+from tests.export.alone import run_alone, sentence_python
 
 from .server import USER, LoopbackHub
 
@@ -37,8 +37,6 @@ compare(image=output.image_embeds, text=output.text_embeds)
 compare(image=model.encode_image([picture]), text=model.encode("text", texts))
 """
 WITHOUT_US = """
-from importlib.util import find_spec
-assert find_spec("hf_contrastive") is None
 from transformers import AutoModel, AutoProcessor, pipeline
 model, processor = AutoModel.from_pretrained("tester/plain"), AutoProcessor.from_pretrained("tester/plain")
 with torch.no_grad():
@@ -88,8 +86,6 @@ def test_a_process_with_the_package_gets_the_same_embeddings(module_hub: Loopbac
 
 
 def test_a_process_without_it_loads_the_plain_model(module_hub: LoopbackHub, pushed: Path, tmp_path: Path):
-    if is_installed():
-        pytest.skip("hf_contrastive is installed where other programs find it")
     assert metadata_of(module_hub, "plain") == ("transformers", "zero-shot-image-classification")
     code = "\n".join([EXPECTED, WITHOUT_US, *lines_of(module_hub, "plain")])
     env = module_hub.environment(tmp_path / "home")
