@@ -10,7 +10,7 @@ from hf_contrastive.report.plots import COLORS
 
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.axes import Axes as Axes
     from matplotlib.figure import Figure
 else:
     # Checks of types at run time would look for matplotlib, which need not be there.
