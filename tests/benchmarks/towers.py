@@ -5,8 +5,10 @@
 CPU time of one thread: reading and resizing pictures, tokenizing captions and the trainer's construction included.
 """
 
+import io
 import tempfile
 import time
+from contextlib import redirect_stdout
 from copy import deepcopy
 from typing import Any
 
@@ -55,7 +57,8 @@ def main() -> None:
                 logging_steps=STEPS,
                 **options,
             )
-            ContrastiveTrainer(deepcopy(model), args, train_dataset=dataset, data_collator=collator).train()
+            with redirect_stdout(io.StringIO()):  # the audit and the logs of each run
+                ContrastiveTrainer(deepcopy(model), args, train_dataset=dataset, data_collator=collator).train()
 
         frozen = {"freeze_towers": ["image"]}
         ways = {
