@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_contrastive.hard_negatives import join_rows, split_rows
+from hf_contrastive.pair_scales import BIAS, SCALE
 from hf_contrastive.sharding import exact_value, is_sharded, reshard
 from hf_contrastive.towers.forwards import replaced_forward as replaced_forward
 from hf_contrastive.towers.precomputed import precomputed_towers
@@ -18,7 +19,6 @@ from hf_contrastive.towers.precomputed import precomputed_towers
 
 # How `transformers` names joint-space embeddings in every dual encoder: CLIP, SigLIP, CLAP, X-CLIP, ...
 SUFFIX = "_embeds"
-SCALE, BIAS = "logit_scale", "logit_bias"
 
 
 class EncoderOutput(NamedTuple):
@@ -54,7 +54,7 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
     Raises:
         ValueError: The model has no `logit_scale`, or returns fewer than two of the modalities.
     """
-    if getattr(model, "logit_scale", None) is None:
+    if getattr(model, SCALE, None) is None:
         raise ValueError(
             f"{type(model).__name__} has no `logit_scale`, the log inverse temperature that contrastive losses use. "
             "Add it to the model as an `nn.Parameter` of shape (1,), or with one entry per pair of modalities."

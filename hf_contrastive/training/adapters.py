@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file, logging
 
 from hf_contrastive.hub.untrusted import check_adapter, checked_revision
-from hf_contrastive.temperature import BIAS, SCALE
+from hf_contrastive.pair_scales import BIAS, SCALE
 from hf_contrastive.towers.find import base_model
 
 

@@ -10,11 +10,9 @@ from torch.utils.hooks import RemovableHandle
 from transformers import Trainer, TrainerCallback
 
 from hf_contrastive.distributed import gather_rows, world_size
+from hf_contrastive.encoder import SUFFIX
 from hf_contrastive.functional.checks import NonFiniteError
 from hf_contrastive.training.measure import geometry_logs
-
-
-SUFFIX = "_embeds"
 
 
 def log_geometry(trainer: Trainer, *, modalities: Collection[str] | None = None) -> "GeometryCallback":

@@ -10,8 +10,9 @@ from torch import nn
 from transformers.trainer_utils import PredictionOutput
 from transformers.utils import logging
 
+from hf_contrastive.pair_scales import BIAS
 from hf_contrastive.sharding import reshard
-from hf_contrastive.temperature import BIAS, is_scale_or_bias
+from hf_contrastive.temperature import is_scale_or_bias
 from hf_contrastive.towers.frozen import freeze_towers
 from hf_contrastive.training.adapters import SCALARS_FILE, add_adapter, is_adapted, load_scalars, save_scalars, scalars
 from hf_contrastive.training.checkpoints import Part
