@@ -1,5 +1,6 @@
-"""Gather rows from all processes, with gradients."""
+"""Gather rows from all processes, with gradients, and what else processes tell each other."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from hf_contrastive.pair_scales import scale_and_bias_fields
 
 
 M = TypeVar("M", Moments, PairMoments)
+T = TypeVar("T")
 
 
 def world_size() -> int:
@@ -43,6 +45,21 @@ def from_all(value: Any) -> list[Any]:
     if world_size() > 1:
         dist.all_gather_object(values, value)
     return values
+
+
+def from_main(ask: Callable[[], T]) -> T:
+    """What the main process, which alone is asked, answers, on every process. All must call it."""
+    if world_size() == 1:
+        return ask()
+    answer = [ask() if rank() == 0 else None]
+    dist.broadcast_object_list(answer)
+    return answer[0]  # type: ignore[return-value]  # it is the main process's by now
+
+
+def wait_for_all() -> None:
+    """Return when every process has called it."""
+    if world_size() > 1:
+        dist.barrier()
 
 
 def all_reduce_moments(moments: M) -> M:

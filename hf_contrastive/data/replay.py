@@ -143,7 +143,9 @@ class DataGenerators:
         if isinstance(self.dataset, ReplayableReads):
             # Loaders of accelerate (1.15) tell either the sampler or the dataset, which depends on how they resume.
             self.dataset.set_epoch(self._passes)
-        seed_data(self.seed, self._passes, f"rank {self.rank}".encode())
+        # Where reads are seeded by their rows, what is left to draw is the order, which all processes must draw alike.
+        own = "order" if isinstance(self.dataset, ReplayableReads) else f"rank {self.rank}"
+        seed_data(self.seed, self._passes, own.encode())
 
 
 def _state(numpy: np.random.BitGenerator | None = None) -> Any:

@@ -18,9 +18,11 @@ from hf_contrastive.training.adapters import SCALARS_FILE, add_adapter, is_adapt
 from hf_contrastive.training.checkpoints import Part
 from hf_contrastive.training.ema import EMA, EMA_FILE
 from hf_contrastive.training.optimizer import describe_groups, set_learning_rates
+from hf_contrastive.training.random_state import RandomState
 from hf_contrastive.training.resumable import ResumableTrainer
 from hf_contrastive.training.saved_names import loading_saved_names
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
+from hf_contrastive.training.unprepared import unrounded_after
 
 
 logger = logging.get_logger(__name__)
@@ -125,23 +127,33 @@ class TowerTrainer(ResumableTrainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Metrics of [`~transformers.Trainer`], of the moving average if `evaluate_ema`."""
-        with self._evaluated_weights():
+        with self._aside():
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
         """Predictions of [`~transformers.Trainer`], by the moving average if `evaluate_ema`."""
-        with self._evaluated_weights():
+        with self._aside():
             return super().predict(*args, **kwargs)
 
     @contextmanager
-    def _evaluated_weights(self) -> Iterator[None]:
+    def _aside(self) -> Iterator[None]:
+        """Inside, the weights are those to evaluate; after it, weights and random state are those of before."""
         ema = self.ema if self.args.evaluate_ema else None
         try:
-            with nullcontext() if ema is None else ema.swapped(self.model):
+            # What is drawn here, such as by loaders, must not change what training draws next.
+            with (
+                RandomState.now([self.args.device]).again(),
+                nullcontext() if ema is None else ema.swapped(self.model),
+                unrounded_after(self.model) if self._is_cast_to_evaluate else nullcontext(),
+            ):
                 yield
         finally:
             # What is trained next must be the parameters themselves.
             reshard(self.model)
+
+    @property
+    def _is_cast_to_evaluate(self) -> bool:
+        return not self.is_in_train and (self.args.fp16_full_eval or self.args.bf16_full_eval)
 
     # ---- Checkpoints ----
 

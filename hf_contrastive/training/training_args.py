@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hf_contrastive.losses.schedule import Schedule, as_schedule
+from hf_contrastive.training.inherited import is_greater_better, refuse_without_use
 from hf_contrastive.training.tower_args import TowerTrainingArguments
 
 
@@ -148,7 +149,10 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
         self.loss_kwargs = _options(self.loss_kwargs, "loss_kwargs", {"weight": 0.5})
         self._read_schedule()
         self.logit_bias = _bias(self.logit_bias)
+        if self.metric_for_best_model is not None and self.greater_is_better is None:
+            self.greater_is_better = is_greater_better(self.metric_for_best_model)
         super().__post_init__()
+        refuse_without_use(self)
         for name in ("logit_scale", "logit_scale_learning_rate", "max_logit_scale"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):

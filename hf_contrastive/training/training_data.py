@@ -55,6 +55,12 @@ class TrainingData:
         if dataset is None:
             return
         global_batch = rows_of_all_processes(args, batch_size)
+        knows_its_place = isinstance(dataset, Stream) or not isinstance(dataset, IterableDataset)
+        if knows_its_place and args.accelerator_config.dispatch_batches and args.world_size > 1:
+            raise ValueError(
+                "`dispatch_batches` of `accelerator_config` has one process read for all, which cannot be resumed at the next "
+                "row. Set it to False: each process then reads its part."
+            )
         if isinstance(dataset, Stream):
             if args.no_duplicates is not None:
                 raise ValueError(
@@ -79,11 +85,6 @@ class TrainingData:
                 num_workers=args.dataloader_num_workers,
             )
         elif not isinstance(dataset, IterableDataset):
-            if args.accelerator_config.dispatch_batches and args.world_size > 1:
-                raise ValueError(
-                    "`dispatch_batches` of `accelerator_config` has one process read for all, and Accelerate (1.15) resumes that "
-                    "at another row. Set it to False: each process then reads its part of a dataset that has a length."
-                )
             self.sampler = self._sampler(dataset, global_batch, args)
             if isinstance(dataset, MixedDataset):
                 self.collator = _WithNames(collator)
@@ -154,10 +155,16 @@ class TrainingData:
         # Batches that are accumulated are each other's negatives only where they are asked to be.
         joined = args.gradient_accumulation_steps if getattr(args, "accumulate_negatives", False) else 1
         rows = global_batch * joined
+        if not isinstance(dataset, MixedDataset) and args.no_duplicates is None:
+            return None
+        if args.train_sampling_strategy != "random":
+            orders = "a mix of datasets has" if isinstance(dataset, MixedDataset) else "`no_duplicates` makes"
+            raise ValueError(
+                f"`train_sampling_strategy` is {args.train_sampling_strategy!r}, but {orders} an order of its own. Leave it at "
+                "'random'."
+            )
         if isinstance(dataset, MixedDataset):
             return dataset.sampler(rows, args.no_duplicates)
-        if args.no_duplicates is None:
-            return None
         seed = args.seed if args.data_seed is None else args.data_seed
         return NoDuplicatesSampler(column_values(dataset, args.no_duplicates), rows, seed=seed)
 
