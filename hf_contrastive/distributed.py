@@ -148,18 +148,7 @@ def gather_batch(
         ValueError: A present embedding is not finite. Every process raises, naming the row of the world's batch.
     """
     if world_size() == 1:
-        # What absent rows hold is never used.
-        there = {m: x if present is None else x[present[m]] for m, x in output.embeds.items()}
-        refuse_any_nonfinite({f"{m}_embeds": x for m, x in there.items()})
-        return ContrastiveBatch.whole(
-            dict(sorted(without_hard_negatives(output.embeds).items())),
-            output.logit_scale,
-            output.logit_bias,
-            None if present is None else without_hard_negatives(present),
-            ids,
-            hard_negatives=collect(output.embeds),
-            **fields,
-        )
+        return _batch_of_this_process(output, present, ids, **fields)
     modalities = sorted(output.embeds)
     stacked = torch.stack([output.embeds[m] for m in modalities], dim=1)  # (b, S, d)
     masks: dict[str, Tensor]
@@ -183,5 +172,22 @@ def gather_batch(
         gather=gather_rows,
         ids=None if ids is None else gather_rows(ids),
         **scale_and_bias_fields(list(without_hard_negatives(output.embeds)), output.logit_scale, output.logit_bias),
+        **fields,
+    )
+
+
+def _batch_of_this_process(
+    output: EncoderOutput, present: dict[str, Bool[Tensor, "b"]] | None, ids: Int[Tensor, "b"] | None, **fields: Any
+) -> ContrastiveBatch:
+    # What absent rows hold is never used.
+    there = {m: x if present is None else x[present[m]] for m, x in output.embeds.items()}
+    refuse_any_nonfinite({f"{m}_embeds": x for m, x in there.items()})
+    return ContrastiveBatch.whole(
+        dict(sorted(without_hard_negatives(output.embeds).items())),
+        output.logit_scale,
+        output.logit_bias,
+        None if present is None else without_hard_negatives(present),
+        ids,
+        hard_negatives=collect(output.embeds),
         **fields,
     )

@@ -84,7 +84,7 @@ def load_adapter(model: PreTrainedModel, name: str | Path, *, is_trainable: bool
 
 def is_adapted(model: nn.Module) -> bool:
     """Whether a model is wrapped by `peft`."""
-    return base_model(model) is not model
+    return hasattr(model, "get_base_model")
 
 
 def scalars(model: nn.Module) -> dict[str, nn.Parameter]:

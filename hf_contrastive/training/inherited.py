@@ -13,6 +13,7 @@ NO_USE: dict[str, tuple[Any, str]] = {
     "label_names": (None, "batches have no labels; `id_column` of the collator tells which rows show the same"),
     "include_for_metrics": ([], "`compute_metrics` gets embeddings and row numbers"),
     "batch_eval_metrics": (False, "`compute_metrics` gets the embeddings of all rows, once"),
+    "neftune_noise_alpha": (None, "several towers have no one input embedding to add noise to"),
     "eval_do_concat_batches": (True, "`predictions` are one array of embeddings per modality"),
 }
 
@@ -41,6 +42,13 @@ def refuse_other_training(kwargs: Mapping[str, Any]) -> None:
             "`compute_loss_func` sees the outputs of one process alone. Give `loss` a function of a `ContrastiveBatch` "
             "that returns its terms."
         )
+
+
+def choose_direction(args: TrainingArguments) -> None:
+    """Set `greater_is_better` where it is not, to what the name of the metric for the best model says."""
+    if args.metric_for_best_model is not None and args.greater_is_better is None:
+        # Where the name says nothing, the Trainer chooses.
+        args.greater_is_better = is_greater_better(args.metric_for_best_model)
 
 
 def is_greater_better(metric: str) -> bool | None:

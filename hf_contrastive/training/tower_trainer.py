@@ -47,60 +47,36 @@ class TowerTrainer(ResumableTrainer):
     def __init__(
         self, model: nn.Module, args: ContrastiveTrainingArguments, *, peft_config: Any = None, **kwargs: Any
     ) -> None:
-        if getattr(model, "_hf_peft_config_loaded", False):
-            raise ValueError(
-                "The model has an adapter from its own `add_adapter`, which is saved without temperature and bias. Give "
-                "`peft_config` instead, or a model wrapped by `peft.get_peft_model`."
-            )
         if kwargs.get("processing_class") is None and getattr(model, "has_processor", bool)():
             # Saved and pushed beside the model, as any other's; found now, not when there are weights to lose.
             kwargs["processing_class"] = model.processor
-        if peft_config is not None:
-            model = add_adapter(model, peft_config)
-        elif is_adapted(model) and BIAS in scalars(model):
-            # Frozen by `peft` with the rest of the model.
-            scalars(model)[BIAS].requires_grad_(True)
-        freeze_towers(
-            model,
-            args.freeze_towers or (),
-            unfreeze_last=args.unfreeze_last,  # type: ignore[arg-type]  # JSON is parsed by now
-            projections=args.freeze_projections or (),
-        )
-        kept = getattr(args, "activation_checkpointing_kwargs", None) or args.gradient_checkpointing_kwargs or {}
-        if args.unfreeze_last and kept.get("use_reentrant"):
-            raise ValueError(
-                "`use_reentrant` checkpoints compute no gradient of layers whose inputs need none, such as the first that "
-                "`unfreeze_last` leaves trainable. Set `use_reentrant` to False."
-            )
-        super().__init__(model, args, **kwargs)
+        super().__init__(_prepared(model, args, peft_config), args, **kwargs)
         if self.optimizer is not None and (args.tower_learning_rates or args.layer_decay is not None):
             raise ValueError(
                 "`tower_learning_rates` and `layer_decay` are for the optimizer that the trainer makes, but `optimizers` "
                 "gives another. Use one of them."
             )
-        self.ema: EMA | None = None
-        if args.ema_decay is not None:
-            if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
-                raise ValueError(
-                    "`ema_decay` reads the parameters after each step and writes them for each evaluation, which DeepSpeed "
-                    "ZeRO-3 has cut and gathers in forward passes alone. Train with ZeRO-2 or FSDP2, or set it to None."
-                )
-            self.ema = ema = EMA(
-                args.ema_decay,
-                replace_model=args.save_ema,
-                is_skipped=self.steps.is_left_out,
-                scalars=self._vectors,
+        self.ema = None if args.ema_decay is None else self._new_average(args.ema_decay)
+
+    def _new_average(self, decay: float) -> EMA:
+        """A moving average that is kept while training and in checkpoints."""
+        if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
+            raise ValueError(
+                "`ema_decay` reads the parameters after each step and writes them for each evaluation, which DeepSpeed "
+                "ZeRO-3 has cut and gathers in forward passes alone. Train with ZeRO-2 or FSDP2, or set it to None."
             )
-            self.add_callback(ema)
-            self.checkpoints.add(
-                Part(
-                    file=EMA_FILE,
-                    save=lambda file: ema.save(file, write=args.should_save),
-                    load=lambda file: ema.load(file, self.model),
-                    joint=True,
-                    missing="the moving average starts at the weights of the checkpoint",
-                )
+        ema = EMA(decay, replace_model=self.args.save_ema, is_skipped=self.steps.is_left_out, scalars=self._vectors)
+        self.add_callback(ema)
+        self.checkpoints.add(
+            Part(
+                file=EMA_FILE,
+                save=lambda file: ema.save(file, write=self.args.should_save),
+                load=lambda file: ema.load(file, self.model),
+                joint=True,
+                missing="the moving average starts at the weights of the checkpoint",
             )
+        )
+        return ema
 
     # ---- Optimizer ----
 
@@ -178,3 +154,30 @@ class TowerTrainer(ResumableTrainer):
     def _load_beside(self, folder: Path) -> None:
         if is_adapted(self.model):
             load_scalars(self.model, folder / SCALARS_FILE)
+
+
+def _prepared(model: nn.Module, args: ContrastiveTrainingArguments, peft_config: Any) -> nn.Module:
+    """The model, in an adapter if one is asked for, with frozen what is to be frozen."""
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ValueError(
+            "The model has an adapter from its own `add_adapter`, which is saved without temperature and bias. Give "
+            "`peft_config` instead, or a model wrapped by `peft.get_peft_model`."
+        )
+    if peft_config is not None:
+        model = add_adapter(model, peft_config)
+    elif is_adapted(model) and BIAS in scalars(model):
+        # Frozen by `peft` with the rest of the model.
+        scalars(model)[BIAS].requires_grad_(True)
+    freeze_towers(
+        model,
+        args.freeze_towers or (),
+        unfreeze_last=args.unfreeze_last,  # type: ignore[arg-type]  # JSON is parsed by now
+        projections=args.freeze_projections or (),
+    )
+    kept = getattr(args, "activation_checkpointing_kwargs", None) or args.gradient_checkpointing_kwargs or {}
+    if args.unfreeze_last and kept.get("use_reentrant"):
+        raise ValueError(
+            "`use_reentrant` checkpoints compute no gradient of layers whose inputs need none, such as the first that "
+            "`unfreeze_last` leaves trainable. Set `use_reentrant` to False."
+        )
+    return model

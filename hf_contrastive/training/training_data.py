@@ -19,6 +19,7 @@ from hf_contrastive.data.stream_state import StreamState
 from hf_contrastive.data.streams import Stream
 from hf_contrastive.distributed import from_all
 from hf_contrastive.training.micro_batches import rows_of_all_processes
+from hf_contrastive.training.stream_loader import refuse_too_few_shards
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
 
@@ -74,7 +75,7 @@ class TrainingData:
                 as_resumable(dataset if part is None else part),
                 rows,
                 is_split=part is not None,
-                seed=args.seed if args.data_seed is None else args.data_seed,
+                seed=args.order_seed,
                 rank=args.process_index,
             )
             self.dataset, self.collator = batches, PositionCollator(_WithNames(collator), batches)
@@ -165,8 +166,7 @@ class TrainingData:
             )
         if isinstance(dataset, MixedDataset):
             return dataset.sampler(rows, args.no_duplicates)
-        seed = args.seed if args.data_seed is None else args.data_seed
-        return NoDuplicatesSampler(column_values(dataset, args.no_duplicates), rows, seed=seed)
+        return NoDuplicatesSampler(column_values(dataset, args.no_duplicates), rows, seed=args.order_seed)
 
 
 def _own_shards(stream: Stream, args: ContrastiveTrainingArguments) -> Stream | None:
@@ -177,11 +177,8 @@ def _own_shards(stream: Stream, args: ContrastiveTrainingArguments) -> Stream | 
     # By `split_dataset_by_node`, which has no public trace.
     if split == "none" or getattr(stream, "_distributed", None) is not None:
         return stream
-    if split == "shards" and stream.num_shards < processes:
-        raise ValueError(
-            f"`stream_split` is 'shards', but {stream.num_shards} shards do not reach for {processes} processes. Take "
-            "'examples', or write the data in more shards."
-        )
+    if split == "shards":
+        refuse_too_few_shards(stream)
     if split == "shards" or (split == "auto" and stream.num_shards % processes == 0):
         return stream.shard(processes, args.process_index, contiguous=False)
     return None

@@ -19,6 +19,7 @@ from tests.training.test_training_args import make
         ({"label_names": ["labels"]}, r"label_names must be left at None.*`id_column` of the collator"),
         ({"include_for_metrics": ["inputs"]}, "include_for_metrics must be left at .*embeddings and row numbers"),
         ({"batch_eval_metrics": True}, "batch_eval_metrics must be left at False.*all rows, once"),
+        ({"neftune_noise_alpha": 5.0}, "neftune_noise_alpha must be left at None.*no one input embedding"),
         ({"eval_do_concat_batches": False}, "eval_do_concat_batches must be left at True"),
         ({"train_sampling_strategy": "batch_rebalance"}, "batches have different numbers of rows"),
     ],
