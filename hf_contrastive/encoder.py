@@ -116,12 +116,17 @@ class _Tied(torch.autograd.Function):
         return grad, *(torch.zeros_like(z) for z in ctx.saved_tensors)
 
 
-def _embeds(output: Mapping[str, Any], modalities: Sequence[str] | None, model: str) -> dict[str, Tensor]:
-    found = {
+def named_embeds(output: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Matrices of embeddings in a model's output, by modality; what else is called so is passed over."""
+    return {
         name.removesuffix(SUFFIX): value
         for name, value in output.items()
         if name.endswith(SUFFIX) and isinstance(value, Tensor) and value.dim() == 2
     }
+
+
+def _embeds(output: Mapping[str, Any], modalities: Sequence[str] | None, model: str) -> dict[str, Tensor]:
+    found = named_embeds(output)
     wanted = sorted(found) if modalities is None else modalities
     if missing := sorted(set(wanted) - set(found)):
         raise ValueError(f"`modalities` asks for {missing}, but {model} returned {sorted(found)}.")

@@ -90,7 +90,7 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
         if len(dataset) == 0:
             raise ValueError(f"The {name} is empty: it has the columns {dataset.column_names} and no rows.")
         check_on_bad_row(on_bad_row)
-        self.name, self.columns, self.id_column = name, dict(columns), id_column
+        self.name, self.columns, self.id_column, self.seed = name, dict(columns), id_column, seed
         self.on_bad_row, self.num_hard_negatives = on_bad_row, num_hard_negatives
         self.hard_negatives = dict(hard_negatives or {})
         self._picker = Picker(pick, list(self.columns), seed)

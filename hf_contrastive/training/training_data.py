@@ -156,17 +156,21 @@ class TrainingData:
         # Batches that are accumulated are each other's negatives only where they are asked to be.
         joined = args.gradient_accumulation_steps if getattr(args, "accumulate_negatives", False) else 1
         rows = global_batch * joined
-        if not isinstance(dataset, MixedDataset) and args.no_duplicates is None:
-            return None
-        if args.train_sampling_strategy != "random":
-            orders = "a mix of datasets has" if isinstance(dataset, MixedDataset) else "`no_duplicates` makes"
-            raise ValueError(
-                f"`train_sampling_strategy` is {args.train_sampling_strategy!r}, but {orders} an order of its own. Leave it at "
-                "'random'."
-            )
         if isinstance(dataset, MixedDataset):
+            _refuse_other_order(args, "a mix of datasets has")
             return dataset.sampler(rows, args.no_duplicates)
+        if args.no_duplicates is None:
+            return None
+        _refuse_other_order(args, "`no_duplicates` makes")
         return NoDuplicatesSampler(column_values(dataset, args.no_duplicates), rows, seed=args.order_seed)
+
+
+def _refuse_other_order(args: ContrastiveTrainingArguments, whose: str) -> None:
+    if args.train_sampling_strategy != "random":
+        raise ValueError(
+            f"`train_sampling_strategy` is {args.train_sampling_strategy!r}, but {whose} an order of its own. Leave it at "
+            "'random'."
+        )
 
 
 def _own_shards(stream: Stream, args: ContrastiveTrainingArguments) -> Stream | None:
