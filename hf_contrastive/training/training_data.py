@@ -39,7 +39,8 @@ class TrainingData:
             Rows of a batch of the loader.
 
     Raises:
-        ValueError: `no_duplicates` is asked of a stream, or cannot be kept.
+        ValueError: `no_duplicates` is asked of a stream, or cannot be kept; or another order, or that one process reads for
+            all, is asked for where it would not be followed.
     """
 
     def __init__(
@@ -56,8 +57,8 @@ class TrainingData:
         if dataset is None:
             return
         global_batch = rows_of_all_processes(args, batch_size)
-        knows_its_place = isinstance(dataset, Stream) or not isinstance(dataset, IterableDataset)
-        if knows_its_place and args.accelerator_config.dispatch_batches and args.world_size > 1:
+        is_resumable = isinstance(dataset, Stream) or not isinstance(dataset, IterableDataset)
+        if is_resumable and args.accelerator_config.dispatch_batches and args.world_size > 1:
             raise ValueError(
                 "`dispatch_batches` of `accelerator_config` has one process read for all, which cannot be resumed at the next "
                 "row. Set it to False: each process then reads its part."
