@@ -61,8 +61,8 @@ class ContrastiveBatch(BatchRows):
     ) -> tuple[Tensor, Tensor, Tensor]:
         x, y, world_x, world_y = self.local[first], self.local[second], self.world[first], self.world[second]
         mask = self.mask(first, second, **options)
-        # The other direction leaves out the same pairs, but for a margin, and the queue's.
-        back = self.mask(second, first, **options) if self.queue or mask.ceiling is not None else mask
+        # The other direction leaves out the same pairs, but for a margin.
+        back = mask if mask.ceiling is None else self.mask(second, first, **options)
         if mask.ceiling is not None:
             # What is too near to one row of a pair may not be to the other, so each direction has pairs of its own.
             rows = log_partition(x, world_y, scale, mask=mask, keep_bytes=keep_bytes)

@@ -1,5 +1,6 @@
-"""Gather rows from all processes, with gradients."""
+"""Gather rows from all processes, with gradients, and what else processes tell each other."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from hf_contrastive.pair_scales import scale_and_bias_fields
 
 
 M = TypeVar("M", Moments, PairMoments)
+T = TypeVar("T")
 
 
 def world_size() -> int:
@@ -43,6 +45,21 @@ def from_all(value: Any) -> list[Any]:
     if world_size() > 1:
         dist.all_gather_object(values, value)
     return values
+
+
+def from_main(ask: Callable[[], T]) -> T:
+    """What the main process, which alone is asked, answers, on every process. All must call it."""
+    if world_size() == 1:
+        return ask()
+    answer = [ask() if rank() == 0 else None]
+    dist.broadcast_object_list(answer)
+    return answer[0]  # type: ignore[return-value]  # it is the main process's by now
+
+
+def wait_for_all() -> None:
+    """Return when every process has called it."""
+    if world_size() > 1:
+        dist.barrier()
 
 
 def all_reduce_moments(moments: M) -> M:
@@ -131,18 +148,7 @@ def gather_batch(
         ValueError: A present embedding is not finite. Every process raises, naming the row of the world's batch.
     """
     if world_size() == 1:
-        # What absent rows hold is never used.
-        there = {m: x if present is None else x[present[m]] for m, x in output.embeds.items()}
-        refuse_any_nonfinite({f"{m}_embeds": x for m, x in there.items()})
-        return ContrastiveBatch.whole(
-            dict(sorted(without_hard_negatives(output.embeds).items())),
-            output.logit_scale,
-            output.logit_bias,
-            None if present is None else without_hard_negatives(present),
-            ids,
-            hard_negatives=collect(output.embeds),
-            **fields,
-        )
+        return _batch_of_this_process(output, present, ids, **fields)
     modalities = sorted(output.embeds)
     stacked = torch.stack([output.embeds[m] for m in modalities], dim=1)  # (b, S, d)
     masks: dict[str, Tensor]
@@ -166,5 +172,22 @@ def gather_batch(
         gather=gather_rows,
         ids=None if ids is None else gather_rows(ids),
         **scale_and_bias_fields(list(without_hard_negatives(output.embeds)), output.logit_scale, output.logit_bias),
+        **fields,
+    )
+
+
+def _batch_of_this_process(
+    output: EncoderOutput, present: dict[str, Bool[Tensor, "b"]] | None, ids: Int[Tensor, "b"] | None, **fields: Any
+) -> ContrastiveBatch:
+    # What absent rows hold is never used.
+    there = {m: x if present is None else x[present[m]] for m, x in output.embeds.items()}
+    refuse_any_nonfinite({f"{m}_embeds": x for m, x in there.items()})
+    return ContrastiveBatch.whole(
+        dict(sorted(without_hard_negatives(output.embeds).items())),
+        output.logit_scale,
+        output.logit_bias,
+        None if present is None else without_hard_negatives(present),
+        ids,
+        hard_negatives=collect(output.embeds),
         **fields,
     )

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_contrastive.hard_negatives import join_rows, split_rows
+from hf_contrastive.pair_scales import BIAS, SCALE
 from hf_contrastive.sharding import exact_value, is_sharded, reshard
 from hf_contrastive.towers.forwards import replaced_forward as replaced_forward
 from hf_contrastive.towers.precomputed import precomputed_towers
@@ -18,7 +19,6 @@ from hf_contrastive.towers.precomputed import precomputed_towers
 
 # How `transformers` names joint-space embeddings in every dual encoder: CLIP, SigLIP, CLAP, X-CLIP, ...
 SUFFIX = "_embeds"
-SCALE, BIAS = "logit_scale", "logit_bias"
 
 
 class EncoderOutput(NamedTuple):
@@ -54,7 +54,7 @@ def contrastive_forward(model: nn.Module, *, modalities: Sequence[str] | None = 
     Raises:
         ValueError: The model has no `logit_scale`, or returns fewer than two of the modalities.
     """
-    if getattr(model, "logit_scale", None) is None:
+    if getattr(model, SCALE, None) is None:
         raise ValueError(
             f"{type(model).__name__} has no `logit_scale`, the log inverse temperature that contrastive losses use. "
             "Add it to the model as an `nn.Parameter` of shape (1,), or with one entry per pair of modalities."
@@ -116,12 +116,17 @@ class _Tied(torch.autograd.Function):
         return grad, *(torch.zeros_like(z) for z in ctx.saved_tensors)
 
 
-def _embeds(output: Mapping[str, Any], modalities: Sequence[str] | None, model: str) -> dict[str, Tensor]:
-    found = {
+def named_embeds(output: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Matrices of embeddings in a model's output, by modality; what else is called so is passed over."""
+    return {
         name.removesuffix(SUFFIX): value
         for name, value in output.items()
         if name.endswith(SUFFIX) and isinstance(value, Tensor) and value.dim() == 2
     }
+
+
+def _embeds(output: Mapping[str, Any], modalities: Sequence[str] | None, model: str) -> dict[str, Tensor]:
+    found = named_embeds(output)
     wanted = sorted(found) if modalities is None else modalities
     if missing := sorted(set(wanted) - set(found)):
         raise ValueError(f"`modalities` asks for {missing}, but {model} returned {sorted(found)}.")

@@ -1,4 +1,4 @@
-"""One temperature and bias for each pair of modalities, where a model has more than one."""
+"""A model's temperature and bias: what they are called, and those of each pair of modalities where there is one each."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+
+# What models call their log inverse temperature and their bias.
+SCALE, BIAS = "logit_scale", "logit_bias"
 
 PairValues: TypeAlias = Mapping[tuple[str, str], Tensor]
 
@@ -31,10 +34,10 @@ def scale_and_bias_fields(
     Raises:
         ValueError: There are neither one nor as many as pairs.
     """
-    scales, biases = _by_pair(modalities, scale, "logit_scale"), _by_pair(modalities, bias, "logit_bias")
+    scales, biases = _by_pair(modalities, scale, SCALE), _by_pair(modalities, bias, BIAS)
     return {
-        "logit_scale": geometric_mean(scales, modalities) if scales else scale,
-        "logit_bias": mean(biases, modalities) if biases else bias,
+        SCALE: geometric_mean(scales, modalities) if scales else scale,
+        BIAS: mean(biases, modalities) if biases else bias,
         "pair_scales": scales,
         "pair_biases": biases,
     }

@@ -9,12 +9,11 @@ from transformers.utils import logging
 
 from hf_contrastive.distributed import rank
 from hf_contrastive.losses.schedule import Schedule
+from hf_contrastive.pair_scales import BIAS, SCALE
 from hf_contrastive.sharding import clamp_max, fill, full_value, reshard
 
 
 logger = logging.get_logger(__name__)
-
-SCALE, BIAS = "logit_scale", "logit_bias"
 
 
 def set_logit_scale(model: nn.Module, *, scale: float | None, learn: bool) -> None:

@@ -47,10 +47,11 @@ TINY = SmallCLIPSize(
 )
 
 
-def tiny_clip() -> CLIPModel:
+def tiny_clip(dropout: float = 0.0) -> CLIPModel:
+    layers = LAYERS | {"attention_dropout": dropout}
     # CLIP reads the embedding of the end token, here the last of the vocabulary.
-    text = LAYERS | TEXT | {"bos_token_id": 0, "eos_token_id": 98, "pad_token_id": 1}
-    return CLIPModel(CLIPConfig(text_config=text, vision_config=LAYERS | IMAGE, projection_dim=12))
+    text = layers | TEXT | {"bos_token_id": 0, "eos_token_id": 98, "pad_token_id": 1}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=layers | IMAGE, projection_dim=12))
 
 
 def tiny_siglip() -> SiglipModel:

@@ -51,6 +51,14 @@ def test_a_scale_beyond_the_bound_comes_back_to_it(model: PreTrainedModel, momen
     assert model.logit_scale.exp().item() == pytest.approx(100.0, rel=1e-6)
 
 
+def test_the_bound_is_for_the_model_that_is_trained_now():
+    callback, first, second = ClampLogitScale(20.0), tiny_clip(), tiny_clip()
+    callback.on_train_begin(model=first)
+    second.logit_scale.data.fill_(5.0)
+    callback.on_train_begin(model=second)
+    assert second.logit_scale.exp().item() == pytest.approx(20.0, rel=1e-6)
+
+
 def test_a_scale_below_the_bound_is_left_alone(clip: CLIPModel):
     before = {name: parameter.clone() for name, parameter in clip.named_parameters()}
     ClampLogitScale(100.0).on_optimizer_step(None, None, None, model=clip)

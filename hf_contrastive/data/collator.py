@@ -1,6 +1,7 @@
 """From raw examples to model inputs."""
 
 import hashlib
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -223,11 +224,16 @@ def _with_blanks(argument: str, values: list[Any]) -> list[Any]:
 
 
 def _as_integer(value: Any) -> int:
-    """An id of 63 bits, the same on every process and in every run."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    """An id of 64 bits, the same on every process and in every run."""
+    if isinstance(value, str):
+        return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest(), "big") >> 1
+    try:
+        # NumPy's and PyTorch's integers too, as in a dataset in their format.
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
         raise ValueError(f"The ids of examples must be integers or strings, but one is {value!r}.")
-    if isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
-            raise ValueError(f"The ids of examples must fit 64 bits, but one is {value}. Write it as a string.")
-        return value
-    return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest(), "big") >> 1
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"The ids of examples must fit 64 bits, but one is {number}. Write it as a string.")
+    return number

@@ -1,5 +1,6 @@
-"""One column of a dataset, whatever kind of dataset it is."""
+"""One column of a dataset, or several rows, whatever kind of dataset it is."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -29,3 +30,9 @@ def column_values(dataset: Any, column: str) -> list[Any]:
     if column not in dataset.column_names:
         raise ValueError(f"The dataset has no column {column!r}. Its columns: {dataset.column_names}.")
     return list(dataset.with_format(None)[column])
+
+
+def read_rows(dataset: Any, rows: Sequence[Any]) -> list[Any]:
+    """Several rows of a dataset, in one read where it can do that."""
+    read = getattr(dataset, "__getitems__", None)
+    return list(read(list(rows))) if read is not None else [dataset[row] for row in rows]

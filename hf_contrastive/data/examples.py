@@ -1,14 +1,14 @@
 """Examples of any modalities from a dataset that decodes what it is asked for and names the rows that it cannot read."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
 from transformers.utils import logging
 
 from hf_contrastive.data.modalities import IDS, Kind
+from hf_contrastive.data.picking import Pick, Picker
 from hf_contrastive.data.rows import (
     NAMED,
     BadRowError,
@@ -22,13 +22,11 @@ from hf_contrastive.data.rows import (
     refuse_absent,
     values_of,
 )
-from hf_contrastive.data.skipped import SharedCount, SharedEpoch
+from hf_contrastive.data.skipped import SharedCount
 
 
 logger = logging.get_logger(__name__)
 
-# "first", "random" or "all".
-Pick: TypeAlias = str
 HARD = "hard_negatives_"
 # Other rows to try in place of a bad one.
 TRIES = 100
@@ -95,7 +93,8 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
         self.name, self.columns, self.id_column, self.seed = name, dict(columns), id_column, seed
         self.on_bad_row, self.num_hard_negatives = on_bad_row, num_hard_negatives
         self.hard_negatives = dict(hard_negatives or {})
-        self.picks = _picks(pick, list(self.columns))
+        self._picker = Picker(pick, list(self.columns), seed)
+        self.picks = self._picker.picks
         if unknown := sorted(set(self.hard_negatives) - set(self.columns)):
             raise ValueError(f"`hard_negatives` must be of the modalities {list(self.columns)}, but got {unknown}.")
         wanted = [*self.columns.values(), *self.hard_negatives.values(), *([id_column] if id_column else [])]
@@ -114,7 +113,7 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
             # Bytes, not pictures: an undecodable image must be reported with its row, which `datasets` does not know.
             dataset = as_encoded(dataset, column, self.kinds[m])
         self.dataset = dataset
-        self._epoch, self._skipped, self._named = SharedEpoch(), SharedCount(), set[int]()
+        self._skipped, self._named = SharedCount(), set[int]()
         lists = [m for m, column in self.columns.items() if is_list(self.features[column], self.kinds[m])]
         read_all = [m for m in lists if self.picks[m] == "all"]
         if len(read_all) > 1:
@@ -145,7 +144,7 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch, for which values are drawn anew. Trainers do so by themselves."""
-        self._epoch.set(epoch)
+        self._picker.set_epoch(epoch)
 
     @property
     def gives_ids(self) -> bool:
@@ -182,7 +181,8 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
             lacking = blank or [m for m, values in found.items() if not values]
             refuse_absent(self.kinds[lacking[0]], self._where(row, self.columns[lacking[0]]))
         for m, values in found.items():
-            example[m] = self._read(self._picked(m, values, row, number), m, self.columns[m], row) if values else None
+            picked = self._picker.pick(values, m, row, number) if values else None
+            example[m] = self._read(picked, m, self.columns[m], row) if values else None
         for m, column in self.hard_negatives.items():
             values = values_of(entries[column], self.kinds[m])[: self.num_hard_negatives]
             if len(values) < self.num_hard_negatives:
@@ -203,19 +203,6 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
     def _where(self, row: int, column: str) -> Place:
         return Place(f"row {row} of the {self.name}", column)
 
-    def _picked(self, modality: str, values: Sequence[Any], row: int, number: int) -> Any:
-        how = self.picks[modality]
-        if len(values) == 1 or how == "first":
-            return values[0]
-        if how == "all":
-            return values[number]
-        return values[self._draw(len(values), modality, row)]
-
-    def _draw(self, size: int, *what: object) -> int:
-        """A number below `size` that depends on seed, epoch and what it is for, and on nothing else."""
-        words = "/".join(map(str, (self.seed, int(self._epoch), *what)))
-        return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "big") % size
-
     def _replacement(self, index: int, taken: set[int], error: BadRowError) -> dict[str, Any]:
         """A good example in place of a bad one, none of those `taken` if there are others, which then is taken too."""
         self._skipped.add_one()
@@ -223,7 +210,7 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
             self._named.add(index)
             logger.warning(f"{error} It is skipped, and another row takes its place.")
         for attempt in range(TRIES):
-            other = self._draw(len(self), "instead", index, attempt)
+            other = self._picker.draw(len(self), "instead", index, attempt)
             if other in taken and len(taken) < len(self):
                 continue
             row, number = self._place(other)
@@ -247,16 +234,3 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
         entries, kind = self.dataset[self.columns[modality]], self.kinds[modality]
         # A row without values keeps one example, to be named or skipped when it is read.
         return [(row, i) for row, x in enumerate(entries) for i in range(max(1, len(values_of(x, kind))))]
-
-
-def _picks(pick: Pick | Mapping[str, Pick], modalities: Sequence[str]) -> dict[str, Pick]:
-    picks: dict[str, Pick] = dict.fromkeys(modalities, "first")
-    if isinstance(pick, Mapping):
-        if unknown := sorted(set(pick) - set(modalities)):
-            raise ValueError(f"`pick` must be of the modalities {list(modalities)}, but got {unknown}.")
-        picks |= pick
-    else:
-        picks = dict.fromkeys(modalities, pick)
-    if wrong := sorted({how for how in picks.values() if how not in ("first", "random", "all")}):
-        raise ValueError(f"`pick` must be 'first', 'random' or 'all', but got {wrong[0]!r}.")
-    return picks

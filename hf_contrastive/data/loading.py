@@ -101,9 +101,7 @@ def load_pairs(
     """
     splits = _load(dataset, config, data_dir, streaming)
     name = "embedded scenes" if dataset is None else f"dataset {dataset!r}"
-    if train_split not in splits:
-        raise ValueError(f"The {name} has no split {train_split!r}. Its splits: {sorted(splits)}.")
-    for asked in (validation_split, test_split):
+    for asked in (train_split, validation_split, test_split):
         if asked is not None and asked not in splits:
             raise ValueError(f"The {name} has no split {asked!r}. Its splits: {sorted(splits)}.")
     others = tuple(column for column in (where, id_column) if column is not None)
@@ -118,18 +116,7 @@ def load_pairs(
     validation = validation_split or next((s for s in ("validation", "valid", "val", "dev") if s in splits), None)
     test = test_split or ("test" if "test" in splits else validation)
     train = splits[train_split]
-    if test is None and isinstance(train, IterableDataset):
-        train, held_out = _hold_out_last_file(train, name)
-    elif test is None:
-        if len(train) < 2:
-            raise ValueError(
-                f"The {name} has {len(train)} rows in its only split: too few to hold some out for a test."
-            )
-        parts = train.train_test_split(min(HELD_OUT_MAX, max(1, int(len(train) * HELD_OUT_SHARE))), seed=seed)
-        train, held_out = parts["train"], parts["test"]
-    else:
-        held_out = splits[test]
-
+    train, held_out = _hold_out(train, name, seed) if test is None else (train, splits[test])
     columns: dict[str, Any] = {"image_column": image_column, "caption_column": caption_column, "id_column": id_column}
 
     def pairs(rows: Dataset | IterableDataset, split: str, draw: bool = False) -> PairDataset:
@@ -184,6 +171,18 @@ def _as_asked(splits: DatasetDict, streaming: bool) -> dict[str, Dataset | Itera
         split: rows.to_iterable_dataset(num_shards=min(STREAM_SHARDS, len(rows))) if streaming and len(rows) else rows
         for split, rows in splits.items()
     }
+
+
+def _hold_out(
+    train: Dataset | IterableDataset, name: str, seed: int
+) -> tuple[Dataset | IterableDataset, Dataset | IterableDataset]:
+    """A training split without the rows that are held out of it, and these."""
+    if isinstance(train, IterableDataset):
+        return _hold_out_last_file(train, name)
+    if len(train) < 2:
+        raise ValueError(f"The {name} has {len(train)} rows in its only split: too few to hold some out for a test.")
+    parts = train.train_test_split(min(HELD_OUT_MAX, max(1, int(len(train) * HELD_OUT_SHARE))), seed=seed)
+    return parts["train"], parts["test"]
 
 
 def _hold_out_last_file(train: IterableDataset, name: str) -> tuple[IterableDataset, IterableDataset]:

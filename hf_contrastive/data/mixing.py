@@ -1,12 +1,12 @@
 """Several datasets as one, in given shares, with each row's origin known."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset as TorchDataset
 
-from hf_contrastive.data.columns import column_values
+from hf_contrastive.data.columns import column_values, read_rows
 from hf_contrastive.data.distinct import codes_of
 from hf_contrastive.data.mixed_stream import MixedStream
 from hf_contrastive.data.modalities import DATASET_NAME, IDS
@@ -56,7 +56,7 @@ class MixedDataset(TorchDataset[dict[str, Any]]):
         for origin, (name, dataset) in enumerate(self.datasets.items()):
             places = np.flatnonzero(origins == origin)
             wanted = (indices[places] - self.offsets[origin]).tolist()
-            for place, row, example in zip(places, wanted, _read(dataset, wanted), strict=True):
+            for place, row, example in zip(places, wanted, read_rows(dataset, wanted) if wanted else [], strict=True):
                 found[place] = {**example, DATASET_NAME: name}
                 if self.gives_ids:
                     # Of one dataset alone: another's row of the same number shows something else.
@@ -168,8 +168,3 @@ def mix_datasets(
     return MixedDataset(
         datasets, weights=weights, seed=seed, homogeneous_batches=homogeneous_batches, stopping=stopping
     )
-
-
-def _read(dataset: Any, rows: list[int]) -> list[dict[str, Any]]:
-    read: Callable[[list[int]], list[dict[str, Any]]] | None = getattr(dataset, "__getitems__", None)
-    return (read(rows) if read else [dataset[row] for row in rows]) if rows else []

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
+from hf_contrastive.data.columns import read_rows
 from hf_contrastive.data.mixed_stream import MixedStream
 from hf_contrastive.data.modalities import ROWS
 from hf_contrastive.data.skipped import sum_of_skipped
@@ -88,9 +89,3 @@ class NumberedCollator:
         """Model inputs of the examples, and `row_numbers`."""
         rows, examples = zip(*numbered, strict=True)
         return {**self.collator(list(examples)), ROWS: torch.tensor(rows)}
-
-
-def read_rows(dataset: Any, rows: Sequence[int]) -> list[Any]:
-    """Several rows of a dataset, in one read where it can do that."""
-    read = getattr(dataset, "__getitems__", None)
-    return list(read(list(rows))) if read is not None else [dataset[row] for row in rows]

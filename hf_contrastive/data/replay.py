@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset
 
+from hf_contrastive.data.columns import read_rows
 from hf_contrastive.data.modalities import ROWS
 
 
@@ -45,8 +46,7 @@ class ReplayableReads(TorchDataset[Any]):
 
     def __getitems__(self, rows: Sequence[Any]) -> list[Any]:
         seed_data(self.seed, int(self._epoch), np.asarray(rows).tobytes())
-        read = getattr(self.dataset, "__getitems__", None)
-        return Examples(read(rows) if read is not None else [self.dataset[row] for row in rows], rows)
+        return Examples(read_rows(self.dataset, rows), rows)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw anew."""
@@ -143,7 +143,9 @@ class DataGenerators:
         if isinstance(self.dataset, ReplayableReads):
             # Loaders of accelerate (1.15) tell either the sampler or the dataset, which depends on how they resume.
             self.dataset.set_epoch(self._passes)
-        seed_data(self.seed, self._passes, f"rank {self.rank}".encode())
+        # Where reads are seeded by their rows, what is left to draw is the order, which all processes must draw alike.
+        own = "order" if isinstance(self.dataset, ReplayableReads) else f"rank {self.rank}"
+        seed_data(self.seed, self._passes, own.encode())
 
 
 def _state(numpy: np.random.BitGenerator | None = None) -> Any:

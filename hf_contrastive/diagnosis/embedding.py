@@ -14,8 +14,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hf_contrastive.data import ExampleDataset, PairDataset, load_pairs
+from hf_contrastive.data.columns import read_rows
 from hf_contrastive.data.modalities import IDS
-from hf_contrastive.data.numbering import read_rows
 from hf_contrastive.diagnosis.files import as_ids
 from hf_contrastive.evaluators import ModelEncoder
 from hf_contrastive.towers.cache import describe_collator, module_fingerprint

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from hf_contrastive.data.numbering import read_rows
+from hf_contrastive.data.columns import read_rows
 
 
 class Column(Sequence[Any]):

@@ -9,10 +9,10 @@ from torch import Tensor
 from hf_contrastive.export.checking import check_equal, example_batch
 from hf_contrastive.models.multi_encoder import MultiEncoder
 from hf_contrastive.models.precision import unit
+from hf_contrastive.pair_scales import BIAS, SCALE
 from hf_contrastive.towers.find import base_model, find_towers
 
 
-_SCALARS = ("logit_scale", "logit_bias")
 _SUFFIX = "_embeds"
 
 
@@ -56,7 +56,7 @@ def check_same(reference: Any, found: Any, example: Any) -> None:
     expected, given = embeds_of(reference, inputs), embeds_of(found, inputs)
     for modality, rows in expected.items():
         check_equal(f"The {modality} embeddings", rows, given[modality])
-    for name in _SCALARS:
+    for name in (SCALE, BIAS):
         ours, theirs = (getattr(base_model(one), name, None) for one in (reference, found))
         if ours is not None and theirs is not None:
             check_equal(f"`{name}`", ours.detach().float(), theirs.detach().float())

@@ -21,8 +21,7 @@ from hf_contrastive.models.inputs import FEATURES, InputNames, inputs_read_by
 from hf_contrastive.models.pooling import pool, token_mask, tokens_of
 from hf_contrastive.models.precision import as_dtype, unit
 from hf_contrastive.models.probe import run_options
-from hf_contrastive.pair_scales import pair_names
-from hf_contrastive.temperature import BIAS
+from hf_contrastive.pair_scales import BIAS, pair_names
 from hf_contrastive.towers.precomputed import CACHED
 
 

@@ -68,7 +68,8 @@ class Tower:
 
 
 def base_model(model: nn.Module) -> nn.Module:
-    """The model below a `peft` wrapper, or the model itself."""
+    """The model below what `torch.compile` and `peft` put around it, or the model itself."""
+    model = getattr(model, "_orig_mod", model)
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file, logging
 
 from hf_contrastive.hub.untrusted import check_adapter, checked_revision
-from hf_contrastive.temperature import BIAS, SCALE
+from hf_contrastive.pair_scales import BIAS, SCALE
 from hf_contrastive.towers.find import base_model
 
 
@@ -84,7 +84,7 @@ def load_adapter(model: PreTrainedModel, name: str | Path, *, is_trainable: bool
 
 def is_adapted(model: nn.Module) -> bool:
     """Whether a model is wrapped by `peft`."""
-    return base_model(model) is not model
+    return hasattr(model, "get_base_model")
 
 
 def scalars(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -14,7 +14,7 @@ from hf_contrastive.distributed import rank
 from hf_contrastive.functional import sigmoid_loss
 from hf_contrastive.functional.chance import chance_of_sigmoid, chance_of_softmax, lowest_info_nce
 from hf_contrastive.losses import ContrastiveLoss, InfoNCE, uses_bias
-from hf_contrastive.training.duplicates import count_duplicates, text_hashes
+from hf_contrastive.training.duplicates import TEXT, TokenInputs, count_duplicates, text_hashes
 from hf_contrastive.training.micro_batches import rows_of_all_processes
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
@@ -48,12 +48,19 @@ class NegativesAudit:
             Its loss.
         batch_size (`int`, *optional*):
             Rows of a batch of one process, where they are not those of `args`.
+        texts (`TokenInputs`, *optional*):
+            What the model calls the tokens of its texts, see [`token_inputs`].
     """
 
     def __init__(
-        self, args: ContrastiveTrainingArguments, loss: ContrastiveLoss, batch_size: int | None = None
+        self,
+        args: ContrastiveTrainingArguments,
+        loss: ContrastiveLoss,
+        batch_size: int | None = None,
+        *,
+        texts: TokenInputs = TEXT,
     ) -> None:
-        self.args, self.loss = args, loss
+        self.args, self.loss, self.texts = args, loss, texts
         self.batch_size = args.per_device_train_batch_size if batch_size is None else batch_size
         self.logs: dict[str, float] = {}
         self.done = False
@@ -72,7 +79,7 @@ class NegativesAudit:
             self._first = _measure_first(batch, value, bias=uses_bias(self.loss))
             self._candidates = _candidates(batch, self.loss)
             self._hard = {m: batch.hard_negatives.count(m) for m in batch.hard_negatives}
-        masked, unmasked = count_duplicates(batch, text_hashes(chunks))
+        masked, unmasked = count_duplicates(batch, text_hashes(chunks, self.texts))
         self._masked.append(masked)
         if unmasked is not None:
             self._unmasked.append(unmasked)

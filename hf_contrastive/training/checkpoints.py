@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 from transformers.utils import logging
 
-from hf_contrastive.distributed import from_all, rank, world_size
+from hf_contrastive.distributed import from_all, from_main, rank, wait_for_all, world_size
 from hf_contrastive.training.manifest import MANIFEST, faults_of, write_manifest
 from hf_contrastive.training.replacing import replaced
 
@@ -97,7 +96,7 @@ class Checkpoints:
         """Declare a folder incomplete, for it may hold an older checkpoint of the same step."""
         if args.should_save:
             (folder / MANIFEST).unlink(missing_ok=True)
-        _wait()
+        wait_for_all()
 
     def finish(self, folder: Path, args: Any, *, best: str | None) -> None:
         """Write the parts, then the manifest, then delete what `save_total_limit` does not keep.
@@ -114,7 +113,7 @@ class Checkpoints:
             # The Trainer wrote them with the limit and the push that it was to leave to us.
             with replaced(args, hub_token=None):
                 torch.save(args, folder / TRAINING_ARGS_NAME)
-        _wait()
+        wait_for_all()
         if args.should_save:
             write_manifest(folder)
             rotate(folder, args.save_total_limit, best=best)
@@ -163,11 +162,11 @@ def resolve_checkpoint(resume_from_checkpoint: str | bool | None, output_dir: st
             Folder of the run's checkpoints.
 
     Raises:
-        ValueError: The folder is missing or not complete, or there is none that is.
+        ValueError: The folder is missing, not complete or without the optimizer, or there is none that is complete.
     """
     if not _is_set(resume_from_checkpoint):
         return None
-    found, message = _from_main(lambda: _resolve(resume_from_checkpoint, output_dir))
+    found, message = from_main(lambda: _resolve(resume_from_checkpoint, output_dir))
     if message is not None:
         raise ValueError(message)
     return found
@@ -201,6 +200,18 @@ def rotate(newest: Path, limit: int | None, *, best: str | None = None) -> None:
 
 def _resolve(resume: str | bool | None, output_dir: str | Path) -> tuple[str | None, str | None]:
     """The folder and None, or None and what is wrong."""
+    found, message = _find(resume, output_dir)
+    # DeepSpeed has its own folder for the optimizer.
+    if found is None or any([*Path(found).glob("optimizer*"), *Path(found).glob("global_step*")]):
+        return found, message
+    return None, (
+        f"The checkpoint {found!r} has weights alone, as `save_only_model` asks: without optimizer, schedule and random "
+        "state a run cannot go on. Load the weights (`from_pretrained`) and train anew."
+    )
+
+
+def _find(resume: str | bool | None, output_dir: str | Path) -> tuple[str | None, str | None]:
+    """The complete checkpoint that was asked for and None, or None and what is wrong."""
     if asks_for_the_last(resume):
         found = last_complete_checkpoint(output_dir) if Path(output_dir).is_dir() else None
         incomplete = [folder.name for folder in _by_step(output_dir)] if found is None else []
@@ -227,19 +238,3 @@ def _by_step(output_dir: str | Path) -> list[Path]:
     """Folders of checkpoints, the latest first."""
     steps = {path: re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", path.name) for path in Path(output_dir).glob("*-*")}
     return sorted((p for p, m in steps.items() if m and p.is_dir()), key=lambda p: int(p.name.split("-")[1]))[::-1]
-
-
-# ---- Processes ----
-
-
-def _wait() -> None:
-    if world_size() > 1:
-        dist.barrier()
-
-
-def _from_main(ask: Callable[[], tuple[str | None, str | None]]) -> tuple[str | None, str | None]:
-    """What the main process finds, on every process."""
-    answer = [ask() if rank() == 0 else (None, None)]
-    if world_size() > 1:
-        dist.broadcast_object_list(answer)
-    return answer[0]

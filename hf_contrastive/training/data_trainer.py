@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from transformers.trainer_utils import has_length
 
+from hf_contrastive.data.replay import ReplayableReads
 from hf_contrastive.data.stream_state import STREAM_FILE
 from hf_contrastive.data.streams import Stream
 from hf_contrastive.distributed import world_size
@@ -73,8 +74,11 @@ class DataTrainer(TowerTrainer):
         return super().set_initial_training_values(args, dataloader)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
-        own = self.data.sampler
-        return super()._get_train_sampler(train_dataset) if own is None else own
+        if self.data.sampler is not None:
+            return self.data.sampler
+        # An order by length asks a `datasets.Dataset` for its column.
+        inner = train_dataset.dataset if isinstance(train_dataset, ReplayableReads) else train_dataset
+        return super()._get_train_sampler(inner)
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         """The batches of one optimizer step, which are counted as trained on: what loaders read ahead is not."""

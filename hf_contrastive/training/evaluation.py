@@ -13,7 +13,7 @@ from hf_contrastive.data.numbering import NumberedCollator, NumberedRows, Number
 from hf_contrastive.data.skipped import skipped_rows
 from hf_contrastive.encoder import EncoderOutput
 from hf_contrastive.evaluators import Encoder, Evaluator, ModelEncoder, evaluate_all, refuse_equal_names
-from hf_contrastive.evaluators.store import EmbeddingStore, on_every_process
+from hf_contrastive.evaluators.store import EmbeddingStore, StoredEmbeds, on_every_process
 from hf_contrastive.hard_negatives import without_hard_negatives
 from hf_contrastive.losses import ContrastiveLoss
 from hf_contrastive.temperature import scale_and_bias
@@ -131,15 +131,7 @@ class EvaluationMixin(ManyProcessesTrainer):
         if stored is None:
             raise ValueError(f"{description} has no examples: the dataset is empty.")
         self.modalities = list(stored.embeds)
-        model = self.accelerator.unwrap_model(self.model)
-        whole = EncoderOutput(stored.embeds, *scale_and_bias(model))
-        metrics = measure(self.loss, whole, pool_size=self.args.eval_pool_size, ids=stored.ids)
-        num_rows = len(next(iter(stored.embeds.values())))
-        if self.compute_metrics is not None:
-            arrays = {m: x.numpy() for m, x in stored.embeds.items()}
-            metrics |= self.compute_metrics(
-                EvalPrediction(predictions=arrays, label_ids=torch.arange(num_rows).numpy())
-            )
+        metrics = self._measure(stored)
         # Of a stream each process reads all rows.
         is_stream = not isinstance(dataset, NumberedRows)
         metrics |= self.count_skipped_rows(getattr(dataset, "dataset", dataset), whole=is_stream)
@@ -153,8 +145,18 @@ class EvaluationMixin(ManyProcessesTrainer):
             predictions=tuple(x.numpy() for x in stored.embeds.values()),
             label_ids=None,
             metrics=known | named,
-            num_samples=num_rows,
+            num_samples=len(next(iter(stored.embeds.values()))),
         )
+
+    def _measure(self, stored: StoredEmbeds) -> dict[str, float]:
+        """Loss, geometry and retrieval of embeddings, and what `compute_metrics` makes of them."""
+        whole = EncoderOutput(stored.embeds, *scale_and_bias(self.accelerator.unwrap_model(self.model)))
+        metrics = measure(self.loss, whole, pool_size=self.args.eval_pool_size, ids=stored.ids)
+        if self.compute_metrics is not None:
+            arrays = {m: x.numpy() for m, x in stored.embeds.items()}
+            rows = torch.arange(len(next(iter(arrays.values())))).numpy()
+            metrics |= self.compute_metrics(EvalPrediction(predictions=arrays, label_ids=rows))
+        return metrics
 
     def count_skipped_rows(self, dataset: Any, *, whole: bool = False) -> dict[str, float]:
         """How many bad rows of a dataset, of which each process reads a part or the `whole`, were left out so far."""

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hf_contrastive.encoder import replaced_forward
+from hf_contrastive.towers.forwards import replaced_forward
+from hf_contrastive.towers.frozen import is_frozen
 from hf_contrastive.training.random_state import RandomState
 
 
@@ -32,7 +33,7 @@ class FrozenTowers:
 
     def __init__(self, model: nn.Module, devices: Iterable[torch.device]) -> None:
         self._devices = list(devices)
-        self._towers = [tower for tower in _children(model) if _is_frozen(tower)]
+        self._towers = [tower for tower in _children(model) if is_frozen(tower)]
 
     @contextmanager
     def recorded(self) -> Iterator[list[Call]]:
@@ -92,11 +93,6 @@ def _children(model: nn.Module) -> Iterator[nn.Module]:
             yield from _children(child)
         else:
             yield child
-
-
-def _is_frozen(module: nn.Module) -> bool:
-    parameters = list(module.parameters())
-    return bool(parameters) and not any(p.requires_grad for p in parameters)
 
 
 def _copied(value: Any) -> Any:

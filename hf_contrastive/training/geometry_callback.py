@@ -10,11 +10,9 @@ from torch.utils.hooks import RemovableHandle
 from transformers import Trainer, TrainerCallback
 
 from hf_contrastive.distributed import gather_rows, world_size
+from hf_contrastive.encoder import SUFFIX, named_embeds
 from hf_contrastive.functional.checks import NonFiniteError
 from hf_contrastive.training.measure import geometry_logs
-
-
-SUFFIX = "_embeds"
 
 
 def log_geometry(trainer: Trainer, *, modalities: Collection[str] | None = None) -> "GeometryCallback":
@@ -94,11 +92,7 @@ class GeometryCallback(TrainerCallback):
         if not model.training:
             return
         named = output if isinstance(output, Mapping) else {}
-        embeds = {
-            name.removesuffix(SUFFIX): x.detach()
-            for name, x in named.items()
-            if name.endswith(SUFFIX) and isinstance(x, Tensor) and x.dim() == 2
-        }
+        embeds = {m: x.detach() for m, x in named_embeds(named).items()}
         wanted = set(embeds) if self.modalities is None else self.modalities
         if not wanted or wanted - set(embeds):
             raise ValueError(

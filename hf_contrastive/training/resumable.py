@@ -56,7 +56,7 @@ class ResumableTrainer(PushingTrainer):
             self.add_callback(self.preemption)
         self.losses = LossLog()
         self.steps = StepGuard(args.max_nonfinite_steps, args.output_dir)
-        self._data = DataGenerators(self._data_seed, args.process_index)
+        self._data = DataGenerators(args.order_seed, args.process_index)
         # Whether the next training loader is the one that is trained on, and not one that somebody looks at.
         self._loader_is_due = True
         self._statistics: list[tuple[Tensor, Tensor]] = []
@@ -97,13 +97,16 @@ class ResumableTrainer(PushingTrainer):
         """The loader of [`~transformers.Trainer`], in training with reads that can be repeated."""
         if not self.is_in_train:
             return super().get_train_dataloader()
-        data, collator = replayable(self.train_dataset, self._data_seed), CollatorWithRows(self.data_collator)
+        data, collator = replayable(self.train_dataset, self.args.order_seed), CollatorWithRows(self.data_collator)
         if self._loader_is_due:
-            self._data, self._loader_is_due = DataGenerators(self._data_seed, self.args.process_index, data), False
+            self._data, self._loader_is_due = (
+                DataGenerators(self.args.order_seed, self.args.process_index, data),
+                False,
+            )
         with (
             replaced(self, train_dataset=data, data_collator=collator),
             # Else the order would follow torch's seed at this moment.
-            replaced(self.accelerator.dataloader_config, data_seed=self._data_seed),
+            replaced(self.accelerator.dataloader_config, data_seed=self.args.order_seed),
         ):
             return super().get_train_dataloader()
 
@@ -119,10 +122,6 @@ class ResumableTrainer(PushingTrainer):
             batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._begin_step([batch.pop(ROWS, None) if isinstance(batch, dict) else None for batch in batches])
         return batches, num_items
-
-    @property
-    def _data_seed(self) -> int:
-        return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     # ---- Steps ----
 

@@ -41,12 +41,18 @@ def split_stream(dataset: Any, split: str) -> Any:
         return _EveryNth(dataset, rank(), processes)
     if dataset._distributed is not None:  # by `split_dataset_by_node`, which has no public trace
         return dataset
-    if split == "shards" and dataset.num_shards < processes:
+    if split == "shards":
+        refuse_too_few_shards(dataset)
+    return split_dataset_by_node(dataset, rank(), processes, strategy=split)
+
+
+def refuse_too_few_shards(dataset: Any) -> None:
+    """Raise a ValueError if a stream has fewer shards than there are processes to read them."""
+    if dataset.num_shards < world_size():
         raise ValueError(
-            f"`stream_split` is 'shards', but {dataset.num_shards} shards do not reach for {processes} processes. Take "
+            f"`stream_split` is 'shards', but {dataset.num_shards} shards do not reach for {world_size()} processes. Take "
             "'examples', or write the data in more shards."
         )
-    return split_dataset_by_node(dataset, rank(), processes, strategy=split)
 
 
 class _EveryNth(IterableDataset[Any]):

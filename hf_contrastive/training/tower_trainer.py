@@ -10,16 +10,19 @@ from torch import nn
 from transformers.trainer_utils import PredictionOutput
 from transformers.utils import logging
 
+from hf_contrastive.pair_scales import BIAS
 from hf_contrastive.sharding import reshard
-from hf_contrastive.temperature import BIAS, is_scale_or_bias
+from hf_contrastive.temperature import is_scale_or_bias
 from hf_contrastive.towers.frozen import freeze_towers
 from hf_contrastive.training.adapters import SCALARS_FILE, add_adapter, is_adapted, load_scalars, save_scalars, scalars
 from hf_contrastive.training.checkpoints import Part
 from hf_contrastive.training.ema import EMA, EMA_FILE
 from hf_contrastive.training.optimizer import describe_groups, set_learning_rates
+from hf_contrastive.training.random_state import RandomState
 from hf_contrastive.training.resumable import ResumableTrainer
 from hf_contrastive.training.saved_names import loading_saved_names
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
+from hf_contrastive.training.unprepared import unrounded_after
 
 
 logger = logging.get_logger(__name__)
@@ -44,60 +47,36 @@ class TowerTrainer(ResumableTrainer):
     def __init__(
         self, model: nn.Module, args: ContrastiveTrainingArguments, *, peft_config: Any = None, **kwargs: Any
     ) -> None:
-        if getattr(model, "_hf_peft_config_loaded", False):
-            raise ValueError(
-                "The model has an adapter from its own `add_adapter`, which is saved without temperature and bias. Give "
-                "`peft_config` instead, or a model wrapped by `peft.get_peft_model`."
-            )
         if kwargs.get("processing_class") is None and getattr(model, "has_processor", bool)():
             # Saved and pushed beside the model, as any other's; found now, not when there are weights to lose.
             kwargs["processing_class"] = model.processor
-        if peft_config is not None:
-            model = add_adapter(model, peft_config)
-        elif is_adapted(model) and BIAS in scalars(model):
-            # Frozen by `peft` with the rest of the model.
-            scalars(model)[BIAS].requires_grad_(True)
-        freeze_towers(
-            model,
-            args.freeze_towers or (),
-            unfreeze_last=args.unfreeze_last,  # type: ignore[arg-type]  # JSON is parsed by now
-            projections=args.freeze_projections or (),
-        )
-        kept = getattr(args, "activation_checkpointing_kwargs", None) or args.gradient_checkpointing_kwargs or {}
-        if args.unfreeze_last and kept.get("use_reentrant"):
-            raise ValueError(
-                "`use_reentrant` checkpoints compute no gradient of layers whose inputs need none, such as the first that "
-                "`unfreeze_last` leaves trainable. Set `use_reentrant` to False."
-            )
-        super().__init__(model, args, **kwargs)
+        super().__init__(_prepared(model, args, peft_config), args, **kwargs)
         if self.optimizer is not None and (args.tower_learning_rates or args.layer_decay is not None):
             raise ValueError(
                 "`tower_learning_rates` and `layer_decay` are for the optimizer that the trainer makes, but `optimizers` "
                 "gives another. Use one of them."
             )
-        self.ema: EMA | None = None
-        if args.ema_decay is not None:
-            if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
-                raise ValueError(
-                    "`ema_decay` reads the parameters after each step and writes them for each evaluation, which DeepSpeed "
-                    "ZeRO-3 has cut and gathers in forward passes alone. Train with ZeRO-2 or FSDP2, or set it to None."
-                )
-            self.ema = ema = EMA(
-                args.ema_decay,
-                replace_model=args.save_ema,
-                is_skipped=self.steps.is_left_out,
-                scalars=self._vectors,
+        self.ema = None if args.ema_decay is None else self._new_average(args.ema_decay)
+
+    def _new_average(self, decay: float) -> EMA:
+        """A moving average that is kept while training and in checkpoints."""
+        if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
+            raise ValueError(
+                "`ema_decay` reads the parameters after each step and writes them for each evaluation, which DeepSpeed "
+                "ZeRO-3 has cut and gathers in forward passes alone. Train with ZeRO-2 or FSDP2, or set it to None."
             )
-            self.add_callback(ema)
-            self.checkpoints.add(
-                Part(
-                    file=EMA_FILE,
-                    save=lambda file: ema.save(file, write=args.should_save),
-                    load=lambda file: ema.load(file, self.model),
-                    joint=True,
-                    missing="the moving average starts at the weights of the checkpoint",
-                )
+        ema = EMA(decay, replace_model=self.args.save_ema, is_skipped=self.steps.is_left_out, scalars=self._vectors)
+        self.add_callback(ema)
+        self.checkpoints.add(
+            Part(
+                file=EMA_FILE,
+                save=lambda file: ema.save(file, write=self.args.should_save),
+                load=lambda file: ema.load(file, self.model),
+                joint=True,
+                missing="the moving average starts at the weights of the checkpoint",
             )
+        )
+        return ema
 
     # ---- Optimizer ----
 
@@ -124,23 +103,33 @@ class TowerTrainer(ResumableTrainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Metrics of [`~transformers.Trainer`], of the moving average if `evaluate_ema`."""
-        with self._evaluated_weights():
+        with self._aside():
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
         """Predictions of [`~transformers.Trainer`], by the moving average if `evaluate_ema`."""
-        with self._evaluated_weights():
+        with self._aside():
             return super().predict(*args, **kwargs)
 
     @contextmanager
-    def _evaluated_weights(self) -> Iterator[None]:
+    def _aside(self) -> Iterator[None]:
+        """Inside, the weights are those to evaluate; after it, weights and random state are those of before."""
         ema = self.ema if self.args.evaluate_ema else None
         try:
-            with nullcontext() if ema is None else ema.swapped(self.model):
+            # What is drawn here, such as by loaders, must not change what training draws next.
+            with (
+                RandomState.now([self.args.device]).again(),
+                nullcontext() if ema is None else ema.swapped(self.model),
+                unrounded_after(self.model) if self._is_cast_to_evaluate else nullcontext(),
+            ):
                 yield
         finally:
             # What is trained next must be the parameters themselves.
             reshard(self.model)
+
+    @property
+    def _is_cast_to_evaluate(self) -> bool:
+        return not self.is_in_train and (self.args.fp16_full_eval or self.args.bf16_full_eval)
 
     # ---- Checkpoints ----
 
@@ -165,3 +154,30 @@ class TowerTrainer(ResumableTrainer):
     def _load_beside(self, folder: Path) -> None:
         if is_adapted(self.model):
             load_scalars(self.model, folder / SCALARS_FILE)
+
+
+def _prepared(model: nn.Module, args: ContrastiveTrainingArguments, peft_config: Any) -> nn.Module:
+    """The model, in an adapter if one is asked for, with frozen what is to be frozen."""
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ValueError(
+            "The model has an adapter from its own `add_adapter`, which is saved without temperature and bias. Give "
+            "`peft_config` instead, or a model wrapped by `peft.get_peft_model`."
+        )
+    if peft_config is not None:
+        model = add_adapter(model, peft_config)
+    elif is_adapted(model) and BIAS in scalars(model):
+        # Frozen by `peft` with the rest of the model.
+        scalars(model)[BIAS].requires_grad_(True)
+    freeze_towers(
+        model,
+        args.freeze_towers or (),
+        unfreeze_last=args.unfreeze_last,  # type: ignore[arg-type]  # JSON is parsed by now
+        projections=args.freeze_projections or (),
+    )
+    kept = getattr(args, "activation_checkpointing_kwargs", None) or args.gradient_checkpointing_kwargs or {}
+    if args.unfreeze_last and kept.get("use_reentrant"):
+        raise ValueError(
+            "`use_reentrant` checkpoints compute no gradient of layers whose inputs need none, such as the first that "
+            "`unfreeze_last` leaves trainable. Set `use_reentrant` to False."
+        )
+    return model

@@ -18,7 +18,9 @@ from hf_contrastive.training.audit import NegativesAudit, global_batch_size
 from hf_contrastive.training.checkpoints import Part
 from hf_contrastive.training.chunked import encode_in_chunks
 from hf_contrastive.training.data_trainer import DataTrainer, refuse_too_little_data
+from hf_contrastive.training.duplicates import token_inputs
 from hf_contrastive.training.evaluation import EvaluationMixin
+from hf_contrastive.training.inherited import refuse_other_training
 from hf_contrastive.training.measure import describe
 from hf_contrastive.training.micro_batches import refuse_sharded, split_micro_batches
 from hf_contrastive.training.progress import ContrastiveProgress
@@ -76,6 +78,7 @@ class ContrastiveTrainer(DataTrainer, EvaluationMixin):
         loss: ContrastiveLoss | None = None,
         **kwargs: Any,
     ) -> None:
+        refuse_other_training(kwargs)
         if loss is None:
             loss = get_loss(args.loss, **(args.loss_kwargs or {}))  # type: ignore[arg-type]  # JSON is parsed by now
         refuse_too_little_data(kwargs.get("train_dataset"), args)
@@ -113,9 +116,9 @@ class ContrastiveTrainer(DataTrainer, EvaluationMixin):
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> TrainOutput:
         # Anew for each batch size that `auto_find_batch_size` tries.
-        self.audit = (
-            NegativesAudit(self.args, self.loss, self._train_batch_size) if self.args.negatives_audit else None
-        )
+        if self.args.negatives_audit:
+            texts = token_inputs(self.model)
+            self.audit = NegativesAudit(self.args, self.loss, self._train_batch_size, texts=texts)
         output: TrainOutput = super()._inner_training_loop(*args, **kwargs)
         return output
 
@@ -150,7 +153,7 @@ class ContrastiveTrainer(DataTrainer, EvaluationMixin):
             return (loss, output.embeds) if return_outputs else loss
         terms = self.loss(batch)
         refuse_unread(batch, self.loss, queue_size=self.args.queue_size)
-        if self.queue is not None:
+        if self.queue is not None and self.is_in_train:
             self.queue.push(batch)
         self._latest = batch
         loss = total(terms)

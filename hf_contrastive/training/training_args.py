@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hf_contrastive.losses.schedule import Schedule, as_schedule
+from hf_contrastive.training.inherited import choose_direction, refuse_without_use
 from hf_contrastive.training.tower_args import TowerTrainingArguments
 
 
@@ -148,7 +149,9 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
         self.loss_kwargs = _options(self.loss_kwargs, "loss_kwargs", {"weight": 0.5})
         self._read_schedule()
         self.logit_bias = _bias(self.logit_bias)
+        choose_direction(self)
         super().__post_init__()
+        refuse_without_use(self)
         for name in ("logit_scale", "logit_scale_learning_rate", "max_logit_scale"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
@@ -178,6 +181,11 @@ class ContrastiveTrainingArguments(TowerTrainingArguments):
             self.dataloader_pin_memory = False
         if self.eval_pool_size < 2:
             raise ValueError(f"eval_pool_size must be at least 2, but got {self.eval_pool_size}.")
+
+    @property
+    def order_seed(self) -> int:
+        """Seed of the data's order and draws: `data_seed`, by default `seed`."""
+        return self.seed if self.data_seed is None else self.data_seed
 
     def _read_schedule(self) -> None:
         # As a dictionary, which can be written to a file.

@@ -19,6 +19,7 @@ from hf_contrastive.data.stream_state import StreamState
 from hf_contrastive.data.streams import Stream
 from hf_contrastive.distributed import from_all
 from hf_contrastive.training.micro_batches import rows_of_all_processes
+from hf_contrastive.training.stream_loader import refuse_too_few_shards
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
 
@@ -38,7 +39,8 @@ class TrainingData:
             Rows of a batch of the loader.
 
     Raises:
-        ValueError: `no_duplicates` is asked of a stream, or cannot be kept.
+        ValueError: `no_duplicates` is asked of a stream, or cannot be kept; or another order, or that one process reads for
+            all, is asked for where it would not be followed.
     """
 
     def __init__(
@@ -55,6 +57,12 @@ class TrainingData:
         if dataset is None:
             return
         global_batch = rows_of_all_processes(args, batch_size)
+        is_resumable = isinstance(dataset, Stream) or not isinstance(dataset, IterableDataset)
+        if is_resumable and args.accelerator_config.dispatch_batches and args.world_size > 1:
+            raise ValueError(
+                "`dispatch_batches` of `accelerator_config` has one process read for all, which cannot be resumed at the next "
+                "row. Set it to False: each process then reads its part."
+            )
         if isinstance(dataset, Stream):
             if args.no_duplicates is not None:
                 raise ValueError(
@@ -68,7 +76,7 @@ class TrainingData:
                 as_resumable(dataset if part is None else part),
                 rows,
                 is_split=part is not None,
-                seed=args.seed if args.data_seed is None else args.data_seed,
+                seed=args.order_seed,
                 rank=args.process_index,
             )
             self.dataset, self.collator = batches, PositionCollator(_WithNames(collator), batches)
@@ -79,11 +87,6 @@ class TrainingData:
                 num_workers=args.dataloader_num_workers,
             )
         elif not isinstance(dataset, IterableDataset):
-            if args.accelerator_config.dispatch_batches and args.world_size > 1:
-                raise ValueError(
-                    "`dispatch_batches` of `accelerator_config` has one process read for all, and Accelerate (1.15) resumes that "
-                    "at another row. Set it to False: each process then reads its part of a dataset that has a length."
-                )
             self.sampler = self._sampler(dataset, global_batch, args)
             if isinstance(dataset, MixedDataset):
                 self.collator = _WithNames(collator)
@@ -155,11 +158,20 @@ class TrainingData:
         joined = args.gradient_accumulation_steps if getattr(args, "accumulate_negatives", False) else 1
         rows = global_batch * joined
         if isinstance(dataset, MixedDataset):
+            _refuse_other_order(args, "a mix of datasets has")
             return dataset.sampler(rows, args.no_duplicates)
         if args.no_duplicates is None:
             return None
-        seed = args.seed if args.data_seed is None else args.data_seed
-        return NoDuplicatesSampler(column_values(dataset, args.no_duplicates), rows, seed=seed)
+        _refuse_other_order(args, "`no_duplicates` makes")
+        return NoDuplicatesSampler(column_values(dataset, args.no_duplicates), rows, seed=args.order_seed)
+
+
+def _refuse_other_order(args: ContrastiveTrainingArguments, whose: str) -> None:
+    if args.train_sampling_strategy != "random":
+        raise ValueError(
+            f"`train_sampling_strategy` is {args.train_sampling_strategy!r}, but {whose} an order of its own. Leave it at "
+            "'random'."
+        )
 
 
 def _own_shards(stream: Stream, args: ContrastiveTrainingArguments) -> Stream | None:
@@ -170,11 +182,8 @@ def _own_shards(stream: Stream, args: ContrastiveTrainingArguments) -> Stream | 
     # By `split_dataset_by_node`, which has no public trace.
     if split == "none" or getattr(stream, "_distributed", None) is not None:
         return stream
-    if split == "shards" and stream.num_shards < processes:
-        raise ValueError(
-            f"`stream_split` is 'shards', but {stream.num_shards} shards do not reach for {processes} processes. Take "
-            "'examples', or write the data in more shards."
-        )
+    if split == "shards":
+        refuse_too_few_shards(stream)
     if split == "shards" or (split == "auto" and stream.num_shards % processes == 0):
         return stream.shard(processes, args.process_index, contiguous=False)
     return None

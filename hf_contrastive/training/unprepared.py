@@ -1,4 +1,4 @@
-"""Evaluation before training must not keep training from being distributed."""
+"""What an evaluation must not leave behind: a model that later training would not distribute, or in half precision."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,3 +29,21 @@ def unprepared_after(accelerator: Accelerator, model: nn.Module) -> Iterator[Non
             accelerator.unwrap_model(model, keep_fp32_wrapper=False)
             setattr(model, MARK, False)
             accelerator._models = [other for other in accelerator._models if other is not model]
+
+
+@contextmanager
+def unrounded_after(model: nn.Module) -> Iterator[None]:
+    """Give a model that is cast in here, as by `bf16_full_eval`, the weights again that it had.
+
+    Otherwise training after it would begin from rounded weights and go on in half precision, and what is saved would be
+    in that, without a word.
+    """
+    parameters = [(parameter, parameter.data) for parameter in model.parameters()]
+    buffers = [(module, name, x) for module in model.modules() for name, x in module.named_buffers(recurse=False)]
+    try:
+        yield
+    finally:
+        for parameter, data in parameters:
+            parameter.data = data
+        for module, name, x in buffers:
+            setattr(module, name, x)

@@ -108,7 +108,11 @@ def test_options_of_the_processor_are_passed_on(processor: CLIPProcessor, exampl
 # ---- Rows that show the same, rows that lack something ----
 
 
-@pytest.mark.parametrize("ids", [[3, 1, 3, 0, 2], ["cat", "dog", "cat", "owl", "ant"]], ids=["integers", "strings"])
+@pytest.mark.parametrize(
+    "ids",
+    [[3, 1, 3, 0, 2], ["cat", "dog", "cat", "owl", "ant"], np.array([3, 1, 3, 0, 2]), torch.tensor([3, 1, 3, 0, 2])],
+    ids=["integers", "strings", "numpy", "torch"],
+)
 def test_ids_are_equal_where_examples_show_the_same(processor: CLIPProcessor, examples: list[Any], ids: list[Any]):
     examples = [example | {"id": i} for example, i in zip(examples, ids, strict=True)]
     found = ContrastiveCollator(processor=processor, id_column="id")(examples)["example_ids"]
@@ -123,8 +127,11 @@ def test_ids_of_strings_are_the_same_in_every_process(processor: CLIPProcessor, 
 
 
 def test_an_id_that_is_no_integer_or_string_is_refused(processor: CLIPProcessor, examples: list[Any]):
-    with pytest.raises(ValueError, match=r"^The ids of examples must be integers or strings, but one is 1\.5\.$"):
-        ContrastiveCollator(processor=processor, id_column="id")([examples[0] | {"id": 1.5}])
+    for wrong in (1.5, None, True):
+        with pytest.raises(
+            ValueError, match=rf"^The ids of examples must be integers or strings, but one is {wrong}\.$"
+        ):
+            ContrastiveCollator(processor=processor, id_column="id")([examples[0] | {"id": wrong}])
 
 
 class ThreeInputs:

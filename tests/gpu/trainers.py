@@ -4,18 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CLIPConfig, CLIPModel, set_seed
+from transformers import CLIPModel, set_seed
 
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments
-from tests.conftest import IMAGE, LAYERS, TEXT, make_dataset
+from tests.conftest import make_dataset, tiny_clip
 
 
 def dropout_clip(dropout: float = 0.1) -> CLIPModel:
     """A tiny CLIP whose steps draw random numbers on the device."""
     set_seed(0)
-    layers = LAYERS | {"attention_dropout": dropout}
-    text = layers | TEXT | {"bos_token_id": 0, "eos_token_id": 98, "pad_token_id": 1}
-    return CLIPModel(CLIPConfig(text_config=text, vision_config=layers | IMAGE, projection_dim=12))
+    return tiny_clip(dropout)
 
 
 def make(model: Any, folder: Path, device: torch.device, rows: int = 64, **kwargs: Any) -> ContrastiveTrainer:

@@ -233,6 +233,19 @@ def test_the_tower_does_not_run(clip: CLIPModel, dataset: Dataset, tmp_path: Pat
     assert "forward" not in vars(clip.vision_model)
 
 
+def test_a_compiled_model_reads_it_for_each_batch(clip: CLIPModel):
+    freeze_towers(clip, ["image"])
+    compiled = torch.compile(clip, backend="eager")
+    inputs = make_inputs(8) | {"cached_image": torch.randn(8, 16, generator=torch.Generator().manual_seed(0))}
+    del inputs["pixel_values"]
+    for rows in (slice(0, 4), slice(4, 8)):
+        batch = {name: x[rows] for name, x in inputs.items()}
+        with contrastive_forward(clip):
+            expected = clip(**batch).embeds["image"]
+        with contrastive_forward(compiled):
+            torch.testing.assert_close(compiled(**batch).embeds["image"], expected, rtol=0, atol=1e-6)
+
+
 def test_both_towers_can_be_cached(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
     cached = cache(cache(dataset, clip, tmp_path), clip, tmp_path, "text")
     freeze_towers(clip, ["image", "text"])

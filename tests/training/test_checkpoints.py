@@ -182,6 +182,15 @@ def test_an_incomplete_one_is_refused_by_name_of_the_last_complete_one(tmp_path:
     assert resolve_checkpoint(str(broken), tmp_path) == str(broken)
 
 
+def test_weights_alone_are_nothing_to_go_on_from(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
+    options = {"save_strategy": "steps", "save_steps": 1, "save_only_model": True}
+    trainer = make_trainer(clip, dataset, tmp_path, **options)
+    trainer.train()
+    for resume in (True, str(tmp_path / "checkpoint-1")):
+        with pytest.raises(ValueError, match="has weights alone, as `save_only_model` asks"):
+            trainer.train(resume_from_checkpoint=resume)
+
+
 def test_a_folder_that_is_not_there_and_a_run_without_checkpoints_are_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"there is no folder '.*checkpoint-9'"):
         resolve_checkpoint(str(tmp_path / "checkpoint-9"), tmp_path)

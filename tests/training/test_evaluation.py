@@ -277,6 +277,21 @@ def test_evaluators_leave_training_as_it_would_be(saved_clip: Path, tmp_path: Pa
     assert losses[0] == losses[1]
 
 
+def test_random_numbers_of_training_are_the_same_with_evaluation_and_without(tmp_path: Path):
+    losses = []
+    for evaluated in (False, True):
+        set_seed(0)
+        options = {"eval_strategy": "steps", "eval_steps": 1} if evaluated else {}
+        trainer = make_trainer(
+            tiny_clip(dropout=0.5), tmp_path, eval_dataset=make_dataset(6), max_steps=3, logging_steps=1, **options
+        )
+        if evaluated:
+            trainer.predict(make_dataset(5))
+        trainer.train()
+        losses.append([log["loss"] for log in trainer.state.log_history if "loss" in log])
+    assert losses[0] == losses[1]
+
+
 def test_two_evaluators_of_one_name_are_refused(clip: CLIPModel, tmp_path: Path):
     with pytest.raises(ValueError, match="Two of the `evaluators` are called 'counting'"):
         make_trainer(clip, tmp_path, evaluators=[Counting(), Counting()])

@@ -44,8 +44,7 @@ class Recorder(ContrastiveTrainer):
 
 def make_trainer(dataset: Any, folder: Path | str, **kwargs: Any) -> Recorder:
     set_seed(0)
-    model = tiny_clip()
-    model.vision_model.config.attention_dropout = model.text_model.config.attention_dropout = 0.1
+    model = tiny_clip(dropout=0.1)
     defaults: dict[str, Any] = {"per_device_train_batch_size": 8, "max_steps": 8, "logging_steps": 1, "save_steps": 1}
     defaults |= {"learning_rate": 1e-3, "loss": "clip", "report_to": "none", "disable_tqdm": True, "use_cpu": True}
     args = ContrastiveTrainingArguments(str(folder), **(defaults | kwargs))
@@ -204,8 +203,15 @@ def train_on_two_processes(folder: str) -> None:
     def mixed() -> Any:
         return mix_datasets({"one": stream(16), "other": stream(40, start=50)}, homogeneous_batches=True)
 
-    with pytest.raises(ValueError, match="`dispatch_batches` of `accelerator_config` has one process read for all"):
-        check("dispatched", make_rows, 3, accelerator_config={"dispatch_batches": True})
+    for make in (make_rows, stream):
+        with pytest.raises(
+            ValueError, match="`dispatch_batches` of `accelerator_config` has one process read for all"
+        ):
+            check("dispatched", make, 3, accelerator_config={"dispatch_batches": True})
+    # An order by length, a column of a `datasets.Dataset`, of which each process takes its part.
+    steps = check("lengths", make_rows, 7, train_sampling_strategy="group_by_length", length_column_name="id")
+    assert sorted(row for step in steps[:6] for row in step) == list(range(48))
+    assert steps[6:] != steps[:3]
     with pytest.raises(ValueError, match="`split_batches` of `accelerator_config` is for datasets with a length"):
         check("split stream", stream, 3, accelerator_config={"split_batches": True})
     steps = check("mix", mixed, 3)

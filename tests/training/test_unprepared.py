@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+from transformers import CLIPModel
 
 from hf_contrastive.distributed import world_size
 from tests.training.parity import Setting, largest_difference, make_parity_trainer, weights_by_processes
+from tests.training.test_trainer import make_trainer
 
 
 PLAIN = Setting("clip", "sgd")
@@ -28,6 +31,21 @@ def train_after_two_evaluations(setting: Setting, folder: str) -> dict[str, Tens
     trainer.train()
     assert isinstance(trainer.model_wrapped, DistributedDataParallel) == (world_size() > 1)
     return trainer.model.state_dict()
+
+
+def test_evaluation_in_half_precision_leaves_the_weights_as_they_were(
+    clip: CLIPModel, dataset: Dataset, tmp_path: Path
+):
+    before = {name: x.clone() for name, x in clip.state_dict().items()}
+    trainer = make_trainer(clip, dataset, tmp_path, bf16_full_eval=True, ema_decay=0.5, evaluate_ema=True)
+    whole = make_trainer(clip, dataset, tmp_path).evaluate()["eval_loss"]
+    assert 0 < abs(trainer.evaluate()["eval_loss"] - whole) < 0.05
+    assert all(torch.equal(x, before[name]) for name, x in clip.state_dict().items())
+    trainer.train()
+    after = {name: x.clone() for name, x in clip.state_dict().items()}
+    trainer.predict(dataset)
+    assert {x.dtype for x in after.values()} <= {torch.float32, torch.int64}
+    assert all(torch.equal(x, after[name]) for name, x in clip.state_dict().items())
 
 
 @pytest.mark.distributed
