@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hf_contrastive.functional.checks import as_embeddings, check_positive
+from hf_contrastive.functional.checks import as_embeddings, check_positive, working_dtype
 
 
 # The trapezoidal rule of the paper has 17 points in [-5, 5]. The integrand is even and zero at zero, so eight tell all.
@@ -114,7 +114,8 @@ def sliced_gaussianity(x: Float[Tensor, "n d"], directions: Float[Tensor, "d k"]
 
 
 def project(x: Float[Tensor, "n d"], directions: Float[Tensor, "d k"]) -> Float[Tensor, "n k"]:
-    """Rows on each direction, in the precision of the rows even where products are autocast."""
+    """Rows on each direction, in the precision of the rows, at least single, even where products are autocast."""
+    x = x.to(working_dtype(x))
     with torch.autocast(x.device.type, enabled=False):
         return x @ directions.to(x)
 

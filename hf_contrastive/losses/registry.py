@@ -38,7 +38,24 @@ def uses_bias(loss: ContrastiveLoss) -> bool:
 
 
 def total(terms: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
-    """The scalar to minimize: the sum of the terms."""
+    """The scalar to minimize: the sum of the terms.
+
+    Raises:
+        TypeError: A term is no tensor.
+        ValueError: There is no term, or one has dimensions.
+    """
+    if not terms:
+        raise ValueError("A loss must return a term or more, by name, but returned none.")
+    for name, term in terms.items():
+        if not isinstance(term, Tensor):
+            raise TypeError(
+                f"Terms of a loss must be tensors without dimensions, but {name!r} is the {type(term).__name__} {term!r}. "
+                "Where there is nothing to minimize, return zero with a graph, such as `logit_scale * 0`."
+            )
+        if term.dim() != 0:
+            raise ValueError(
+                f"Terms of a loss must be tensors without dimensions, but {name!r} has shape {list(term.shape)}."
+            )
     return reduce(add, terms.values())
 
 
