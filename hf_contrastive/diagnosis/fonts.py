@@ -23,22 +23,21 @@ def give_glyphs(figure: Figure) -> None:
         missing = frozenset(map(ord, text.get_text())) - _characters(findfont(text.get_fontproperties()))
         if fallbacks := _families_for(missing):
             text.set_fontfamily([*text.get_fontfamily(), *fallbacks])
+            # Bold fonts have fewer glyphs.
+            text.set_fontweight("normal")
 
 
 @cache
 def _families_for(missing: frozenset[int]) -> tuple[str, ...]:
     """Installed families, as few as can be, that have glyphs for as many of the missing characters as can be."""
-    from matplotlib.font_manager import fontManager
+    from matplotlib.font_manager import FontProperties, findfont, fontManager
 
-    # Of one family, an upright font is the one that matplotlib will choose. That of the last resort has boxes alone.
-    fonts = {
-        font.name: font.fname
-        for font in fontManager.ttflist
-        if font.style == "normal" and not font.name.startswith("Last Resort")
-    }
+    regular = [font.name for font in fontManager.ttflist if (font.style, font.weight) == ("normal", 400)]
+    # The font of the last resort has boxes alone.
+    names = sorted({name for name in regular if not name.startswith("Last Resort")})
     families: list[str] = []
     while missing:
-        found = {name: missing & _characters(path) for name, path in sorted(fonts.items())}
+        found = {name: missing & _characters(findfont(FontProperties(family=[name]))) for name in names}
         best = max(found, key=lambda name: len(found[name]))
         if not found[best]:
             break

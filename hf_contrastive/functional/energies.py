@@ -1,7 +1,8 @@
 r"""The energies that contrastive losses become with infinitely many rows, estimated from clouds.
 
 With the kernel $e^{z \cdot w / \tau}$ and its volume V over the sphere, the smoothed density of a cloud at z is the mean
-kernel between z and its rows over V. Everything goes over tiles and carries no gradient.
+kernel between z and its rows over V. Everything goes over tiles and carries no gradient. All pairs are compared; of more
+rows than can be, [`block_estimate`] tells the energies at a smaller number.
 
 Dimension key: n, m = rows, d = embedding width.
 """

@@ -1,8 +1,9 @@
 """The sums that contrastive objectives and density estimates share: log-sum-exps of scaled inner products.
 
-All are exact, differentiable once (for rows and scale; few pairs, see `dense`, any number of times), hold O((q + k) d) numbers beside the logits that a stated budget
-keeps, and stand any temperature. Half-precision rows are summed in single precision. Inside an `autocast` region to
-bfloat16 the products that make gradients are in bfloat16, the logits stay in single precision.
+All are exact, differentiable once (for rows and scale; few pairs, see `dense`, any number of times), hold O((q + k) d)
+numbers beside the logits that a stated budget keeps, and stand any temperature. Half-precision rows are summed in single
+precision. Inside an `autocast` region to bfloat16 the products that make gradients are in bfloat16, the logits stay in
+single precision.
 
 Dimension key: q = queries, k = keys, d = embedding width.
 """

@@ -173,7 +173,10 @@ def read_loss(given: ContrastiveLoss | Mapping[str, Any], argument: str) -> Cont
             f"`{argument}` as a mapping has the `name` of a loss and optionally `options`, but got "
             f"{', '.join(map(str, given)) or 'nothing'}."
         )
-    return get_loss(given["name"], **given.get("options", {}))
+    options = given.get("options") or {}
+    if not isinstance(options, Mapping):
+        raise ValueError(f"`options` of the loss {given['name']!r} must be a mapping, but got {options!r}.")
+    return get_loss(given["name"], **options)
 
 
 @functools.cache

@@ -122,3 +122,9 @@ def test_memory_is_that_of_rows_and_tiles(monkeypatch: pytest.MonkeyPatch):
 def test_a_temperature_that_is_not_positive_is_refused():
     with pytest.raises(ValueError, match="`temperature` must be positive"):
         population_energies(unit_rows(4, 3), unit_rows(4, 3), temperature=0)
+
+
+def test_one_row_has_no_entropy():
+    x, y = unit_rows(1, 3), unit_rows(2, 3, seed=1)
+    with pytest.raises(ValueError, match=r"`x` must have at least 2 rows to have an entropy, but got shape \[1, 3\]"):
+        population_energies(x, y, x_ids=torch.tensor([0]), y_ids=torch.tensor([0, 1]))
