@@ -177,9 +177,10 @@ def _heads(trial: _Trial, scale: float, seed: int) -> list[Intervention]:
 def _shift_curve(trial: _Trial) -> dict[float, dict[str, float]]:
     """Measures after moving both modalities along the gap, by fraction."""
     curve = {}
+    x, y = trial.fitted.values()
     for fraction in FRACTIONS:
-        maps = shift_along_gap(*trial.fitted.values(), fraction)
-        curve[fraction], _ = trial.after(partial(dict, zip(trial.fitted, maps, strict=True)))
+        maps = dict(zip(trial.fitted, shift_along_gap(x, y, fraction), strict=True))
+        curve[fraction], _ = trial.after(partial(dict, maps))
     return curve
 
 
