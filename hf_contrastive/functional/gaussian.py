@@ -37,6 +37,9 @@ def gaussian_kl(
         normalize: Whether to scale rows to unit length first. Lengths, which the paper's regularizer is meant to shape,
             are then lost.
 
+    Raises:
+        ValueError: `shrinkage` is no share of the target, or too small for rows whose covariance is singular.
+
     >>> gaussian_kl(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
     tensor(0.)
     """
@@ -55,8 +58,15 @@ def gaussian_kl(
         centered = x - mean
         covariance = centered.mT @ centered * ((1 - shrinkage) / (n * variance))
         covariance = covariance + shrinkage * torch.eye(d, dtype=x.dtype, device=x.device)
+        try:
+            root = torch.linalg.cholesky(covariance)
+        except torch.linalg.LinAlgError as error:
+            raise ValueError(
+                f"The covariance of {n} rows of width {d} is singular at a `shrinkage` of {shrinkage}: rows repeat, or do not "
+                "vary in some direction. Raise it."
+            ) from error
         # Half of the log determinant.
-        volume = torch.linalg.cholesky(covariance).diagonal().log().sum()
+        volume = root.diagonal().log().sum()
         return (covariance.trace() + mean.square().sum() / variance - d) / 2 - volume
 
 

@@ -17,7 +17,6 @@ from hf_contrastive.functional.checks import (
     check_same_width,
     refuse_nonfinite,
 )
-from hf_contrastive.functional.products import row_products
 from hf_contrastive.functional.ranks import Ranks
 from hf_contrastive.functional.retrieval import CHUNK_SCORES
 
@@ -85,10 +84,11 @@ def neighbor_scores(
     check_labels(labels, len(train), num_classes)
     scores = test.new_zeros(len(test), num_classes)
     step = chunk_size or max(1, CHUNK_SCORES // len(train))
-    for start in range(0, len(test), step):
-        rows = test[start : start + step]
-        cosines, nearest = row_products(rows, train).topk(min(k, len(train)), dim=1)
-        scores[start : start + step].scatter_add_(1, labels[nearest], ((cosines - 1) / temperature).exp())
+    with torch.autocast(test.device.type, enabled=False):
+        for start in range(0, len(test), step):
+            rows = slice(start, start + step)
+            cosines, nearest = (test[rows] @ train.T).topk(min(k, len(train)), dim=1)
+            scores[rows].scatter_add_(1, labels[nearest], ((cosines - 1) / temperature).exp())
     return scores
 
 
