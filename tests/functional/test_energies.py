@@ -38,7 +38,8 @@ def test_the_volume_is_the_mean_kernel_times_the_area():
     assert log_kernel_volume(5, 0.5) == pytest.approx(expected, abs=0.01)
 
 
-@pytest.mark.parametrize("temperature", [0.1, 0.5])
+# The inverse of 0.07 is no number of single precision, to which torch rounds Python's.
+@pytest.mark.parametrize("temperature", [0.07, 0.5])
 def test_every_part_is_that_of_the_kernels_of_all_pairs(temperature: float, tile: int):
     x, y = unit_rows(7, 4), unit_rows(7, 4, seed=1)
     volume = log_kernel_volume(4, temperature)
