@@ -58,13 +58,12 @@ def gaussian_kl(
         centered = x - mean
         covariance = centered.mT @ centered * ((1 - shrinkage) / (n * variance))
         covariance = covariance + shrinkage * torch.eye(d, dtype=x.dtype, device=x.device)
-        try:
-            root = torch.linalg.cholesky(covariance)
-        except torch.linalg.LinAlgError as error:
+        root, failure = torch.linalg.cholesky_ex(covariance)
+        if failure:
             raise ValueError(
                 f"The covariance of {n} rows of width {d} is singular at a `shrinkage` of {shrinkage}: rows repeat, or do not "
                 "vary in some direction. Raise it."
-            ) from error
+            )
         # Half of the log determinant.
         volume = root.diagonal().log().sum()
         return (covariance.trace() + mean.square().sum() / variance - d) / 2 - volume
