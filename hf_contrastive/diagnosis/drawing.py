@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from hf_contrastive.diagnosis.fonts import give_glyphs
 from hf_contrastive.report.plots import COLORS
 
 
@@ -82,6 +83,7 @@ def draw_png(draw: Draw, titles: Sequence[str], path: Path) -> None:
         for one, title in zip(axes, titles, strict=True):
             place = one.get_position()
             figure.text(place.x0, 0.985, title, va="top", weight="bold", parse_math=False)
+        give_glyphs(figure)
         figure.savefig(path, dpi=130)
 
 

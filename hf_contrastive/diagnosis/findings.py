@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from hf_contrastive.diagnosis.result import CosineHistogram, Finding, PairDiagnosis
+from hf_contrastive.diagnosis.result import CosineHistogram, Finding, PairDiagnosis, Trials
 from hf_contrastive.diagnosis.rules import RULES, SEVERITIES, Facts, is_collapsed
 
 
@@ -50,14 +50,7 @@ def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int)
     name = f"{first}_{second}"
     gap, floor = metrics[f"geometry/modality_gap_{name}"], metrics[f"geometry/modality_gap_floor_{name}"]
     forward, backward = (metrics[f"retrieval/{m}_to_{n}_recall@1"] for m, n in ((first, second), (second, first)))
-    trials, temperatures, clouds = pair.trials, pair.trials.temperatures, pair.composition.clouds
-    r1 = (forward + backward) / 2
-    by_name = {trial.name: mean_recall(trial.metrics, first, second) for trial in trials.interventions}
-    gaps_by_name = {t.name: t.metrics.get(f"geometry/modality_gap_{name}", math.nan) for t in trials.interventions}
-    heads = [trial for trial in trials.interventions if trial.name == "linear_head"]
-    gaps = [trial.metrics[f"geometry/modality_gap_{name}"] for trial in heads]
-    closest = min(range(1, len(heads)), key=gaps.__getitem__)
-    before = by_name["none"]
+    clouds, r1 = pair.composition.clouds, (forward + backward) / 2
     return {
         "about": name,
         "first": first,
@@ -79,18 +72,31 @@ def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int)
             is_collapsed(metrics[f"geometry/uniformity_{m}"], metrics["geometry/uniformity_floor"])
             for m in (first, second)
         ),
-        "r1_none": before,
-        "gap_none": gaps_by_name["none"],
-        "trial_floor": trials.interventions[0].metrics[f"geometry/modality_gap_floor_{name}"],
-        "gap_mean_shift": gaps_by_name["mean_shift"],
-        "r1_mean_shift": by_name["mean_shift"],
-        "r1_whitening": by_name["whitening"],
-        "trial_error": math.sqrt(2) * _error(before, trials.measured_items),
-        "head_weight": heads[closest].settings["weight"],
-        "head_gap": gaps[closest],
-        "head_gap_clip": gaps[0],
-        "head_r1": mean_recall(heads[closest].metrics, first, second),
-        "head_r1_clip": mean_recall(heads[0].metrics, first, second),
+        **_trial_facts(pair.trials, first, second),
+    }
+
+
+def _trial_facts(trials: Trials, first: str, second: str) -> dict[str, Any]:
+    """What became of the measured rows: not a number where an intervention could not be done."""
+    gap = f"geometry/modality_gap_{first}_{second}"
+    recalls = {trial.name: mean_recall(trial.metrics, first, second) for trial in trials.interventions}
+    gaps = {trial.name: trial.metrics.get(gap, math.nan) for trial in trials.interventions}
+    clip, *others = (trial for trial in trials.interventions if trial.name == "linear_head")
+    closest = min(others, key=lambda head: head.metrics[gap])
+    temperatures = trials.temperatures
+    return {
+        "r1_none": recalls["none"],
+        "gap_none": gaps["none"],
+        "trial_floor": trials.interventions[0].metrics[f"geometry/modality_gap_floor_{first}_{second}"],
+        "gap_mean_shift": gaps["mean_shift"],
+        "r1_mean_shift": recalls["mean_shift"],
+        "r1_whitening": recalls["whitening"],
+        "trial_error": math.sqrt(2) * _error(recalls["none"], trials.measured_items),
+        "head_weight": closest.settings["weight"],
+        "head_gap": closest.metrics[gap],
+        "head_gap_clip": clip.metrics[gap],
+        "head_r1": mean_recall(closest.metrics, first, second),
+        "head_r1_clip": mean_recall(clip.metrics, first, second),
         "own": temperatures.own,
         "best": temperatures.best,
         "loss_at_own": temperatures.loss_at_own,

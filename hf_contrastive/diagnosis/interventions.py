@@ -1,7 +1,8 @@
 """Interventions on two modalities: fitted on one half of the items and measured on the other, side by side."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,8 @@ FRACTIONS = tuple(step / 10 for step in range(-10, 11))
 TEMPERATURES = tuple(0.005 * 2 ** (step / 2) for step in range(16))
 DIVERGENCE_WEIGHTS = (0.0, 0.25, 0.5, 1.0)
 HEAD_STEPS = 60
+SHIFT_NOTE = "The center of each modality is subtracted, and rows are scaled to unit length again."
+WHITENING_NOTE = "Each modality is centered and its covariance made the identity by the symmetric root (ZCA)."
 HEAD_NOTE = (
     "A linear head per modality, trained on the frozen embeddings of the other half of the items with the loss "
     "`clip_divergence`. Compare weights with weight 0, which is CLIP alone: training the whole model can do more."
@@ -92,62 +95,11 @@ def try_interventions(
     fitted_ids, measured_ids = (None if ids is None else ids[half] for half in halves)
 
     total_trials = 3 + len(DIVERGENCE_WEIGHTS) + len(FRACTIONS)
-    bar = tqdm(total=total_trials, desc="interventions", leave=False, disable=not progress)
-
-    def report(changed: Mapping[str, Tensor]) -> dict[str, float]:
-        bar.update()
-        return geometry_report(changed, ids=measured_ids, separability=True) | retrieval_report(
-            changed, ids=measured_ids
-        )
-
-    def after(fit: Callable[..., Any], *arguments: Any) -> tuple[dict[str, float], str]:
-        """Measures after maps by modality, or why there are none: a cloud that has collapsed cannot be centered, which is no reason to stop."""
-        try:
-            maps: dict[str, CloudMap] = fit(*arguments)
-            changed = {m: maps[m].apply(x) for m, x in measured.items()}
-        except ValueError as error:
-            return {}, f"Could not be done. {error}"
-        return report(changed), ""
-
-    temperatures = _temperatures(fitted, fitted_ids, measured, measured_ids, logit_scale)
-    shifted, no_shift = after(lambda: {m: mean_shift(x) for m, x in fitted.items()})
-    whitened, no_whitening = after(lambda: {m: whitening(x, shrinkage=SHRINKAGE) for m, x in fitted.items()})
-    found = [
-        Intervention(name="none", label="as it is", metrics=report(measured)),
-        Intervention(
-            name="mean_shift",
-            label="mean shift",
-            metrics=shifted,
-            note=no_shift or "The center of each modality is subtracted, and rows are scaled to unit length again.",
-        ),
-        Intervention(
-            name="whitening",
-            label="whitening",
-            metrics=whitened,
-            settings={"shrinkage": SHRINKAGE},
-            note=no_whitening
-            or "Each modality is centered and its covariance made the identity by the symmetric root (ZCA).",
-        ),
-    ]
-    scale = logit_scale or 1 / temperatures.best
-    for weight in DIVERGENCE_WEIGHTS:
-        loss = get_loss("clip_divergence", weight=weight)
-        heads = train_heads(fitted, loss, scale=scale, ids=fitted_ids, steps=HEAD_STEPS, seed=seed)
-        found.append(
-            Intervention(
-                name="linear_head",
-                label=f"linear head, divergence weight {weight:g}",
-                metrics=report(apply_heads(heads, measured)),
-                settings={"weight": weight, "logit_scale": scale},
-                note=HEAD_NOTE,
-            )
-        )
-    first, second = fitted
-    curve = {}
-    for fraction in FRACTIONS:
-        maps = shift_along_gap(fitted[first], fitted[second], fraction)
-        curve[fraction], _ = after(dict, zip((first, second), maps, strict=True))
-    bar.close()
+    with tqdm(total=total_trials, desc="interventions", leave=False, disable=not progress) as bar:
+        trial = _Trial(fitted, measured, fitted_ids, measured_ids, bar)
+        temperatures = _temperatures(trial, logit_scale)
+        found = [*_maps(trial), *_heads(trial, logit_scale or 1 / temperatures.best, seed)]
+        curve = _shift_curve(trial)
     return Trials(
         fitted_rows=len(halves[0]),
         measured_rows=len(halves[1]),
@@ -156,6 +108,80 @@ def try_interventions(
         shift_curve=curve,
         temperatures=temperatures,
     )
+
+
+class _Trial(NamedTuple):
+    """Unit rows of two modalities to fit on and to measure, what they show, and how far the trials have come."""
+
+    fitted: dict[str, Tensor]
+    measured: dict[str, Tensor]
+    fitted_ids: Tensor | None
+    measured_ids: Tensor | None
+    bar: Any
+
+    def report(self, changed: Mapping[str, Tensor]) -> dict[str, float]:
+        """Measures of the rows as an intervention has changed them."""
+        self.bar.update()
+        ids = self.measured_ids
+        return geometry_report(changed, ids=ids, separability=True) | retrieval_report(changed, ids=ids)
+
+    def after(self, fit: Callable[[], Mapping[str, CloudMap]]) -> tuple[dict[str, float], str]:
+        """Measures after maps by modality, or why there are none: a cloud that has collapsed cannot be centered, which is no
+        reason to stop.
+        """
+        try:
+            maps = fit()
+            changed = {m: maps[m].apply(x) for m, x in self.measured.items()}
+        except ValueError as error:
+            return {}, f"Could not be done. {error}"
+        return self.report(changed), ""
+
+
+def _maps(trial: _Trial) -> list[Intervention]:
+    """The rows as they are, after a mean shift, and after whitening."""
+    shifted, no_shift = trial.after(lambda: {m: mean_shift(x) for m, x in trial.fitted.items()})
+    whitened, no_whitening = trial.after(
+        lambda: {m: whitening(x, shrinkage=SHRINKAGE) for m, x in trial.fitted.items()}
+    )
+    return [
+        Intervention(name="none", label="as it is", metrics=trial.report(trial.measured)),
+        Intervention(name="mean_shift", label="mean shift", metrics=shifted, note=no_shift or SHIFT_NOTE),
+        Intervention(
+            name="whitening",
+            label="whitening",
+            metrics=whitened,
+            settings={"shrinkage": SHRINKAGE},
+            note=no_whitening or WHITENING_NOTE,
+        ),
+    ]
+
+
+def _heads(trial: _Trial, scale: float, seed: int) -> list[Intervention]:
+    """A linear head for each weight of the divergence."""
+    found = []
+    for weight in DIVERGENCE_WEIGHTS:
+        loss = get_loss("clip_divergence", weight=weight)
+        heads = train_heads(trial.fitted, loss, scale=scale, ids=trial.fitted_ids, steps=HEAD_STEPS, seed=seed)
+        found.append(
+            Intervention(
+                name="linear_head",
+                label=f"linear head, divergence weight {weight:g}",
+                metrics=trial.report(apply_heads(heads, trial.measured)),
+                settings={"weight": weight, "logit_scale": scale},
+                note=HEAD_NOTE,
+            )
+        )
+    return found
+
+
+def _shift_curve(trial: _Trial) -> dict[float, dict[str, float]]:
+    """Measures after moving both modalities along the gap, by fraction."""
+    curve = {}
+    x, y = trial.fitted.values()
+    for fraction in FRACTIONS:
+        maps = dict(zip(trial.fitted, shift_along_gap(x, y, fraction), strict=True))
+        curve[fraction], _ = trial.after(partial(dict, maps))
+    return curve
 
 
 def _subset(number: int, ids: Tensor | None, seed: int) -> Tensor:
@@ -176,20 +202,15 @@ def contrastive_loss(unit: Mapping[str, Float[Tensor, "n d"]], ids: Int[Tensor, 
 
 
 @torch.no_grad()
-def _temperatures(
-    fitted: Mapping[str, Tensor],
-    fitted_ids: Tensor | None,
-    measured: Mapping[str, Tensor],
-    measured_ids: Tensor | None,
-    logit_scale: float | None,
-) -> Temperatures:
+def _temperatures(trial: _Trial, logit_scale: float | None) -> Temperatures:
+    measured, measured_ids = trial.measured, trial.measured_ids
     x, y = measured.values()
     losses = [contrastive_loss(measured, measured_ids, 1 / t) for t in TEMPERATURES]
     perplexity = [
         float(softmax_perplexity(x, y, 1 / t).mean() + softmax_perplexity(y, x, 1 / t).mean()) / 2
         for t in TEMPERATURES
     ]
-    best = _best_temperature(fitted, fitted_ids)
+    best = _best_temperature(trial.fitted, trial.fitted_ids)
     return Temperatures(
         temperatures=TEMPERATURES,
         loss=tuple(losses),

@@ -8,6 +8,7 @@ import torch
 from hf_contrastive.diagnosis.curves import Side
 from hf_contrastive.diagnosis.drawing import GREY, HUES, INK, Axes, Notes, grid, legend, share_limits, shown
 from hf_contrastive.diagnosis.findings import mean_recall, pair_facts
+from hf_contrastive.diagnosis.result import Trials
 
 
 MARKERS = {"none": "o", "mean_shift": "s", "whitening": "D", "linear_head": "^"}
@@ -77,23 +78,7 @@ def draw_shift(panels: Sequence[Axes], sides: Sequence[Side], first: str, second
         for points, dashes, label in ((together, "-", "along the gap"), (past, ":", "past each other")):
             if points:
                 axes.plot(*zip(*points, strict=True), dashes, color=GREY, linewidth=1.2, label=label)
-        heads = 0
-        for trial in trials.interventions:
-            if not trial.metrics:
-                continue
-            color = {"none": INK, "mean_shift": HUES[0], "whitening": HUES[2], "linear_head": HUES[1]}[trial.name]
-            label = {"linear_head": "head, by weight", "none": "as it is"}.get(trial.name, trial.label)
-            x, y = _place(trial.metrics, first, second)
-            axes.plot(
-                x,
-                y,
-                MARKERS[trial.name],
-                color=color,
-                markersize=5,
-                label=None if trial.name == "linear_head" and heads else label,
-            )
-            if trial.name == "linear_head":
-                heads += 1
+        _draw_interventions(axes, trials, first, second)
         facts = pair_facts(side.one.metrics, side.one.pair(first, second), items=side.one.items)
         axes.errorbar(
             *_place(trials.interventions[0].metrics, first, second),
@@ -115,6 +100,24 @@ def draw_shift(panels: Sequence[Axes], sides: Sequence[Side], first: str, second
         for fraction in (-1.0, -0.5, 1.0):
             if trials.shift_curve.get(fraction):
                 notes.add(f"{fraction:g}", _place(trials.shift_curve[fraction], first, second), INK)
+
+
+def _draw_interventions(axes: Axes, trials: Trials, first: str, second: str) -> None:
+    """A point for each intervention that could be done, with one entry in the legend for all heads."""
+    colors = {"none": INK, "mean_shift": HUES[0], "whitening": HUES[2], "linear_head": HUES[1]}
+    named = set()
+    for trial in trials.interventions:
+        if not trial.metrics:
+            continue
+        label = {"linear_head": "head, by weight", "none": "as it is"}.get(trial.name, trial.label)
+        axes.plot(
+            *_place(trial.metrics, first, second),
+            MARKERS[trial.name],
+            color=colors[trial.name],
+            markersize=5,
+            label=None if label in named else label,
+        )
+        named.add(label)
 
 
 def _place(metrics: Mapping[str, float], first: str, second: str) -> tuple[float, float]:

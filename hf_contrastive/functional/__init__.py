@@ -6,6 +6,7 @@ from hf_contrastive.functional.barrier import (
     effective_potential,
     great_circle,
 )
+from hf_contrastive.functional.block_estimate import BlockEstimate, block_estimate
 from hf_contrastive.functional.centroids import CentroidGap, centroid_gap
 from hf_contrastive.functional.concentration import softmax_perplexity
 from hf_contrastive.functional.conflict import Conflict, expected_chi, multimodal_conflict
@@ -132,6 +133,7 @@ from hf_contrastive.functional.zero_shot import ClassAccuracy, zero_shot_accurac
 
 __all__ = [
     "AlignmentBound",
+    "BlockEstimate",
     "ByMatch",
     "CentroidGap",
     "CentroidNorm",
@@ -173,6 +175,7 @@ __all__ = [
     "anderson_darling",
     "average_ranks",
     "barlow_twins",
+    "block_estimate",
     "cauchy_schwarz_divergence",
     "centroid_cosine",
     "centroid_gap",

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping
+from functools import reduce
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 
@@ -35,7 +36,7 @@ def as_embeddings(
         raise ValueError(f"`{name}` must have shape (rows, width), but got shape {list(x.shape)}.")
     if len(x) < min_rows:
         raise ValueError(f"`{name}` must have at least {min_rows} rows, but got shape {list(x.shape)}.")
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x = x.to(working_dtype(x))
     if not normalize:
         refuse_nonfinite(x, name, first=first)
         return x
@@ -52,6 +53,11 @@ def as_embeddings(
             f"{int(zero.sum())}. Drop them, or pass `normalize=False` where raw lengths are meant."
         )
     return x / lengths
+
+
+def working_dtype(*tensors: Tensor) -> torch.dtype:
+    """What to compute in: the most precise type among the tensors, and at least single precision."""
+    return reduce(torch.promote_types, (x.dtype for x in tensors), torch.float32)
 
 
 def refuse_nonfinite(x: Shaped[Tensor, "n ..."], name: str, *, first: int = 0) -> None:
@@ -89,16 +95,26 @@ def check_paired(x: Shaped[Tensor, "n d"], y: Shaped[Tensor, "m e"], names: str)
 
 def as_scalar(value: Tensor | float, name: str, like: Shaped[Tensor, "..."]) -> Shaped[Tensor, ""]:
     """`value` as a tensor without dimensions, of the type and on the device of `like`; models keep theirs in shape (1,)."""
-    scalar = torch.as_tensor(value, device=like.device)
+    # By default torch would round a Python number to single precision.
+    scalar = torch.as_tensor(value, dtype=like.dtype, device=like.device)
     if scalar.numel() != 1:
         raise ValueError(f"`{name}` must be a single number, but got shape {list(scalar.shape)}.")
-    return scalar.reshape(()).to(like.dtype)
+    return scalar.reshape(())
 
 
 def check_positive(value: float, name: str) -> None:
     """Raise a ValueError unless `value` is above zero and finite."""
     if not 0 < value < float("inf"):
         raise ValueError(f"`{name}` must be positive and finite, but got {value}.")
+
+
+def check_labels(labels: Int[Tensor, "..."], num_rows: int, num_classes: int) -> None:
+    """Raise a ValueError unless `labels` are classes from 0, one for each row."""
+    if labels.shape != (num_rows,):
+        raise ValueError(f"`labels` must be one for each of {num_rows} rows, but got shape {list(labels.shape)}.")
+    if (wrong := (labels < 0) | (labels >= num_classes)).any():
+        row = _first(wrong)
+        raise ValueError(f"`labels` must be from 0 to {num_classes - 1}, but row {row} has {int(labels[row])}.")
 
 
 def _first(rows: Tensor) -> int:

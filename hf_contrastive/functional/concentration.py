@@ -36,8 +36,9 @@ def softmax_perplexity(
     check_same_width(queries, keys, "`queries` and `keys`")
     perplexity = queries.new_empty(len(queries))
     step = max(1, CHUNK_LOGITS // len(keys))
-    for start in range(0, len(queries), step):
-        rows = slice(start, start + step)
-        shares = (queries[rows] @ keys.T * scale).softmax(dim=1)
-        perplexity[rows] = torch.special.entr(shares).sum(dim=1).exp()
+    with torch.autocast(queries.device.type, enabled=False):
+        for start in range(0, len(queries), step):
+            rows = slice(start, start + step)
+            shares = (queries[rows] @ keys.T * scale).softmax(dim=1)
+            perplexity[rows] = torch.special.entr(shares).sum(dim=1).exp()
     return perplexity

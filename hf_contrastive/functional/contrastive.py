@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hf_contrastive.functional.checks import as_scalar, check_same_width
+from hf_contrastive.functional.checks import as_scalar, check_same_width, working_dtype
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.partition import log_partition
 from hf_contrastive.functional.products import has_fast_products
@@ -74,7 +74,7 @@ def mean_info_nce(
     products of matrices instead of four. That can be differentiated once, and by `backward` only. On a CPU whose oneDNN
     computes the products of tiles, four of those are faster than three of that function's.
     """
-    dtype = torch.promote_types(torch.promote_types(queries.dtype, keys.dtype), torch.float32)
+    dtype = working_dtype(queries, keys)
     fits = len(queries) * len(keys) * dtype.itemsize <= keep_bytes
     own = fits or not hasattr(F, "linear_cross_entropy") or torch._C._are_functorch_transforms_active()
     if own or has_fast_products(queries.device, dtype):

@@ -1,6 +1,7 @@
 """How the cosines of matched and of unmatched rows are distributed: order, quantiles, histograms.
 
-Every pair counts, tile by tile in double precision. Nothing here carries a gradient.
+Every pair counts, tile by tile in double precision. Nothing here carries a gradient. Where there are too many pairs,
+[`block_estimate`] tells the AUC and its error.
 
 Dimension key: n, m = rows, d = embedding width, k = quantiles or bins.
 """

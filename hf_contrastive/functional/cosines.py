@@ -42,7 +42,8 @@ class CosineStatistics(NamedTuple):
         expected_unmatched: Inner product of both centers, what unrelated rows of these clouds have on average. Zero
             unless both clouds are cones.
         uniform_std: Standard deviation of the cosines of evenly spread rows, 1 / sqrt(d).
-        d_prime: Distance of both means in standard deviations, zero where a match makes no difference.
+        d_prime: Distance of both means in standard deviations: zero where a match makes no difference, infinite where it
+            does and no cosine varies.
     """
 
     matched_mean: Float[Tensor, ""]
@@ -135,12 +136,17 @@ def cosine_statistics(
     squares = variance * (len(matched) + rest) - offsets.square().sum()
     unmatched_variance = (squares / rest - shift.square()).clamp(min=0)
     matched_variance = matched.var(correction=0)
+    matched_mean = matched.mean()
+    # What rounding makes of equal means, as those of collapsed clouds are, is no difference.
+    difference = matched_mean - unmatched_mean
+    difference = difference.masked_fill(difference.abs() <= 1e-12 * matched_mean.abs(), 0)
+    deviation = ((matched_variance + unmatched_variance) / 2).sqrt()
     return CosineStatistics(
-        matched_mean=matched.mean(),
+        matched_mean=matched_mean,
         matched_std=matched_variance.sqrt(),
         unmatched_mean=unmatched_mean,
         unmatched_std=unmatched_variance.sqrt(),
         expected_unmatched=mean,
         uniform_std=1 / math.sqrt(x.shape[1]),
-        d_prime=(matched.mean() - unmatched_mean) / ((matched_variance + unmatched_variance) / 2).sqrt(),
+        d_prime=torch.where(difference == 0, 0.0, difference / deviation),
     )

@@ -1,7 +1,8 @@
 r"""The energies that contrastive losses become with infinitely many rows, estimated from clouds.
 
 With the kernel $e^{z \cdot w / \tau}$ and its volume V over the sphere, the smoothed density of a cloud at z is the mean
-kernel between z and its rows over V. Everything goes over tiles and carries no gradient.
+kernel between z and its rows over V. Everything goes over tiles and carries no gradient. All pairs are compared; of more
+rows than can be, [`block_estimate`] tells the energies at a smaller number.
 
 Dimension key: n, m = rows, d = embedding width.
 """
@@ -99,19 +100,20 @@ def population_energies(
         temperature: $\tau$.
 
     Raises:
-        ValueError: Ids are wrong (as in [`cosine_statistics`]), or a row has no match.
+        ValueError: A cloud has fewer than two rows, ids are wrong (as in [`cosine_statistics`]), or a row has no match.
     """
-    volume = log_kernel_volume(x.shape[1], temperature)
     matches = Matches(x, y, x_ids, y_ids)
+    for name, z in (("x", x), ("y", y)):
+        if len(z) < 2:
+            raise ValueError(f"`{name}` must have at least 2 rows to have an entropy, but got shape {list(z.shape)}.")
+    volume = log_kernel_volume(x.shape[1], temperature)
     x, y, scale = matches.x, matches.y, 1 / temperature
     alignment = torch.stack([u.mean() for u in alignment_potentials(matches)]).mean() * scale
     at_x, at_y = (
         -(sums.double().mean() - math.log(count) - volume)
         for sums, count in zip(log_partitions(x, y, scale), (len(y), len(x)), strict=True)
     )
-    own_x, own_y = (
-        -(self_log_partition(z, scale).double().mean() - math.log(max(len(z) - 1, 1)) - volume) for z in (x, y)
-    )
+    own_x, own_y = (-(self_log_partition(z, scale).double().mean() - math.log(len(z) - 1) - volume) for z in (x, y))
     return Energies(
         energy=alignment - (at_x + at_y) / 2,
         alignment=alignment,
@@ -136,7 +138,9 @@ def alignment_potentials(matches: Matches) -> tuple[Float[Tensor, "n"], Float[Te
     cosines = matches.matched()
     potentials = []
     for name, places, rows in (("x", matches.rows, matches.x), ("y", matches.columns, matches.y)):
-        sums, counts = cosines.new_zeros(2, len(rows)).index_add_(1, places, torch.stack([cosines, cosines**0]))
+        sums, counts = cosines.new_zeros(2, len(rows)).index_add_(
+            1, places, torch.stack([cosines, torch.ones_like(cosines)])
+        )
         if (alone := counts == 0).any():
             raise ValueError(f"Every row needs a match, but row {int(alone.nonzero()[0])} of `{name}` has none.")
         potentials.append(-sums / counts)

@@ -38,8 +38,9 @@ def frechet_distance(
     \mathrm{tr}\bigl(S_x + S_y - 2 (S_x S_y)^{1/2}\bigr)$.
 
     It is what FID computes, on embeddings: zero only where means and covariances are equal. Of unit rows it is at most
-    4. Two moments do not see clusters; [`energy_distance`] does. [`cloud_distance`] splits it further. Fewer rows than d + 1 are no obstacle, as the root's
-    trace is the sum of the singular values of $S_x^{1/2} S_y^{1/2}$ with roots from symmetric eigenvalues.
+    4. Two moments do not see clusters; [`energy_distance`] does. [`cloud_distance`] splits it further. Fewer rows than
+    d + 1 are no obstacle, as the root's trace is the sum of the singular values of $S_x^{1/2} S_y^{1/2}$ with roots
+    from symmetric eigenvalues.
 
     Samples overstate the distance, by about $1/n + 1/m$ times the variance and by far more where rows are not many
     times d. The floor is that of a seeded deal of all rows, each cloud centered on itself, to two clouds as large:

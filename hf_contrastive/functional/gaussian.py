@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hf_contrastive.functional.checks import as_embeddings, check_positive
+from hf_contrastive.functional.checks import as_embeddings, check_positive, working_dtype
 
 
 # The trapezoidal rule of the paper has 17 points in [-5, 5]. The integrand is even and zero at zero, so eight tell all.
@@ -37,6 +37,9 @@ def gaussian_kl(
         normalize: Whether to scale rows to unit length first. Lengths, which the paper's regularizer is meant to shape,
             are then lost.
 
+    Raises:
+        ValueError: `shrinkage` is no share of the target, or too small for rows whose covariance is singular.
+
     >>> gaussian_kl(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
     tensor(0.)
     """
@@ -55,8 +58,14 @@ def gaussian_kl(
         centered = x - mean
         covariance = centered.mT @ centered * ((1 - shrinkage) / (n * variance))
         covariance = covariance + shrinkage * torch.eye(d, dtype=x.dtype, device=x.device)
+        root, failure = torch.linalg.cholesky_ex(covariance)
+        if failure:
+            raise ValueError(
+                f"The covariance of {n} rows of width {d} is singular at a `shrinkage` of {shrinkage}: rows repeat, or do not "
+                "vary in some direction. Raise it."
+            )
         # Half of the log determinant.
-        volume = torch.linalg.cholesky(covariance).diagonal().log().sum()
+        volume = root.diagonal().log().sum()
         return (covariance.trace() + mean.square().sum() / variance - d) / 2 - volume
 
 
@@ -114,7 +123,8 @@ def sliced_gaussianity(x: Float[Tensor, "n d"], directions: Float[Tensor, "d k"]
 
 
 def project(x: Float[Tensor, "n d"], directions: Float[Tensor, "d k"]) -> Float[Tensor, "n k"]:
-    """Rows on each direction, in the precision of the rows even where products are autocast."""
+    """Rows on each direction, in the precision of the rows, at least single, even where products are autocast."""
+    x = x.to(working_dtype(x))
     with torch.autocast(x.device.type, enabled=False):
         return x @ directions.to(x)
 

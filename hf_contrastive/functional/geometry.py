@@ -14,7 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hf_contrastive.functional.checks import as_embeddings, check_paired, check_positive, check_same_width
+from hf_contrastive.functional.checks import (
+    as_embeddings,
+    check_paired,
+    check_positive,
+    check_same_width,
+    working_dtype,
+)
 from hf_contrastive.functional.potential import log_mean_potential
 
 
@@ -34,8 +40,10 @@ def alignment(
     x, y = as_embeddings(x, "x", normalize=normalize), as_embeddings(y, "y", normalize=normalize)
     check_paired(x, y, "`x` and `y`")
     squared = (x - y).square().sum(dim=1)
-    # Powers below 1 of zero have no gradient; the smallest number is far below any distance of distinct rows.
-    return (squared if alpha == 2 else squared.clamp(min=torch.finfo(x.dtype).tiny).pow(alpha / 2)).mean()
+    if alpha == 2:
+        return squared.mean()
+    # Powers below 1 of zero have no gradient, so rows that coincide take no part in the power.
+    return squared.masked_fill(squared == 0, 1).pow(alpha / 2).masked_fill(squared == 0, 0).mean()
 
 
 def uniformity(x: Float[Tensor, "n d"], *, t: float = 2.0, normalize: bool = True) -> Float[Tensor, ""]:
@@ -142,4 +150,5 @@ def gram_determinant(tuples: Float[Tensor, "n S d"]) -> Float[Tensor, "n"]:
     """
     # Half precision would lose small volumes, and has no determinant.
     with torch.autocast(tuples.device.type, enabled=False):
+        tuples = tuples.to(working_dtype(tuples))
         return torch.linalg.det(tuples @ tuples.mT)

@@ -52,6 +52,6 @@ def one_row_per_id(x: Float[Tensor, "n d"], ids: Int[Tensor, "n"], *, tolerance:
     first = torch.full_like(values, len(ids)).scatter_reduce(0, group, every, "amin")
     for start in range(0, len(ids), 4096):
         rows = every[start : start + 4096]
-        if (F.cosine_similarity(x[rows], x[first[group[rows]]]) < 1 - tolerance).any():
+        if not (F.cosine_similarity(x[rows], x[first[group[rows]]]) >= 1 - tolerance).all():
             return every
     return first.sort().values

@@ -60,7 +60,8 @@ def k_occurrences(
         above = distances > margin
         tied = distances.abs_() <= margin
         share = (k - above.sum(dim=1)) / tied.sum(dim=1)
-        counts += above.sum(dim=0) + share @ tied.to(share.dtype)
+        with torch.autocast(share.device.type, enabled=False):
+            counts += above.sum(dim=0) + share @ tied.to(share.dtype)
     return counts
 
 

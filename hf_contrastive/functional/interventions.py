@@ -30,7 +30,10 @@ class CloudMap(NamedTuple):
     def apply(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Unit rows of the mapped cloud. A row that is the center itself has no direction and is refused."""
         shifted = as_embeddings(x, "x") - self.center
-        return as_embeddings(shifted if self.matrix is None else shifted @ self.matrix, "x")
+        if self.matrix is not None:
+            with torch.autocast(shifted.device.type, enabled=False):
+                shifted = shifted @ self.matrix
+        return as_embeddings(shifted, "x")
 
 
 def mean_shift(x: Float[Tensor, "n d"]) -> CloudMap:

@@ -1,8 +1,9 @@
 """The sums that contrastive objectives and density estimates share: log-sum-exps of scaled inner products.
 
-All are exact, differentiable once (for rows and scale; few pairs, see `dense`, any number of times), hold O((q + k) d) numbers beside the logits that a stated budget
-keeps, and stand any temperature. Half-precision rows are summed in single precision. Inside an `autocast` region to
-bfloat16 the products that make gradients are in bfloat16, the logits stay in single precision.
+All are exact, differentiable once (for rows and scale; few pairs, see `dense`, any number of times), hold O((q + k) d)
+numbers beside the logits that a stated budget keeps, and stand any temperature. Half-precision rows are summed in single
+precision. Inside an `autocast` region to bfloat16 the products that make gradients are in bfloat16, the logits stay in
+single precision.
 
 Dimension key: q = queries, k = keys, d = embedding width.
 """
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.functional.autograd import autocast_to_bfloat16, once_differentiable
-from hf_contrastive.functional.checks import as_scalar, check_same_width
+from hf_contrastive.functional.checks import as_scalar, check_same_width, working_dtype
 from hf_contrastive.functional.dense import dense_log_sums, is_small
 from hf_contrastive.functional.log_sums import gradient_products, log_sums
 from hf_contrastive.functional.pairs import PairMask
@@ -119,7 +120,7 @@ def _plan(mask: PairMask | None, **options: Any) -> Plan:
 def _apply(x: Tensor, y: Tensor, scale: Tensor | float, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     check_same_width(x, y, "Queries and keys")
     plan.mask.check(len(x), len(y))
-    dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+    dtype = working_dtype(x, y)
     scale = as_scalar(scale, "scale", x.new_empty((), dtype=dtype))
     if is_small(x, y, plan):
         # Rows that are compared with themselves are converted once: two gradients would be added in half precision.

@@ -10,7 +10,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from hf_contrastive.functional.checks import as_embeddings, check_positive, check_same_width
+from hf_contrastive.functional.checks import (
+    as_embeddings,
+    check_labels,
+    check_positive,
+    check_same_width,
+    refuse_nonfinite,
+)
 from hf_contrastive.functional.ranks import Ranks
 from hf_contrastive.functional.retrieval import CHUNK_SCORES
 
@@ -25,7 +31,13 @@ def class_prototypes(x: Float[Tensor, "C T d"]) -> Float[Tensor, "C d"]:
 
 
 def class_ranks(scores: Float[Tensor, "m C"], labels: Int[Tensor, "m"]) -> Ranks:
-    """Place of each row's true class among all by score; `recall(k)` is top-k accuracy, ties shared."""
+    """Place of each row's true class among all by score; `recall(k)` is top-k accuracy, ties shared.
+
+    Raises:
+        ValueError: A label is none of the classes, or a score is not finite: a NaN would be beaten by none.
+    """
+    check_labels(labels, *scores.shape)
+    refuse_nonfinite(scores, "scores")
     own = scores.gather(1, labels.unsqueeze(1))
     tied = (scores == own).sum(dim=1) - 1
     return Ranks((scores > own).sum(dim=1), tied, torch.ones_like(tied))
@@ -69,12 +81,14 @@ def neighbor_scores(
     check_positive(temperature, "temperature")
     train, test = as_embeddings(train, "train"), as_embeddings(test, "test")
     check_same_width(train, test, "`train` and `test`")
+    check_labels(labels, len(train), num_classes)
     scores = test.new_zeros(len(test), num_classes)
     step = chunk_size or max(1, CHUNK_SCORES // len(train))
-    for start in range(0, len(test), step):
-        rows = test[start : start + step]
-        cosines, nearest = (rows @ train.T).topk(min(k, len(train)), dim=1)
-        scores[start : start + step].scatter_add_(1, labels[nearest], ((cosines - 1) / temperature).exp())
+    with torch.autocast(test.device.type, enabled=False):
+        for start in range(0, len(test), step):
+            rows = slice(start, start + step)
+            cosines, nearest = (test[rows] @ train.T).topk(min(k, len(train)), dim=1)
+            scores[rows].scatter_add_(1, labels[nearest], ((cosines - 1) / temperature).exp())
     return scores
 
 
@@ -106,6 +120,7 @@ def linear_probe(
     """
     check_positive(l2, "l2")
     check_same_width(train, test, "`train` and `test`")
+    check_labels(labels, len(train), num_classes)
     train, test = (
         as_embeddings(x.detach(), name, normalize=False).double() for x, name in ((train, "train"), (test, "test"))
     )

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hf_contrastive.functional.autograd import Forwarded, autocast_to_bfloat16, once_differentiable, scaled
-from hf_contrastive.functional.checks import as_scalar, check_same_width
+from hf_contrastive.functional.checks import as_scalar, check_same_width, working_dtype
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.tiles import Plan, add_product, inner_products, shaped
 
@@ -46,7 +46,7 @@ def sigmoid_loss(
         weights: Weight of each query, constants. By default 1 / q.
         mask: Pairs to leave out. The weight of a query whose positive is left out must be zero.
     """
-    dtype = torch.promote_types(torch.promote_types(queries.dtype, keys.dtype), torch.float32)
+    dtype = working_dtype(queries, keys)
     check_same_width(queries, keys, "`queries` and `keys`")
     if mask is not None:
         mask.check(len(queries), len(keys))

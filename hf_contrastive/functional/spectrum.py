@@ -91,8 +91,8 @@ def entropy_rank(eigenvalues: Float[Tensor, "d"]) -> Float[Tensor, ""]:
     tensor(2.)
     """
     shares = _shares(eigenvalues)
-    # The entropy of a share of zero is zero, but its slope is infinite.
-    return torch.special.entr(shares[shares > 0]).sum().exp()
+    # The entropy of a share of zero is that of one, zero, but its slope is infinite.
+    return torch.special.entr(shares.masked_fill(shares <= 0, 1.0)).sum().exp()
 
 
 def participation_ratio(eigenvalues: Float[Tensor, "d"]) -> Float[Tensor, ""]:
@@ -230,7 +230,8 @@ def _shares(eigenvalues: Tensor) -> Tensor:
     total = eigenvalues.sum()
     # A collapsed cloud has all it has in one direction.
     first = torch.zeros_like(eigenvalues).index_fill(0, torch.tensor([0], device=eigenvalues.device), 1.0)
-    return torch.where(total > 0, eigenvalues / total.clamp(min=torch.finfo(eigenvalues.dtype).tiny), first)
+    # Not a number where an eigenvalue is none.
+    return torch.where(total <= 0, first, eigenvalues / total.clamp(min=torch.finfo(eigenvalues.dtype).tiny))
 
 
 def _checked_count(count: int, eigenvalues: Tensor, name: str) -> int:

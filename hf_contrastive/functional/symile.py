@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hf_contrastive.functional.checks import working_dtype
+
 
 def multilinear_inner_product(embeds: Sequence[Float[Tensor, "n d"]]) -> Float[Tensor, "n"]:
     r"""$\sum_k \prod_m z^m_{ik}$ of each row, the inner product of any number of vectors.
@@ -22,7 +24,7 @@ def multilinear_inner_product(embeds: Sequence[Float[Tensor, "n d"]]) -> Float[T
     >>> multilinear_inner_product([torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.5]])])
     tensor([7.])
     """
-    return reduce(torch.mul, embeds).sum(dim=1)
+    return reduce(torch.mul, _at_least_single(embeds)).sum(dim=1)
 
 
 def shifted_rows(num_rows: int, num_modalities: int) -> list[int]:
@@ -49,4 +51,10 @@ def shifted_products(embeds: Sequence[Float[Tensor, "n d"]]) -> Float[Tensor, "n
         embeds: Rows of each modality, those of an item at the same place.
     """
     shifts = shifted_rows(len(embeds[0]), len(embeds))
-    return reduce(torch.mul, [x.roll(-shift, dims=0) for x, shift in zip(embeds, shifts, strict=True)])
+    return reduce(
+        torch.mul, [x.roll(-shift, dims=0) for x, shift in zip(_at_least_single(embeds), shifts, strict=True)]
+    )
+
+
+def _at_least_single(embeds: Sequence[Tensor]) -> list[Tensor]:
+    return [x.to(working_dtype(*embeds)) for x in embeds]

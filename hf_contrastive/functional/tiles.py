@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hf_contrastive.functional.checks import working_dtype
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.products import row_products
 
@@ -149,7 +150,7 @@ def paired_logits(
     x: Float[Tensor, "n d"], y: Float[Tensor, "n d"], scale: Float[Tensor, ""] | float
 ) -> Float[Tensor, "n"]:
     """Logits of rows that belong together, differentiable, in at least single precision."""
-    x, y = (z.to(torch.promote_types(z.dtype, torch.float32)) for z in (x, y))
+    x, y = (z.to(working_dtype(z)) for z in (x, y))
     return (x * y).sum(dim=1) * scale
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from hf_contrastive.functional.checks import working_dtype
 from hf_contrastive.functional.geometry import gram_determinant
 from hf_contrastive.functional.pairs import PairMask
 from hf_contrastive.functional.tiles import blocks
@@ -63,6 +64,7 @@ def volume_partitions(
         Log partitions of anchors among items, those of items among anchors, and the logits of the positives. A sum
         without pairs is a very negative finite number without a gradient.
     """
+    anchors, others = (z.to(working_dtype(anchors, others)) for z in (anchors, others))
     basis, rest, whole = _orthogonalize(others)
     mask = mask or PairMask()
     tiles = [

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hf_contrastive.functional.checks import check_labels
 from hf_contrastive.functional.probes import mean_per_class
 from hf_contrastive.functional.retrieval import retrieval_ranks
 
@@ -54,11 +55,7 @@ def zero_shot_accuracy(
     num_classes = len(prototypes)
     if not 1 <= k <= num_classes:
         raise ValueError(f"`k` must be between 1 and {num_classes}, the number of classes, but got {k}.")
-    if labels.shape != x.shape[:1]:
-        raise ValueError(f"`labels` must be one for each of {len(x)} rows, but got shape {list(labels.shape)}.")
-    if (wrong := (labels < 0) | (labels >= num_classes)).any():
-        row = int(wrong.nonzero()[0])
-        raise ValueError(f"`labels` must be from 0 to {num_classes - 1}, but row {row} has {int(labels[row])}.")
+    check_labels(labels, len(x), num_classes)
     classes = torch.arange(num_classes, device=labels.device)
     hits = retrieval_ranks(x, prototypes, query_ids=labels, key_ids=classes, chunk_size=chunk_size).hits(k)
     return ClassAccuracy(hits.mean(), mean_per_class(hits, labels.to(hits.device)), hits.new_tensor(k / num_classes))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
-from hf_contrastive.functional.checks import check_positive
+from hf_contrastive.functional.checks import check_positive, working_dtype
 from hf_contrastive.functional.redundancy import barlow_twins
 from hf_contrastive.losses.registry import register_loss
 
@@ -46,7 +46,7 @@ class BarlowTwins:
     def _pair(self, batch: ContrastiveBatch, first: str, second: str) -> Float[Tensor, ""]:
         # Of the whole world on every process, so each process's share is the world's value itself.
         both = batch.complete(first, second)
-        x, y = batch.world[first][both], batch.world[second][both]
+        x, y = (z[both].to(working_dtype(z)) for z in (batch.world[first], batch.world[second]))
         if len(x) < 2:
             return batch.world[first].sum() * 0
         root = math.sqrt(x.shape[1])

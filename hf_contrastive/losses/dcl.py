@@ -9,7 +9,7 @@ from torch import Tensor
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.functional.checks import check_positive
 from hf_contrastive.functional.decoupled import decoupled_contrastive, von_mises_fisher_weights
-from hf_contrastive.functional.tiles import KEEP_BYTES
+from hf_contrastive.functional.tiles import KEEP_BYTES, paired_logits
 from hf_contrastive.losses.registry import register_loss
 from hf_contrastive.losses.sums import both_directions
 
@@ -84,7 +84,7 @@ class DCLW(DCL):
 
     def _weights(self, batch: ContrastiveBatch, query: str, key: str) -> Float[Tensor, "b"] | float:
         both = batch.complete(query, key)
-        cosines = (batch.world[query].detach() * batch.world[key].detach()).sum(dim=1)
+        cosines = paired_logits(batch.world[query].detach(), batch.world[key].detach(), 1.0)
         weights = torch.ones_like(cosines)
         weights[both] = von_mises_fisher_weights(cosines[both], self.sigma)
         return weights[batch.rows]

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch, QueueRows
+from hf_contrastive.functional.checks import working_dtype
 from hf_contrastive.losses.registry import ContrastiveLoss, read_loss, register_loss, uses_bias
 
 
@@ -102,7 +103,7 @@ def cut(batch: ContrastiveBatch, width: int) -> ContrastiveBatch:
 
 
 def _prefix(x: Float[Tensor, "n d"], width: int) -> Float[Tensor, "n w"]:
-    return F.normalize(x[:, :width], dim=1)
+    return F.normalize(x[:, :width].to(working_dtype(x)), dim=1)
 
 
 def _halves(full: int) -> list[int]:

@@ -38,7 +38,24 @@ def uses_bias(loss: ContrastiveLoss) -> bool:
 
 
 def total(terms: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
-    """The scalar to minimize: the sum of the terms."""
+    """The scalar to minimize: the sum of the terms.
+
+    Raises:
+        TypeError: A term is no tensor.
+        ValueError: There is no term, or one has dimensions.
+    """
+    if not terms:
+        raise ValueError("A loss must return a term or more, by name, but returned none.")
+    for name, term in terms.items():
+        if not isinstance(term, Tensor):
+            raise TypeError(
+                f"Terms of a loss must be tensors without dimensions, but {name!r} is the {type(term).__name__} {term!r}. "
+                "Where there is nothing to minimize, return zero with a graph, such as `logit_scale * 0`."
+            )
+        if term.dim() != 0:
+            raise ValueError(
+                f"Terms of a loss must be tensors without dimensions, but {name!r} has shape {list(term.shape)}."
+            )
     return reduce(add, terms.values())
 
 
@@ -156,7 +173,10 @@ def read_loss(given: ContrastiveLoss | Mapping[str, Any], argument: str) -> Cont
             f"`{argument}` as a mapping has the `name` of a loss and optionally `options`, but got "
             f"{', '.join(map(str, given)) or 'nothing'}."
         )
-    return get_loss(given["name"], **given.get("options", {}))
+    options = given.get("options") or {}
+    if not isinstance(options, Mapping):
+        raise ValueError(f"`options` of the loss {given['name']!r} must be a mapping, but got {options!r}.")
+    return get_loss(given["name"], **options)
 
 
 @functools.cache

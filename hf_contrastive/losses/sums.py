@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.functional.checks import working_dtype
 
 
 # So small a scale that every pair counts as exactly one, yet the order of inner products is left.
@@ -84,5 +85,5 @@ def count_negatives(
             num = (batch.complete(*pair).sum() - 1).clamp(min=0)
             if within:
                 num = num + (batch.present[query].sum() - 1).clamp(min=0)
-            counts.append(num.to(batch.local[query].dtype).expand(len(batch.local[query])))
+            counts.append(num.to(working_dtype(batch.local[query])).expand(len(batch.local[query])))
     return counts

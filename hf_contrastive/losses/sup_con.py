@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.functional.checks import working_dtype
 from hf_contrastive.functional.groups import sums_of_ids
-from hf_contrastive.functional.tiles import KEEP_BYTES
+from hf_contrastive.functional.tiles import KEEP_BYTES, paired_logits
 from hf_contrastive.losses.nt_xent import sums_over_views
 from hf_contrastive.losses.registry import register_loss
 from hf_contrastive.losses.sums import both_directions
@@ -49,7 +50,7 @@ class SupCon:
         values = []
         for query, key, sums in both_directions(unnamed, batch.pairs(), keep_bytes=self.keep_bytes):
             positives, number = _positives(batch, query, key)
-            logits = batch.scale_of(query, key) * (batch.local[query] * positives).sum(dim=1)
+            logits = paired_logits(batch.local[query], positives, batch.scale_of(query, key))
             values.append(batch.mean(sums - logits / number[batch.rows].clamp(min=1), query, key))
         return values
 
@@ -62,7 +63,8 @@ class SupCon:
             # The row itself is in the sum over its own modality.
             positives = torch.stack([scales[other] * rows for other, (rows, _) in found.items()]).sum(dim=0)
             number = torch.stack([count for _, count in found.values()]).sum(dim=0) - 1
-            logits = (batch.local[m] * (positives - scales[m] * batch.local[m])).sum(dim=1)
+            own = batch.local[m].to(positives.dtype)
+            logits = paired_logits(own, positives - scales[m] * own, 1.0)
             rows = sums[m] - logits / number[batch.rows].clamp(min=1)
             values.append(batch.mean_over(number > 0, rows))
         return values
@@ -71,8 +73,9 @@ class SupCon:
 def _positives(batch: ContrastiveBatch, query: str, key: str) -> tuple[Float[Tensor, "b d"], Float[Tensor, "B"]]:
     """Sum of the rows of `key` that show what each local row of `query` does; how many each row of the world has."""
     both = batch.complete(query, key)
+    dtype = working_dtype(batch.world[key])
     if batch.ids is None:
         # Rows that lack one are zeros or do not count.
-        return batch.local[key], both.to(batch.logit_scale.dtype)
-    sums, number = sums_of_ids(batch.world[key], batch.ids, both)
+        return batch.local[key].to(dtype), both.to(batch.logit_scale.dtype)
+    sums, number = sums_of_ids(batch.world[key].to(dtype), batch.ids, both)
     return sums[batch.rows], number

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
-from hf_contrastive.functional.checks import check_positive
+from hf_contrastive.functional.checks import check_positive, working_dtype
 from hf_contrastive.functional.redundancy import covariance_penalty, variance_hinge
 from hf_contrastive.losses.align_uniform import pair_alignment
 from hf_contrastive.losses.registry import register_loss
@@ -60,5 +60,5 @@ class VICReg:
         x = batch.world[modality][batch.present[modality]]
         if len(x) < 2:
             return batch.world[modality].sum() * 0, batch.world[modality].sum() * 0
-        x = math.sqrt(x.shape[1]) * x
+        x = math.sqrt(x.shape[1]) * x.to(working_dtype(x))
         return variance_hinge(x, eps=self.eps), covariance_penalty(x)

@@ -41,10 +41,10 @@ def full_geometry_report(
     """[`geometry_report`] of all rows, exactly, and what takes longer: separability, distances of distributions, spectrum,
     shape and hubs.
 
-    Energy distance, divergence and hubs compare all pairs of rows of a seeded sample; `geometry/quadratic_rows_image` says
-    how many where these are not all, and divergence and hubs compare at one number of rows only. So do tests of shape,
-    whose rows are `geometry/gaussianity_rows_image`. What a set is too small for, or has no
-    number for, is left out.
+    Energy distance, divergence and hubs compare all pairs of rows of a seeded sample; `geometry/quadratic_rows_image`
+    says how many where these are not all, and divergence and hubs compare at one number of rows only. So do tests of
+    shape, whose rows are `geometry/gaussianity_rows_image`. What a set is too small for, or has no number for, is left
+    out.
 
     Args:
         embeds: Matching embeddings by modality, row i of each the same example, at least two.

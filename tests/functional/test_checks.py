@@ -6,10 +6,13 @@ from torch.autograd import gradcheck
 
 from hf_contrastive.functional.checks import (
     as_embeddings,
+    as_scalar,
+    check_labels,
     check_paired,
     check_positive,
     check_same_width,
     refuse_nonfinite,
+    working_dtype,
 )
 from tests.functional.rows import random_rows
 
@@ -127,3 +130,36 @@ def test_a_number_that_is_not_positive_and_finite_is_refused(value: float):
     with pytest.raises(ValueError, match=rf"^`t` must be positive and finite, but got {value}\.$"):
         check_positive(value, "t")
     check_positive(1e-300, "t")
+
+
+def test_a_python_number_is_not_rounded_to_single_precision():
+    # By default torch makes a tensor in single precision of it.
+    assert as_scalar(0.1, "scale", random_rows(1, 1)).item() == 0.1
+    scale = torch.tensor([0.1], requires_grad=True)
+    as_scalar(scale, "scale", random_rows(1, 1)).backward()
+    assert scale.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("types", "expected"),
+    [
+        ([torch.float16], torch.float32),
+        ([torch.bfloat16, torch.float16], torch.float32),
+        ([torch.float16, torch.float64], torch.float64),
+    ],
+)
+def test_work_is_done_in_the_most_precise_type_and_at_least_in_single(types: list[torch.dtype], expected: torch.dtype):
+    assert working_dtype(*(torch.ones(1, dtype=dtype) for dtype in types)) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1], r"^`labels` must be one for each of 3 rows, but got shape \[2\]\.$"),
+        ([0, 4, 1], r"^`labels` must be from 0 to 3, but row 1 has 4\.$"),
+        ([0, 1, -100], r"^`labels` must be from 0 to 3, but row 2 has -100\.$"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(labels: list[int], message: str):
+    with pytest.raises(ValueError, match=message):
+        check_labels(torch.tensor(labels), 3, 4)

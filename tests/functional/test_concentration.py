@@ -25,3 +25,10 @@ def test_it_lies_between_one_and_all():
 def test_a_scale_is_positive():
     with pytest.raises(ValueError, match=r"^`scale` must be positive"):
         softmax_perplexity(unit_rows(2, 2), unit_rows(2, 2), 0.0)
+
+
+def test_autocast_does_not_round_it():
+    x, y = unit_rows(9, 5).float(), unit_rows(7, 5, seed=1).float()
+    expected = softmax_perplexity(x, y, 100.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert softmax_perplexity(x, y, 100.0).equal(expected)

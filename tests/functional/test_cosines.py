@@ -90,3 +90,13 @@ def test_mean_cosines_are_those_of_the_statistics(given: bool):
     means, statistics = mean_cosines(x, y, **ids), cosine_statistics(x, y, **ids)
     assert means.matched.item() == pytest.approx(statistics.matched_mean.item(), abs=1e-14)
     assert means.unmatched.item() == pytest.approx(statistics.unmatched_mean.item(), abs=1e-14)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_matches_make_no_difference_in_collapsed_clouds(side: int):
+    x = random_rows(1, 7).repeat(9, 1)
+    assert cosine_statistics(x, side * x).d_prime.item() == 0
+
+
+def test_matches_without_any_spread_are_infinitely_far_from_others():
+    assert cosine_statistics(torch.eye(4), torch.eye(4)).d_prime.item() == math.inf

@@ -38,7 +38,8 @@ def test_the_volume_is_the_mean_kernel_times_the_area():
     assert log_kernel_volume(5, 0.5) == pytest.approx(expected, abs=0.01)
 
 
-@pytest.mark.parametrize("temperature", [0.1, 0.5])
+# The inverse of 0.07 is no number of single precision, to which torch rounds Python's.
+@pytest.mark.parametrize("temperature", [0.07, 0.5])
 def test_every_part_is_that_of_the_kernels_of_all_pairs(temperature: float, tile: int):
     x, y = unit_rows(7, 4), unit_rows(7, 4, seed=1)
     volume = log_kernel_volume(4, temperature)
@@ -122,3 +123,9 @@ def test_memory_is_that_of_rows_and_tiles(monkeypatch: pytest.MonkeyPatch):
 def test_a_temperature_that_is_not_positive_is_refused():
     with pytest.raises(ValueError, match="`temperature` must be positive"):
         population_energies(unit_rows(4, 3), unit_rows(4, 3), temperature=0)
+
+
+def test_one_row_has_no_entropy():
+    x, y = unit_rows(1, 3), unit_rows(2, 3, seed=1)
+    with pytest.raises(ValueError, match=r"`x` must have at least 2 rows to have an entropy, but got shape \[1, 3\]"):
+        population_energies(x, y, x_ids=torch.tensor([0]), y_ids=torch.tensor([0, 1]))

@@ -151,3 +151,10 @@ def test_directions_are_unit_vectors_of_no_preferred_direction():
 def test_refuses_what_it_is_not_defined_for(options: dict[str, float], message: str):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         gaussian_kl(random_rows(3, 4), **options)
+
+
+def test_rows_on_a_line_need_shrinkage_however_many_there_are():
+    x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]).repeat(8, 1)
+    with pytest.raises(ValueError, match=r"The covariance of 16 rows of width 2 is singular at a `shrinkage` of 0"):
+        gaussian_kl(x, shrinkage=0.0)
+    assert gaussian_kl(x, shrinkage=0.1).isfinite()

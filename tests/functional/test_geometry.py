@@ -45,11 +45,12 @@ def test_squared_alignment_is_two_minus_twice_the_cosine():
     assert alignment(x, -x).item() == pytest.approx(4, abs=1e-12)
 
 
-@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
-def test_alignment_of_coinciding_pairs_is_zero_with_finite_gradient(alpha: float):
-    x = unit_rows(6, 4).requires_grad_()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("alpha", [0.01, 0.5, 1.0, 2.0])
+def test_alignment_of_coinciding_pairs_is_zero_with_finite_gradient(alpha: float, dtype: torch.dtype):
+    x = unit_rows(6, 4).to(dtype).requires_grad_()
     value = alignment(x, x.detach().clone(), alpha=alpha)
-    assert value.item() == pytest.approx(0, abs=1e-9)
+    assert value.item() == 0
     assert torch.autograd.grad(value, x)[0].isfinite().all()
 
 
@@ -163,6 +164,14 @@ def test_the_gram_determinant_is_differentiable_where_it_vanishes_too():
     coinciding = unit_rows(1, 4).expand(3, 4).clone()
     tuples = torch.stack([coinciding, unit_rows(9, 4, seed=1)[:3]])
     assert gradcheck(gram_determinant, tuples.requires_grad_())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_gram_determinant_of_half_precision_is_computed_in_single(dtype: torch.dtype):
+    tuples = unit_rows(6, 4).view(2, 3, 4).to(dtype)
+    actual = gram_determinant(tuples)
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual.double(), gram_determinant(tuples.double()), rtol=0, atol=1e-6)
 
 
 def test_the_gram_determinant_ignores_rotations():

@@ -40,3 +40,11 @@ def test_one_pair_of_different_photos_keeps_all():
     images = unit_rows(10, 8)[ids]
     images[4] = unit_rows(1, 8, seed=3)[0]
     assert one_row_per_id(images, ids).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_rows_that_are_no_numbers_coincide_with_none():
+    ids = torch.tensor([5, 2, 5])
+    images = unit_rows(10, 8)[ids]
+    images[2] = float("nan")
+    # All stay, so that whoever measures them next refuses the row.
+    assert one_row_per_id(images, ids).tolist() == [0, 1, 2]

@@ -86,3 +86,11 @@ def test_a_negative_fraction_parts_the_clouds():
 def test_a_row_at_the_center_has_no_direction():
     with pytest.raises(ValueError, match="row 0 is the first of 1"):
         mean_shift(torch.ones(3, 2)).apply(torch.ones(1, 2))
+
+
+def test_autocast_does_not_round_a_map():
+    x = unit_rows(30, 5).float()
+    white = whitening(x)
+    expected = white.apply(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert white.apply(x).equal(expected)

@@ -172,3 +172,29 @@ def test_neighbors_do_not_depend_on_the_length_of_rows():
     torch.testing.assert_close(
         neighbor_scores(x * 3, labels, x, num_classes=6), neighbor_scores(x, labels, x * 5, num_classes=6)
     )
+
+
+def test_autocast_changes_no_vote():
+    train, test, labels = random_rows(40, 6).float(), random_rows(9, 6, seed=1).float(), torch.arange(40) % 4
+    expected = neighbor_scores(train, labels, test, num_classes=4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert neighbor_scores(train, labels, test, num_classes=4).equal(expected)
+
+
+@pytest.mark.parametrize("label", [-100, 3])
+def test_labels_that_are_no_classes_are_refused(label: int):
+    # Left alone, -100 would be a row that cross-entropy skips.
+    x, labels = random_rows(4, 3), torch.tensor([0, 1, label, 2])
+    for use in (
+        lambda: linear_probe(x, labels, x, num_classes=3),
+        lambda: neighbor_scores(x, labels, x, num_classes=3),
+        lambda: class_ranks(x, labels),
+    ):
+        with pytest.raises(ValueError, match=f"`labels` must be from 0 to 2, but row 2 has {label}"):
+            use()
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    # A NaN is neither above nor equal to anything: the true class would come first.
+    with pytest.raises(ValueError, match="`scores` holds rows that are not finite: row 1 is the first of 1"):
+        class_ranks(torch.tensor([[0.5, 0.1], [float("nan"), 0.2]]), torch.tensor([0, 0]))

@@ -303,3 +303,10 @@ def test_evenly_spread_rows_show_the_expected_effective_rank(n: int, d: int):
 def test_an_effective_rank_of_one_row_is_not_expected():
     with pytest.raises(ValueError, match="at least 1 and 2 rows, but got d=4 and num_rows=1"):
         expected_effective_rank(4, 1)
+
+
+def test_eigenvalues_that_are_no_numbers_make_no_ranks():
+    # A cloud that has collapsed has rank one, and must not be what a NaN looks like.
+    eigenvalues = torch.tensor([float("nan"), 1.0, 0.0])
+    for statistic in (entropy_rank, participation_ratio, iso_score, condition_number):
+        assert statistic(eigenvalues).isnan()

@@ -154,11 +154,20 @@ def test_bad_rows_are_refused(metric, x: Tensor, y: Tensor, message: str):
         inspect.unwrap(metric)(x, y)
 
 
-def test_rows_that_coincide_need_a_bandwidth():
+def test_the_median_distance_leaves_out_rows_that_coincide():
+    # Of sixteen pairs twelve coincide, and four are two apart.
+    x, y = torch.tensor([[1.0, 0.0]]).repeat(4, 1), torch.tensor([[1.0, 0.0], [1, 0], [1, 0], [-1, 0]])
+    assert median_bandwidth(x, y) == pytest.approx(2)
+
+
+def test_clouds_that_coincide_have_no_discrepancy_at_any_bandwidth():
     x = torch.ones(5, 3)
-    with pytest.raises(ValueError, match="give a `bandwidth`"):
-        maximum_mean_discrepancy(x, x)
-    assert maximum_mean_discrepancy(x, x, bandwidth=1.0).null_std.item() == 0
+    assert median_bandwidth(x, 2 * x) == 1
+    assert [float(z) for z in maximum_mean_discrepancy(x, x)] == [0, 0, 0, 0]
+
+
+def test_impossible_options_are_refused():
+    x = unit_rows(5, 3)
     with pytest.raises(ValueError, match="`bandwidth` must be positive"):
         maximum_mean_discrepancy(x, x, bandwidth=0.0)
     with pytest.raises(ValueError, match="`max_rows` must be at least 1"):

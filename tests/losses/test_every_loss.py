@@ -176,6 +176,20 @@ def test_computes_in_the_precision_of_the_embeddings(loss: ContrastiveLoss):
     torch.testing.assert_close(single.double(), total(loss(batch_of(output))), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_computes_half_precision_embeddings_in_single(loss: ContrastiveLoss, dtype: torch.dtype):
+    output = random_output()
+    half = {m: x.detach().to(dtype).requires_grad_() for m, x in output.embeds.items()}
+    scale_and_bias = [z.detach().float().requires_grad_() for z in output[1:]]
+    value = total(loss(batch_of(EncoderOutput(half, *scale_and_bias))))
+    assert value.dtype == torch.float32
+    # The same numbers, in single precision from the start.
+    single = {m: x.detach().float() for m, x in half.items()}
+    torch.testing.assert_close(
+        value, total(loss(batch_of(EncoderOutput(single, *scale_and_bias)))), rtol=1e-5, atol=1e-5
+    )
+
+
 @pytest.mark.distributed
 @pytest.mark.parametrize("num_processes", [1, 2, 4])
 def test_means_the_same_on_several_processes_as_on_one(num_processes: int):

@@ -1,14 +1,27 @@
+import inspect
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from hf_contrastive.losses import CLIP, ContrastiveLoss, InfoNCE, LossInfo, get_loss, list_losses, register_loss
+from hf_contrastive.losses import (
+    CLIP,
+    ContrastiveLoss,
+    InfoNCE,
+    LossInfo,
+    get_loss,
+    list_losses,
+    register_loss,
+    total,
+)
 from hf_contrastive.losses import registry as registry_module
+from hf_contrastive.losses.registry import read_loss
 
 
 @pytest.fixture
@@ -150,3 +163,28 @@ def test_a_plugin_that_fails_to_load_is_named_with_its_error(tmp_path: Path):
     last = done.stderr.splitlines()[-1]
     assert last.startswith("RuntimeError: The loss plugin 'mine' (broken_plugin) failed to load: ModuleNotFoundError")
     assert "a_module_that_nobody_has" in last
+
+
+@pytest.mark.parametrize(
+    ("terms", "error", "message"),
+    [
+        ({}, ValueError, "A loss must return a term or more"),
+        ({"clip": torch.ones(()), "extra": 0.5}, TypeError, "'extra' is the float 0.5.*zero with a graph"),
+        ({"clip": torch.ones(4)}, ValueError, r"'clip' has shape \[4\]"),
+    ],
+)
+def test_what_is_no_term_is_refused(terms: dict[str, Any], error: type[Exception], message: str):
+    # As users run it: without the types that tests check.
+    with pytest.raises(error, match=message):
+        inspect.unwrap(total)(terms)
+
+
+def test_the_total_is_the_sum_of_the_terms():
+    assert total({"clip": torch.tensor(2.0), "divergence": torch.tensor(-0.5)}).item() == 1.5
+
+
+def test_a_loss_inside_another_may_leave_its_options_empty():
+    # What YAML has for `options:` with nothing behind it.
+    assert read_loss({"name": "clip", "options": None}, "loss") == CLIP()
+    with pytest.raises(ValueError, match="`options` of the loss 'clip' must be a mapping, but got 3"):
+        read_loss({"name": "clip", "options": 3}, "loss")

@@ -1,5 +1,6 @@
 """All measures at once: which, on which rows, under which names."""
 
+import math
 from typing import Any
 
 import pytest
@@ -116,3 +117,19 @@ def test_a_group_of_pairs_is_refused_for_clouds_without_pairs():
 def test_what_matches_row_i_with_row_i_is_refused_beside_ids():
     with pytest.raises(ValueError, match="In multimodal_conflict and pairing_control row i matches row i"):
         measure_all(X, Y, x_ids=torch.arange(60), y_ids=torch.arange(60).flip(0), groups=["conflict"])
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0], ids=["one point", "two opposite points"])
+def test_collapsed_clouds_are_measured(side: float):
+    x = torch.tensor([[3.0, 4.0, 0.0]]).repeat(30, 1)
+    values = measure_all(x, side * x)
+    # As said of each: tests of shape see no variance, and pairing changes nothing.
+    undefined = {"anderson_darling_predictions", "anderson_darling_references", "alignment_z", "modality_gap_z"}
+    assert {name for name, value in values.items() if not math.isfinite(value)} == undefined
+    gap = 1 - side
+    assert values["modality_gap"] == pytest.approx(gap, abs=1e-6)
+    assert values["energy_distance"] == pytest.approx(2 * gap, abs=1e-6)
+    # The median distance is the gap, at which the kernel is exp(-1/2); one point has no discrepancy from itself.
+    assert values["mmd"] == pytest.approx(2 - 2 * math.exp(-0.5) if gap else 0.0, abs=1e-6)
+    assert values["d_prime"] == 0
+    assert values["recall@1"] == pytest.approx(1 / 30)

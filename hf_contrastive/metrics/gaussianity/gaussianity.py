@@ -21,7 +21,7 @@ Args:
     normalize (`bool`, *optional*, defaults to `True`): Whether to scale rows to unit length before the tests.
         `norm_variation` takes them as they are.
 Returns:
-    `anderson_darling`: Mean over coordinates of the Anderson-Darling statistic.
+    `anderson_darling`: Mean over coordinates of the Anderson-Darling statistic; infinite where one does not vary.
     `anderson_darling_share`: Share of coordinates below 0.752, the level of 5 %.
     `dagostino_pearson`: Mean over coordinates of the p-value of D'Agostino and Pearson.
     `dagostino_pearson_share`: Share of coordinates above 0.05.

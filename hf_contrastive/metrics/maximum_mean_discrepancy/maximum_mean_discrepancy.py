@@ -16,7 +16,7 @@ Args:
     predictions: Embeddings of one modality, shape (n, width).
     references: Embeddings of the other, shape (m, width); n and m may differ.
     bandwidth (`float`, *optional*): Deviation of the kernel. By default the median distance between rows of both
-        clouds (of up to 2,000 evenly spaced ones); give one when models are compared.
+        clouds that differ (of up to 2,000 evenly spaced ones); give one when models are compared.
     normalize (`bool`, *optional*, defaults to `True`): Whether to scale rows to unit length first.
 Returns:
     `mmd`: Unbiased squared discrepancy; reference: 0 on average where the distributions are equal, so sometimes
