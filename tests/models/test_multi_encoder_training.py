@@ -152,6 +152,29 @@ def test_a_locked_tower_stays_and_its_layers_have_rates(tmp_path: Path):
     assert rates["text embeddings"] == pytest.approx(1e-3 / 8)
 
 
+def test_the_own_head_of_a_shared_tower_has_a_rate(tmp_path: Path):
+    set_seed(0)
+    heads = {"query": "linear", "document": "mlp"}
+    model = MultiEncoder.from_towers({"query": config_of("bert")}, shared={"document": "query"}, head=heads, width=12)
+    ids = two_inputs(16)["input_ids"]
+    columns = {"query_input_ids": ids.tolist(), "document_input_ids": ids.flip(1).tolist()}
+    dataset = Dataset.from_dict(columns).with_format("torch")
+    rates = {"query": 1e-3, "document_projection": 1e-2}
+    trainer = train(model, tmp_path, dataset, tower_learning_rates=rates, learning_rate=1e-4)
+    found = {group["name"].partition(",")[0]: group["initial_lr"] for group in trainer.optimizer.param_groups}
+    assert found == {"query": 1e-3, "document projection": 1e-2, "other": 1e-4}
+    before = state(model)
+    # Without one it has that of its tower.
+    options = {"tower_learning_rates": {"query": 1e-3}, "freeze_projections": ["query"], "freeze_towers": ["query"]}
+    trainer = train(model, tmp_path, dataset, **options)
+    found = {group["name"].partition(",")[0]: group["initial_lr"] for group in trainer.optimizer.param_groups}
+    assert found["document projection"] == 1e-3
+    changed = {name.split(".")[0] for name, x in model.state_dict().items() if not torch.equal(x, before[name])}
+    assert changed == {"document_projection", "logit_scale"}
+    freeze_towers(model, projections=["document"])
+    assert not any(p.requires_grad for p in model.document_projection.parameters())
+
+
 @pytest.mark.parametrize("kwargs", [{}, {"head": {"image": "none"}, "width": 16}])
 def test_the_output_of_a_locked_tower_is_read_from_a_cache(kwargs: dict[str, Any], tmp_path: Path):
     set_seed(0)

@@ -75,7 +75,8 @@ def retriever(tokenizer: PreTrainedTokenizerFast) -> MultiEncoder:
 
 def test_outputs_are_inputs_of_the_model(model: MultiEncoder):
     inputs = model.processor(images=PICTURES, text=TEXTS, audio=[SOUND] * 4, product=np.ones((4, 5)).tolist())
-    assert set(inputs) == {"pixel_values", "input_ids", "attention_mask", "input_values", "product_features"}
+    names = {"pixel_values", "input_ids", "attention_mask", "input_values", "product_features"}
+    assert set(inputs) == names | {"audio_attention_mask"}
     assert set(inputs) <= set(model.processor.model_input_names)
     with torch.no_grad():
         assert list(model(**inputs)) == ["audio_embeds", "image_embeds", "product_embeds", "text_embeds"]
