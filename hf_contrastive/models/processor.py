@@ -97,7 +97,9 @@ class MultiEncoderProcessor(ProcessorMixin):
             made[name] = Modality(
                 processor=given,
                 kind=kind_of(reads),
-                options=options[name] if name in options else default_options(name, given, encoder, reads, settings.pooling),
+                options=options[name]
+                if name in options
+                else default_options(name, given, encoder, reads, settings.pooling),
                 rename={own: called for own, called in rename.items() if called != own},
             )
         return cls(made)

@@ -34,7 +34,9 @@ def kind_of(reads: Sequence[str]) -> str:
     return "image" if any(name.startswith("pixel_values") for name in reads) else "audio"
 
 
-def default_options(name: str, processor: Any, encoder: Any, reads: Sequence[str], pooling: str) -> dict[str, Any] | None:
+def default_options(
+    name: str, processor: Any, encoder: Any, reads: Sequence[str], pooling: str
+) -> dict[str, Any] | None:
     """
     Arguments of a processor with which its tower reads what it was trained with, whatever else is in a batch.
 

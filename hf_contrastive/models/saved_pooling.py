@@ -33,9 +33,13 @@ def saved_pooling(source: Any, where: Mapping[str, Any]) -> str | None:
     if file is None:
         return None
     given = dict(json.loads(Path(file).read_text(encoding="utf-8")))
-    modes = given.get("pooling_mode", [name[len(_OLD) :] for name, on in given.items() if name.startswith(_OLD) and on])
+    modes = given.get(
+        "pooling_mode", [name[len(_OLD) :] for name, on in given.items() if name.startswith(_OLD) and on]
+    )
     modes = [modes] if isinstance(modes, str) else list(modes)
     found = _KNOWN.get(modes[0]) if len(modes) == 1 else None
     if found is None and modes:
-        logger.warning(f"{str(source)!r} was trained with the pooling {' + '.join(modes)}, which is not to be had here.")
+        logger.warning(
+            f"{str(source)!r} was trained with the pooling {' + '.join(modes)}, which is not to be had here."
+        )
     return found

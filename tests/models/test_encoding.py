@@ -82,7 +82,8 @@ def test_a_text_does_not_see_the_padding_of_its_batch(name: str, side: str):
 
 
 @pytest.mark.parametrize(
-    ("name", "longest"), [("bert", 16), ("roberta", 14), ("mpnet", 14), ("distilbert", 16), ("qwen3", 16), ("gpt2", 16)]
+    ("name", "longest"),
+    [("bert", 16), ("roberta", 14), ("mpnet", 14), ("distilbert", 16), ("qwen3", 16), ("gpt2", 16)],
 )
 def test_a_text_is_cut_where_its_tower_ends_if_the_tokenizer_knows_no_end(name: str, longest: int):
     model = of_texts(name, words(model_max_length=int(1e30)))

@@ -328,7 +328,7 @@ def test_the_mask_of_a_sound_follows_its_tokens():
 def test_a_precision_may_be_named(dtype: Any):
     model = image_and_text(dtype=dtype)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
-    with pytest.raises(ValueError, match="`dtype` must be a precision such as .*, but got 'half16'"):
+    with pytest.raises(ValueError, match=r"`dtype` must be a precision such as .*, but got 'half16'"):
         image_and_text(dtype="half16")
 
 
