@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 def precision(given: torch.dtype | str | None) -> torch.dtype | None:
     """A precision, or the one of a name such as `"bfloat16"`; None and `"auto"` leave it open."""
-    if given is None or given == "auto" or isinstance(given, torch.dtype):
-        return None if given == "auto" else given
-    found = getattr(torch, given, None) if isinstance(given, str) else None
+    if given is None or given == "auto":
+        return None
+    found = getattr(torch, given, None) if isinstance(given, str) else given
     if not isinstance(found, torch.dtype):
         raise ValueError(f"`dtype` must be a precision such as torch.bfloat16, or its name, but got {given!r}.")
     return found

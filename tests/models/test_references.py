@@ -112,7 +112,7 @@ def joined(rows: list[dict[str, Tensor]], padding: dict[str, int]) -> dict[str, 
     return {key: torch.cat([row[key] for row in padded]) for key in rows[0]}
 
 
-@pytest.mark.parametrize("name", list(REFERENCES))
+@pytest.mark.parametrize("name", list(TABLE))
 def test_a_batch_has_the_vectors_that_its_examples_have_alone(name: str):
     model = bare(name)
     pad = getattr(model.probe_model.config, "pad_token_id", None)

@@ -8,9 +8,10 @@ from tests.models.tower_table import TABLE
 
 PAGE = Path(__file__).parents[2] / "model_cards" / "README.md"
 BEGIN, END = "<!-- towers -->\n", "<!-- /towers -->"
-# Tests of tests/models/test_multi_encoder.py that run for each tower.
+# Tests of tests/models/test_multi_encoder.py and test_references.py that run for each tower.
 COLUMNS = {
     "built": "test_the_pooling_is_found_from_the_architecture",
+    "as by hand": "test_a_batch_has_the_vectors_that_its_examples_have_alone",
     "trained a step": "test_a_step_changes_every_trainable_parameter",
     "saved and reloaded": "test_what_is_saved_is_loaded_bit_for_bit",
 }
