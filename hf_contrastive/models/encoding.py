@@ -102,7 +102,8 @@ class EncodingMixin:
                 Whether to return an array instead of a tensor on the CPU.
 
         Returns:
-            Single-precision rows of length 1, of shape (len(data), width), in the order of `data`.
+            Single-precision rows of length 1, of shape (len(data), width), in the order of `data`. Each is that of its
+            value alone, but for towers that normalize a sound with its padding, as wav2vec2's base models do.
 
         Raises:
             ValueError: There is no such modality, no data, or a single value instead of a list.

@@ -110,7 +110,8 @@ class MultiEncoder(EncodingMixin, FeatureMethodsMixin, CheckpointingMixin, PreTr
             width (`int`, *optional*, defaults to 512):
                 Width of the joint space.
             pooling (`str` or `dict[str, str]`, *optional*):
-                For all towers or by modality, see [`ModalityConfig`]. By default found from each architecture.
+                For all towers or by modality, see [`ModalityConfig`]. By default as `sentence-transformers` has saved
+                it with a tower, or found from its architecture.
             head (`str` or `dict[str, str]`, *optional*, defaults to `"linear"`):
                 Likewise: `"linear"`, `"mlp"` or `"none"`.
             shared (`dict[str, str]`, *optional*):

@@ -93,13 +93,14 @@ class MultiEncoderProcessor(ProcessorMixin):
             # The mask that an extractor makes when asked is no text's.
             made_of = {*given.model_input_names} | ({"attention_mask"} if kind_of(reads) == "audio" else set())
             rename = {own: model.input_name(name, own) for own in reads if own in made_of}
-            encoder = getattr(model, f"{owner}_model")
+            arguments = options.get(name)
+            if name not in options:
+                encoder = getattr(model, f"{owner}_model")
+                arguments = default_options(name, given, encoder, reads, settings.pooling)
             made[name] = Modality(
                 processor=given,
                 kind=kind_of(reads),
-                options=options[name]
-                if name in options
-                else default_options(name, given, encoder, reads, settings.pooling),
+                options=arguments,
                 rename={own: called for own, called in rename.items() if called != own},
             )
         return cls(made)

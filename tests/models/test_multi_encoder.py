@@ -105,6 +105,9 @@ def test_what_is_saved_is_loaded_bit_for_bit(name: str, tmp_path: Path):
     with torch.no_grad():
         expected, found = model(**inputs_of(model)), loaded(**inputs_of(model))
     assert all(torch.equal(x, found[key]) for key, x in expected.items())
+    loaded.save_pretrained(tmp_path / "again")
+    for file in ("config.json", "model.safetensors"):
+        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / file).read_bytes()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -411,6 +414,14 @@ def test_activations_can_be_computed_again(image: str):
     assert sum(getattr(module, "gradient_checkpointing", False) for module in model.modules()) >= 3
     for key, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][key], gradient, rtol=0, atol=1e-6)
+
+
+def test_it_compiles_into_one_graph():
+    model, inputs = joined("bert"), inputs_of(joined("bert"))
+    with torch.no_grad():
+        expected = model(**inputs)["probe_embeds"]
+        found = torch.compile(model, backend="eager", fullgraph=True)(**inputs)["probe_embeds"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def test_layers_that_must_not_be_split_are_those_of_all_towers():
