@@ -59,7 +59,7 @@ def default_options(
     takes_mask = "return_attention_mask" in inspect.signature(processor.__call__).parameters
     if "attention_mask" in reads and takes_mask and pooling in ("mean", "attention"):
         # Whisper and others read sounds without a mask, but their silence after the end is not to be pooled.
-        return {"return_attention_mask": True, **({} if hasattr(processor, "chunk_length") else {"padding": True})}
+        return {"return_attention_mask": True}
     return None
 
 

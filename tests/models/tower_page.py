@@ -21,7 +21,8 @@ def tower_rows() -> str:
     """A row for each tower: its pooling, what it is tried with, and what it has been exported as."""
     lines = [f"| tower | pooling | {' | '.join(COLUMNS)} | exported as |", "| :-- " * (len(COLUMNS) + 3) + "|"]
     for name, example in TABLE.items():
-        cells = [f"`{type(example.config).__name__.removesuffix('Config')}`", f"`{example.pooling}`"]
+        _, comma, kind = name.partition(", ")
+        cells = [f"`{type(example.config).__name__.removesuffix('Config')}`{comma}{kind}", f"`{example.pooling}`"]
         lines.append(f"| {' | '.join([*cells, *['yes'] * len(COLUMNS), _exports(name)])} |")
     return "\n".join(lines) + "\n"
 
