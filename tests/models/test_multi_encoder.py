@@ -416,14 +416,6 @@ def test_activations_can_be_computed_again(image: str):
         torch.testing.assert_close(gradients[1][key], gradient, rtol=0, atol=1e-6)
 
 
-def test_it_compiles_into_one_graph():
-    model, inputs = joined("bert"), inputs_of(joined("bert"))
-    with torch.no_grad():
-        expected = model(**inputs)["probe_embeds"]
-        found = torch.compile(model, backend="eager", fullgraph=True)(**inputs)["probe_embeds"]
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-
-
 def test_layers_that_must_not_be_split_are_those_of_all_towers():
     assert {"ViTLayer", "BertLayer"} <= set(image_and_text()._no_split_modules)
 
