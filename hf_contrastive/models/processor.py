@@ -68,7 +68,7 @@ class MultiEncoderProcessor(ProcessorMixin):
                 By modality, a tokenizer, image processor or feature extractor, or the Hub id or folder of one. Precomputed
                 features need none.
             options (`dict[str, dict]`):
-                By modality, arguments of its processor. By default texts are padded as the tower was trained.
+                By modality, arguments of its processor. By default those with which nothing depends on the rest of a batch.
 
         Raises:
             ValueError: A modality is none of the model's, or needs a processor and has none.

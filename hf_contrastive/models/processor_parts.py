@@ -99,5 +99,5 @@ def as_list(kind: str | None, given: Any) -> list[Any]:
         dimensions = {"image": 3, "embedding": 1, "audio": 1}.get(kind or "", 0)
         return [given] if given.ndim <= dimensions else list(given)
     is_one = isinstance(given, (str, bytes, Mapping)) or not hasattr(given, "__len__")
-    is_vector = kind == "embedding" and not is_one and len(given) > 0 and isinstance(given[0], (int, float))
+    is_vector = kind == "embedding" and not is_one and len(given) > 0 and np.ndim(given[0]) == 0
     return [given] if is_one or is_vector else list(given)
