@@ -26,6 +26,8 @@ from tests.conftest import tiny_clip, tiny_siglip
 from tests.models.tower_table import LAYERS, TABLE, WORDS, inputs_for
 
 
+# What `transformers` 5.20 imports DeBERTa with.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 NAMES = list(TABLE)
 
 

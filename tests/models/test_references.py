@@ -23,6 +23,9 @@ from tests.models.test_multi_encoder import config_of
 from tests.models.tower_table import TABLE, inputs_for
 
 
+# What `transformers` 5.20 imports DeBERTa with.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+
 # Tokens of the rows of a batch.
 LENGTHS = (8, 5, 3)
 
