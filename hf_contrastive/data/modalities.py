@@ -170,6 +170,8 @@ def problem_of(kind: str | None, value: Any) -> str | None:
         return "an empty text" if isinstance(value, str) else f"a {type(value).__name__} instead of a text"
     if kind == "image" and isinstance(value, PILImage.Image) and not all(value.size):
         return "an empty image"
+    if kind == "image" and isinstance(value, (np.ndarray, Tensor)) and value.ndim < 3:
+        return f"an array of shape {list(value.shape)} instead of a picture"
     if kind not in ("audio", "embedding"):
         return None
     numbers, what = np.asarray(value, dtype=np.float32), "a sound" if kind == "audio" else "an embedding"

@@ -27,6 +27,8 @@ def plain_tokenizer(modality: Any) -> Any:
     settings = {"model_input_names": [name for name in tokenizer.model_input_names if name not in dropped]}
     if (longest := options.get("max_length")) is not None:
         settings["model_max_length"] = longest
+    if (side := options.get("padding_side")) is not None:
+        settings["padding_side"] = side
     for name, value in settings.items():
         setattr(tokenizer, name, value)
     # What is saved.

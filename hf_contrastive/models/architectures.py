@@ -83,11 +83,16 @@ def load_encoder(modality: str, source: Any, **kwargs: Any) -> PreTrainedModel:
         )
     hub = {k: v for k, v in kwargs.items() if k in ("revision", "token", "cache_dir", "local_files_only", "subfolder")}
     hub |= (checked := checked_revision(check_model(source, **hub)))
-    config = _part(modality, AutoConfig.from_pretrained(source, trust_remote_code=False, **hub))
-    refuse_code(config.to_dict(), f"The {modality} tower of {str(source)!r}")
+    whole = AutoConfig.from_pretrained(source, trust_remote_code=False, **hub)
+    config = _part(modality, whole)
+    refuse_code(whole.to_dict(), f"The {modality} tower of {str(source)!r}")
     set_up(config)
-    model = encoder_class(config).from_pretrained(source, config=config, use_safetensors=True, **(kwargs | checked))
-    return encoder_of(model)
+    made = encoder_class(config)
+    options = {**kwargs, **checked, "use_safetensors": True}
+    if config is not whole and made.base_model_prefix not in ("vision_model", "text_model", "audio_model"):
+        # Such as CLAP's towers, which would not find their weights among those of all.
+        return load_encoder(modality, encoder_class(whole).from_pretrained(source, config=whole, **options))
+    return encoder_of(made.from_pretrained(source, config=config, **options))
 
 
 def base_of(source: Any) -> str | None:

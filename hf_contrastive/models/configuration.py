@@ -153,6 +153,11 @@ class MultiEncoderConfig(PreTrainedConfig):
         """Attributes that hold the configurations of towers, as `transformers` passes precision and attention to them."""
         return {f"{name}_config": AutoConfig for name, _ in self._towers()}
 
+    @property
+    def hidden_size(self) -> int:
+        """Width of the widest tower, after which DeepSpeed sizes its buckets."""
+        return max([self.width, *(modality.features or 0 for modality in self.modalities.values())])
+
     def __getattr__(self, name: str) -> Any:
         for modality, tower in self._towers():
             if name == f"{modality}_config":

@@ -1,6 +1,6 @@
 """Raw values in, unit embeddings out: pictures, texts and sounds through a model and its processor."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers.utils import PROCESSOR_NAME, cached_file
+
+from hf_contrastive.models.repeatable import repeatable_inputs
 
 
 class EncodingMixin:
@@ -100,20 +102,29 @@ class EncodingMixin:
                 Whether to return an array instead of a tensor on the CPU.
 
         Returns:
-            Single-precision rows of length 1, of shape (len(data), width), in the order of `data`.
+            Single-precision rows of length 1, of shape (len(data), width), in the order of `data`. Each is that of its
+            value alone, but for towers that normalize a sound with its padding, as wav2vec2's base models do.
 
         Raises:
             ValueError: There is no such modality, no data, or a single value instead of a list.
         """
+        from hf_contrastive.data.modalities import problem_of
+
         processors = self.processor.modalities
         if modality not in processors:
             raise ValueError(f"`modality` must be one of {sorted(processors)}, but got {modality!r}.")
-        if isinstance(data, str) or not hasattr(data, "__len__"):
+        if isinstance(data, (str, bytes, Mapping)) or not hasattr(data, "__len__"):
             raise ValueError(f"`data` must be a list of values, but got a {type(data).__name__}.")
-        if len(data) == 0 or batch_size < 1:
+        if len(data) == 0 or type(batch_size) is not int or batch_size < 1:
             raise ValueError(f"`data` must have values and `batch_size` be positive: {len(data)}, {batch_size}.")
         values = list(data)
-        order = sorted(range(len(values)), key=lambda i: -len(values[i]) if isinstance(values[i], str) else 0)
+        for row, value in enumerate(values):
+            # Here, since batches have other rows.
+            is_text = processors[modality].kind == "text"
+            problem = "nothing" if value is None else problem_of("text", value) if is_text else None
+            if problem is not None:
+                raise ValueError(f"`data[{row}]` is {problem}.")
+        order = sorted(range(len(values)), key=lambda row: -_length(values[row]))
         model: Any = self
         modes = {module: module.training for module in model.modules()}
         model.eval()
@@ -133,7 +144,7 @@ class EncodingMixin:
         model: Any = self
         parts = []
         for start in tqdm(range(0, len(values), batch_size), desc=f"embedding {modality}", disable=not show_progress):
-            inputs = processor.inputs(modality, values[start : start + batch_size])
+            inputs = repeatable_inputs(processor, modality, values[start : start + batch_size])
             output = model(**{name: x.to(model.device) for name, x in inputs.items()})
             parts.append(output[f"{modality}_embeds"].float().cpu())
         return torch.cat(parts)
@@ -142,5 +153,15 @@ class EncodingMixin:
     def similarity(a: Any, b: Any) -> Float[Tensor, "n m"]:
         """Cosines of the rows of `a`, of shape (n, width), with those of `b`, of shape (m, width); tensors or arrays."""
         rows = [torch.as_tensor(np.asarray(x) if not isinstance(x, Tensor) else x) for x in (a, b)]
+        if any(x.dim() != 2 for x in rows) or rows[0].shape[1] != rows[1].shape[1]:
+            shapes = [list(x.shape) for x in rows]
+            raise ValueError(f"`a` and `b` must be rows of one width, of shape (n, width), but got {shapes}.")
         x, y = (torch.nn.functional.normalize(row.float(), dim=-1) for row in rows)
         return x @ y.T
+
+
+def _length(value: Any) -> int:
+    """How long a text or a sound is, so that those of a batch need little padding."""
+    if isinstance(value, str):
+        return len(value)
+    return len(value["array"]) if isinstance(value, Mapping) and "array" in value else 0

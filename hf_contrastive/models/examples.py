@@ -1,5 +1,6 @@
 """Two tiny examples for any encoder."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from transformers import PreTrainedModel
 
 # Tokens of an example: few enough for any encoder.
 _TOKENS = 4
+_FRAMES = 16
 _SAMPLES = 3200
 
 
@@ -20,23 +22,21 @@ def example_inputs(encoder: PreTrainedModel) -> dict[str, Tensor]:
         ValueError: It is not known what the encoder reads.
     """
     config, name = encoder.config, encoder.main_input_name
-    made = _text(config) if name == "input_ids" else {}
-    shape = {
-        "pixel_values": _image_shape,
-        "input_features": _feature_shape,
-        "input_values": _value_shape,
-    }.get(name)
-    if shape is not None:
-        made = {name: torch.randn(2, *shape(config), generator=torch.Generator().manual_seed(0))}
-        if config.model_type == "clap_audio_model":
-            made["is_longer"] = torch.zeros(2, 1, dtype=torch.bool)
-    if not made:
+    make = _MAKERS.get(name)
+    if "spatial_shapes" in inspect.signature(type(encoder).forward).parameters:
+        make = _patches
+    if make is None:
+        *names, last = (f"`{known}`" for known in _MAKERS)
         raise ValueError(
-            f"A tower must read `input_ids`, `pixel_values`, `input_features` or `input_values`, but "
-            f"{type(encoder).__name__} reads `{name}`."
+            f"A tower must read {', '.join(names)} or {last}, but {type(encoder).__name__} reads `{name}`."
         )
+    made = make(config)
     device, dtype = encoder.device, encoder.dtype
     return {name: x.to(device, dtype if x.is_floating_point() else None) for name, x in made.items()}
+
+
+def _random(*shape: int) -> Tensor:
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def _text(config: Any) -> dict[str, Tensor]:
@@ -46,23 +46,54 @@ def _text(config: Any) -> dict[str, Tensor]:
     return {"input_ids": ids % size, "attention_mask": torch.ones_like(ids)}
 
 
-def _image_shape(config: Any) -> tuple[int, ...]:
-    size = getattr(config, "image_size", 64)
-    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+def _image(config: Any) -> dict[str, Tensor]:
     frames = (config.num_frames,) if hasattr(config, "num_frames") else ()
-    return (*frames, getattr(config, "num_channels", 3), height, width)
+    return {"pixel_values": _random(*frames, *_pixels(config, "image_size"))}
 
 
-def _feature_shape(config: Any) -> tuple[int, ...]:
+def _video(config: Any) -> dict[str, Tensor]:
+    """V-JEPA and the like, which say otherwise how large their pictures are."""
+    size = "crop_size" if hasattr(config, "crop_size") else "image_size"
+    frames = getattr(config, "frames_per_clip", _TOKENS)
+    return {"pixel_values_videos": _random(frames, *_pixels(config, size))}
+
+
+def _pixels(config: Any, name: str) -> tuple[int, int, int]:
+    size = getattr(config, name, 64)
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    channels = getattr(config, "num_channels", getattr(config, "in_chans", 3))
+    return channels, height, width
+
+
+def _patches(config: Any) -> dict[str, Tensor]:
+    """A picture of four patches, cut already, of SigLIP 2, whose pictures have any number."""
+    return {
+        "pixel_values": _random(4, config.num_channels * config.patch_size**2),
+        "pixel_attention_mask": torch.ones(2, 4, dtype=torch.long),
+        "spatial_shapes": torch.full((2, 2), 2),
+    }
+
+
+def _features(config: Any) -> dict[str, Tensor]:
     if config.model_type == "clap_audio_model":
         frames = config.spec_size * (config.spec_size // config.num_mel_bins)
-        return (4 if config.enable_fusion else 1, frames, config.num_mel_bins)
-    if hasattr(config, "max_source_positions"):
-        return (config.num_mel_bins, 2 * config.max_source_positions)
-    return (2 * _TOKENS, getattr(config, "feature_projection_input_dim", 80))
+        features = _random(4 if config.enable_fusion else 1, frames, config.num_mel_bins)
+        return {"input_features": features, "is_longer": torch.full((2, 1), config.enable_fusion)}
+    if config.model_type == "whisper":
+        return {"input_features": _random(config.num_mel_bins, 2 * config.max_source_positions)}
+    names = ("feature_projection_input_dim", "input_feat_per_channel", "num_mel_bins")
+    return {"input_features": _random(_FRAMES, next((getattr(config, x) for x in names if hasattr(config, x)), 80))}
 
 
-def _value_shape(config: Any) -> tuple[int, ...]:
-    if hasattr(config, "num_mel_bins"):
-        return (config.max_length, config.num_mel_bins)
-    return (_SAMPLES,)
+def _values(config: Any) -> dict[str, Tensor]:
+    shape = (config.max_length, config.num_mel_bins) if hasattr(config, "num_mel_bins") else (_SAMPLES,)
+    return {"input_values": _random(*shape)}
+
+
+_MAKERS = {
+    "input_ids": _text,
+    "pixel_values": _image,
+    "pixel_values_videos": _video,
+    "input_features": _features,
+    "input_values": _values,
+}

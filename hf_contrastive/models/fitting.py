@@ -12,6 +12,7 @@ from hf_contrastive.models.architectures import architecture_of, base_of, build_
 from hf_contrastive.models.configuration import ModalityConfig
 from hf_contrastive.models.heads import make_head
 from hf_contrastive.models.probe import is_real, probe
+from hf_contrastive.models.saved_pooling import saved_pooling
 
 
 logger = logging.get_logger(__name__)
@@ -40,7 +41,7 @@ def plan_towers(
             settings |= {
                 "tower": encoder.config,
                 "architecture": architecture_of(encoder),
-                "pooling": _of(pooling, name),
+                "pooling": _of(pooling, name) or saved_pooling(source, tower_kwargs),
                 "base": base_of(source),
             }
         modalities[name] = ModalityConfig(**settings)
@@ -64,7 +65,7 @@ def fit_encoder(name: str, modality: ModalityConfig, given: PreTrainedModel | No
     modality.tower = encoder.config
     if is_real(encoder):
         found = probe(name, encoder, modality.pooling)
-        modality.pooling, modality.features, modality.unused = found.pooling, found.features, found.unused
+        modality.pooling, modality.features, modality.unused = found.pooling, found.features, found.unused or None
     elif modality.pooling is None or modality.features is None:
         raise ValueError(
             f"The configuration of the {name} tower must say its `pooling` and its `features`, the width of what is "

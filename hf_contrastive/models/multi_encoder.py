@@ -1,7 +1,7 @@
 """Any encoders in, one unit embedding per modality out."""
 
 from collections.abc import Mapping
-from inspect import Parameter, Signature
+from inspect import signature
 from typing import Any
 
 import torch
@@ -12,20 +12,21 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
 from hf_contrastive.hub.untrusted import check_model, checked_revision
-from hf_contrastive.models.architectures import extra_inputs
+from hf_contrastive.models.calls import call_encoder, mask_of_tokens, run_options
+from hf_contrastive.models.checkpointing import CheckpointingMixin
 from hf_contrastive.models.configuration import MultiEncoderConfig
 from hf_contrastive.models.encoding import EncodingMixin
+from hf_contrastive.models.feature_methods import FeatureMethodsMixin
 from hf_contrastive.models.fitting import fit_encoder, fit_head, freeze, plan_towers
 from hf_contrastive.models.heads import init_head
 from hf_contrastive.models.inputs import FEATURES, InputNames, inputs_read_by
-from hf_contrastive.models.pooling import pool, token_mask, tokens_of
-from hf_contrastive.models.precision import as_dtype, unit
-from hf_contrastive.models.probe import run_options
+from hf_contrastive.models.pooling import pool
+from hf_contrastive.models.precision import as_dtype, precision, unit
 from hf_contrastive.pair_scales import BIAS, pair_names
 from hf_contrastive.towers.precomputed import CACHED
 
 
-class MultiEncoder(EncodingMixin, PreTrainedModel):
+class MultiEncoder(EncodingMixin, FeatureMethodsMixin, CheckpointingMixin, PreTrainedModel):
     """
     An encoder of `transformers` for each of two or more modalities, each with a head into one space.
 
@@ -67,6 +68,8 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
                 )
         encoders = {name: self._encoder(name) for name in config.modalities}
         self._inputs = InputNames({name: inputs_read_by(encoder) for name, encoder in encoders.items()})
+        # Found once: to look into a signature takes longer than to call a small layer.
+        self._run_options = {name: run_options(encoder) for name, encoder in encoders.items() if encoder is not None}
         self.supports_gradient_checkpointing = any(
             encoder.supports_gradient_checkpointing for encoder in encoders.values() if encoder is not None
         )
@@ -86,7 +89,7 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
         pooling: str | Mapping[str, str] | None = None,
         head: str | Mapping[str, str] = "linear",
         shared: Mapping[str, str] | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
         tower_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> "MultiEncoder":
@@ -106,25 +109,29 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
             width (`int`, *optional*, defaults to 512):
                 Width of the joint space.
             pooling (`str` or `dict[str, str]`, *optional*):
-                For all towers or by modality, see [`ModalityConfig`]. By default found from each architecture.
+                For all towers or by modality, see [`ModalityConfig`]. By default as `sentence-transformers` has saved
+                it with a tower, or found from its architecture.
             head (`str` or `dict[str, str]`, *optional*, defaults to `"linear"`):
                 Likewise: `"linear"`, `"mlp"` or `"none"`.
             shared (`dict[str, str]`, *optional*):
                 Modalities that use the tower and head of another, such as `{"document": "query"}`; with a head of their
                 own if `head` names them.
-            dtype (`torch.dtype`, *optional*):
+            dtype (`torch.dtype` or `str`, *optional*):
                 Precision of all weights. By default that of the towers, or single if they differ.
             tower_kwargs (`dict`, *optional*):
                 Further arguments of `from_pretrained` of towers given by name, such as `attn_implementation`.
             kwargs:
                 Further arguments of [`MultiEncoderConfig`].
         """
+        known = [name for name in signature(MultiEncoderConfig).parameters if name not in ("modalities", "kwargs")]
+        if unknown := sorted(set(kwargs) - {*known, "attn_implementation"}):
+            raise ValueError(f"`from_towers` knows no {unknown}. A configuration takes {known}.")
         modalities, encoders = plan_towers(towers, pooling, head, shared or {}, tower_kwargs or {})
-        precisions = {encoder.dtype for encoder in encoders.values()}
-        if dtype is None:
-            dtype = precisions.pop() if len(precisions) == 1 else torch.float32
-        model = cls(MultiEncoderConfig(modalities=modalities, width=width, **kwargs), encoders).to(dtype)
-        model.config.dtype = dtype
+        of_towers = {encoder.dtype for encoder in encoders.values()}
+        common = of_towers.pop() if len(of_towers) == 1 else torch.float32
+        wanted = precision(dtype) or common
+        model = cls(MultiEncoderConfig(modalities=modalities, width=width, **kwargs), encoders).to(wanted)
+        model.config.dtype = wanted
         return model.eval()
 
     @classmethod
@@ -150,7 +157,8 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         # Loading makes all parameters anew, trainable, fixed position embeddings as well.
         freeze(model, model._untrained)
-        model._processor_source = (pretrained_model_name_or_path, source)
+        if pretrained_model_name_or_path is not None:
+            model._processor_source = (pretrained_model_name_or_path, source)
         return loaded
 
     @property
@@ -186,31 +194,6 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
         output = ModelOutput(**embeds)
         return output.to_tuple() if return_dict is False else output
 
-    def __getattr__(self, name: str) -> Any:
-        # `get_<modality>_features`, as dual encoders of `transformers` have them.
-        config = vars(self).get("config")
-        if config is not None and name.startswith("get_") and name.endswith("_features"):
-            modality = name.removeprefix("get_").removesuffix("_features")
-            if modality in config.modalities:
-                return self._features_method(modality)
-        return super().__getattr__(name)
-
-    def _features_method(self, modality: str) -> Any:
-        def get_features(**inputs: Any) -> BaseModelOutputWithPooling:
-            given = self._inputs.split(inputs)
-            if set(given) != {modality}:
-                raise ValueError(
-                    f"`get_{modality}_features` takes inputs of {modality!r}, but got those of {list(given)}."
-                )
-            return self._features(modality, given[modality])
-
-        names = {
-            name for own in self.inputs_of(modality) for name in (f"{modality}_{own}", self.input_name(modality, own))
-        }
-        # Callers look up what it reads.
-        get_features.__signature__ = Signature([Parameter(name, Parameter.KEYWORD_ONLY) for name in sorted(names)])  # type: ignore[attr-defined]
-        return get_features
-
     def _features(self, name: str, inputs: dict[str, Any]) -> BaseModelOutputWithPooling:
         """Output of a tower, with its embedding, before it is normalized, as `pooler_output`."""
         owner = self._owner(name)
@@ -222,10 +205,8 @@ class MultiEncoder(EncodingMixin, PreTrainedModel):
         elif encoder is None:
             pooled = inputs[FEATURES]
         else:
-            inputs = {key: as_dtype(x, encoder) for key, x in inputs.items()}
-            output = encoder(**inputs, **extra_inputs(encoder, inputs), **run_options(encoder))
-            if (tokens := tokens_of(output)) is not None:
-                mask = token_mask(encoder, tokens.shape[1], inputs.get("attention_mask"))
+            output = call_encoder(encoder, inputs, self._run_options[name])
+            mask = mask_of_tokens(encoder, inputs, output)
             pooled = pool(self.config.modalities[owner].pooling, output, mask)
         head = getattr(self, f"{owner if self.config.modalities[name].head is None else name}_projection", None)
         if head is not None:

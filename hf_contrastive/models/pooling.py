@@ -49,15 +49,18 @@ def pool(
     if pooling == "attention":
         return tokens
     if pooling == "mean":
+        # Sums of many tokens are beyond half precision, in range and in digits.
+        exact = torch.promote_types(tokens.dtype, torch.float32)
         if mask is None:
-            return tokens.mean(dim=1)
-        weights = (mask != 0).to(tokens.dtype).unsqueeze(2)
-        return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+            return tokens.mean(dim=1, dtype=exact)
+        kept = (mask != 0).unsqueeze(2)
+        # Not a product with zero: what stands at padding may be infinite.
+        return tokens.masked_fill(~kept, 0).sum(dim=1, dtype=exact) / kept.sum(dim=1).clamp(min=1)
     if mask is None:
         return tokens[:, 0 if pooling == "cls" else -1]
     places = torch.arange(mask.shape[1], device=mask.device)
-    kept = torch.where(mask != 0, places, mask.shape[1] if pooling == "cls" else -1)
-    at = kept.amin(dim=1) if pooling == "cls" else kept.amax(dim=1)
+    found = torch.where(mask != 0, places, mask.shape[1] if pooling == "cls" else -1)
+    at = found.amin(dim=1) if pooling == "cls" else found.amax(dim=1)
     # Not `len`, which torch.export takes for a constant.
     return tokens[torch.arange(tokens.shape[0], device=tokens.device), at.clamp(0, mask.shape[1] - 1)]
 

@@ -7,6 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def precision(given: torch.dtype | str | None) -> torch.dtype | None:
+    """A precision, or the one of a name such as `"bfloat16"`; None and `"auto"` leave it open."""
+    if given is None or given == "auto":
+        return None
+    found = getattr(torch, given, None) if isinstance(given, str) else given
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"`dtype` must be a precision such as torch.bfloat16, or its name, but got {given!r}.")
+    return found
+
+
 def as_dtype(x: Any, module: nn.Module) -> Any:
     """Numbers in the precision of a module's weights."""
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)

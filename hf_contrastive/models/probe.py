@@ -1,6 +1,5 @@
 """What an encoder returns, tried on two tiny examples: how to pool it, how wide that is, what it does not use."""
 
-import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hf_contrastive.models.architectures import extra_inputs
+from hf_contrastive.models.calls import call_encoder, run_options
 from hf_contrastive.models.examples import example_inputs
 from hf_contrastive.models.pooling import own_vector, pool, tokens_of
 
@@ -18,6 +17,8 @@ _CLASS_TOKENS = ("cls_token", "class_embedding", "class_token")
 # Towers whose dense layer with tanh on the first token was trained to be compared. That of BERT and ViT was trained for
 # something else or not at all.
 _TRAINED_POOLERS = ("clap_text_model",)
+# Texts of a dual encoder that compares their first token.
+_TRAINED_CLASS_TOKENS = ("chinese_clip_text_model",)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def probe(modality: str, encoder: PreTrainedModel, pooling: str | None) -> Probe
     try:
         # With a graph, which tells what parameters are used.
         with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
-            output = encoder(**inputs, **extra_inputs(encoder, inputs), **run_options(encoder))
+            output = call_encoder(encoder, inputs, run_options(encoder))
     except Exception as error:
         shapes = {name: list(x.shape) for name, x in inputs.items()}
         raise ValueError(
@@ -81,14 +82,6 @@ def probe(modality: str, encoder: PreTrainedModel, pooling: str | None) -> Probe
     return Probed(chosen, vector.shape[-1], _unused(encoder, vector))
 
 
-def run_options(encoder: Any) -> dict[str, Any]:
-    """Arguments with which an encoder returns a dictionary and keeps no keys and values."""
-    parameters = inspect.signature(type(encoder).forward).parameters
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    options: dict[str, Any] = {"return_dict": True} if open_ended or "return_dict" in parameters else {}
-    return options | ({"use_cache": False} if "use_cache" in parameters else {})
-
-
 def _possible(encoder: nn.Module, output: Any, inputs: dict[str, Tensor]) -> Iterator[str]:
     if own_vector(output) is not None:
         yield "pooler"
@@ -104,10 +97,12 @@ def _possible(encoder: nn.Module, output: Any, inputs: dict[str, Tensor]) -> Ite
     yield "attention"
 
 
-def _suggested(encoder: nn.Module, output: Any, possible: list[str]) -> str:
+def _suggested(encoder: PreTrainedModel, output: Any, possible: list[str]) -> str:
     if "pooler" in possible and not _is_bert_pooler(encoder):
         return "pooler"
     tokens = tokens_of(output)
+    if encoder.config.model_type in _TRAINED_CLASS_TOKENS:
+        return "cls"
     if "last" in possible:
         return "last" if tokens is not None and _is_causal(tokens) else "mean"
     return next(name for name in ("cls", "mean", "pooler") if name in possible)
@@ -127,7 +122,8 @@ def _is_bert_pooler(encoder: Any) -> bool:
     if encoder.config.model_type in _TRAINED_POOLERS:
         return False
     pooler = getattr(encoder, "pooler", None)
-    return hasattr(pooler, "dense") and hasattr(pooler, "activation")
+    # ALBERT's has the activation beside it.
+    return isinstance(pooler, nn.Linear) or (hasattr(pooler, "dense") and hasattr(pooler, "activation"))
 
 
 def _unused(encoder: nn.Module, vector: Tensor) -> list[str]:

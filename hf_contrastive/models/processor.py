@@ -17,7 +17,7 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.utils import PROCESSOR_NAME, cached_file
 
 from hf_contrastive.models.configuration import check_name
-from hf_contrastive.models.processor_parts import kind_of, places, text_options
+from hf_contrastive.models.processor_parts import as_list, default_options, kind_of, places
 
 
 _LOADERS = {"text": AutoTokenizer, "image": AutoImageProcessor, "audio": AutoFeatureExtractor}
@@ -68,7 +68,7 @@ class MultiEncoderProcessor(ProcessorMixin):
                 By modality, a tokenizer, image processor or feature extractor, or the Hub id or folder of one. Precomputed
                 features need none.
             options (`dict[str, dict]`):
-                By modality, arguments of its processor. By default texts are padded as the tower was trained.
+                By modality, arguments of its processor. By default those with which nothing depends on the rest of a batch.
 
         Raises:
             ValueError: A modality is none of the model's, or needs a processor and has none.
@@ -79,22 +79,28 @@ class MultiEncoderProcessor(ProcessorMixin):
             raise ValueError(f"`processors` are for {unknown}, but the model has {model.modalities}.")
         made = {}
         for name in model.modalities:
-            settings = model.config.modalities[name]
-            settings = model.config.modalities[settings.shared_with or name]
+            owner = model.config.modalities[name].shared_with or name
+            settings = model.config.modalities[owner]
             if settings.tower is None:
                 made[name] = Modality(width=settings.features)
                 continue
-            given = processors.get(name, processors.get(model.config.modalities[name].shared_with or name))
+            given = processors.get(name, processors.get(owner))
             if given is None:
                 raise ValueError(f"`processors` has none for {name!r}.")
             reads = model.inputs_of(name)
             if isinstance(given, (str, Path)):
                 given = _LOADERS[kind_of(reads)].from_pretrained(given, trust_remote_code=False)
-            rename = {own: model.input_name(name, own) for own in reads if own in given.model_input_names}
+            # The mask that an extractor makes when asked is no text's.
+            made_of = {*given.model_input_names} | ({"attention_mask"} if kind_of(reads) == "audio" else set())
+            rename = {own: model.input_name(name, own) for own in reads if own in made_of}
+            arguments = options.get(name)
+            if name not in options:
+                encoder = getattr(model, f"{owner}_model")
+                arguments = default_options(name, given, encoder, reads, settings.pooling)
             made[name] = Modality(
                 processor=given,
                 kind=kind_of(reads),
-                options=options.get(name, text_options(settings.tower, reads) if "input_ids" in reads else None),
+                options=arguments,
                 rename={own: called for own, called in rename.items() if called != own},
             )
         return cls(made)
@@ -142,7 +148,7 @@ class MultiEncoderProcessor(ProcessorMixin):
         asked = {name: x for name, x in asked.items() if x is not None}
         found: dict[str, Tensor] = {}
         for name, x in given.items():
-            found |= self._modality(name, asked).inputs(name, x if isinstance(x, (list, tuple)) else [x])
+            found |= self._modality(name, asked).inputs(name, as_list(self.modalities[name].kind, x))
         return BatchFeature(found)
 
     def sampling_rate(self, name: str) -> int:

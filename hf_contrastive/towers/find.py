@@ -104,6 +104,15 @@ def find_towers(model: nn.Module) -> dict[str, Tower]:
     return towers
 
 
+def shared_heads(model: nn.Module) -> dict[str, tuple[str, nn.Module]]:
+    """Of each modality that has a projection of its own behind the tower of another: that other, and the projection."""
+    model = base_model(model)
+    modalities = getattr(getattr(model, "config", None), "modalities", None)
+    owners = {m: getattr(settings, "shared_with", None) for m, settings in dict(modalities or {}).items()}
+    found = {m: (owner, getattr(model, f"{m}_projection", None)) for m, owner in owners.items() if owner is not None}
+    return {m: (owner, head) for m, (owner, head) in found.items() if isinstance(head, nn.Module)}
+
+
 def find_tower(model: nn.Module, modality: str, argument: str) -> Tower:
     """The tower of a modality that was given as `argument`; a ValueError says which there are if it is none of them."""
     towers = find_towers(model)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hf_contrastive.towers.find import PROJECTION, Tower, find_tower
+from hf_contrastive.towers.find import PROJECTION, Tower, find_tower, shared_heads
 
 
 # Attribute of a frozen encoder while its forward runs.
@@ -45,7 +45,11 @@ def freeze_towers(
     for modality, num_last in kept.items():
         tower = find_tower(model, modality, "unfreeze_last" if modality in (unfreeze_last or {}) else "freeze_towers")
         _freeze_encoder(tower, num_last)
+    shared = shared_heads(model)
     for modality in projections:
+        if modality in shared:
+            shared[modality][1].requires_grad_(False)
+            continue
         tower = find_tower(model, modality, "freeze_projections")
         if tower.projection is None:
             raise ValueError(

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hf_contrastive.temperature import is_scale_or_bias
-from hf_contrastive.towers.find import EMBEDDINGS, HEAD, PROJECTION, find_towers
+from hf_contrastive.towers.find import EMBEDDINGS, HEAD, PROJECTION, find_towers, shared_heads
 
 
 TEMPERATURE, OTHER = "temperature", "other"
@@ -88,8 +88,9 @@ def _places(
     model: nn.Module, rates: Mapping[str, float], layer_decay: float | None
 ) -> dict[int, tuple[str, str, float]]:
     """Of each parameter in a tower, by its id: the name of its group, that of its rate, the factor of its rate."""
-    towers = find_towers(model)
-    known = [*towers, *(f"{m}{_PROJECTION_RATE}" for m, tower in towers.items() if tower.projection is not None)]
+    towers, shared = find_towers(model), shared_heads(model)
+    with_projection = [*(m for m, tower in towers.items() if tower.projection is not None), *shared]
+    known = [*towers, *(f"{m}{_PROJECTION_RATE}" for m in with_projection)]
     if unknown := sorted(set(rates) - set(known)):
         raise ValueError(f"`tower_learning_rates` names {unknown}, but the model has {sorted(known)}.")
     decay = 1.0 if layer_decay is None else layer_decay
@@ -110,6 +111,10 @@ def _places(
             for parameter in block.all_parameters():
                 # A parameter that two towers share has the place of the first.
                 places.setdefault(id(parameter), (name, rate_name, decay**depth))
+    for modality, (owner, head) in shared.items():
+        own = f"{modality}{_PROJECTION_RATE}"
+        for parameter in head.parameters():
+            places[id(parameter)] = (f"{modality} {PROJECTION}", own if own in rates else owner, 1.0)
     return places
 
 

@@ -6,6 +6,7 @@ import torch
 
 from tests.benchmarks import (
     chunked,
+    encode,
     evaluate_modules,
     evaluation,
     geometry_logs,
@@ -26,6 +27,7 @@ from tests.benchmarks import (
 
 evaluate_modules.main()
 evaluation.main([])
+encode.main([])
 trainer.main()
 towers.main()
 geometry_logs.main([])

@@ -95,6 +95,13 @@ def test_code_for_the_whole_model_is_refused(tmp_path: Path):
         MultiEncoderConfig.from_pretrained(tmp_path)
 
 
+def test_its_hidden_size_is_that_of_the_widest_tower():
+    # What DeepSpeed's "auto" asks for.
+    towers = {"text": {"tower": BERT, "features": 16}, "x": {"features": 40}}
+    assert MultiEncoderConfig(modalities=towers, width=12).hidden_size == 40
+    assert config().hidden_size == 12
+
+
 @pytest.mark.parametrize("width", [0, -5, True])
 def test_a_width_that_is_none_is_refused(width: Any):
     with pytest.raises(ValueError, match="`width` must be a positive number of dimensions"):

@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import AutoModel, AutoProcessor, CLIPImageProcessor, default_data_collator, set_seed
 
 from hf_contrastive import ContrastiveCollator, ContrastiveTrainer, ContrastiveTrainingArguments
@@ -21,6 +22,8 @@ from hf_contrastive.towers.cache import cache_tower_embeddings
 from hf_contrastive.towers.frozen import freeze_towers
 from tests.export.cases import encoder
 from tests.models.test_multi_encoder import config_of, image_and_text, two_inputs
+from tests.training.parity import Setting
+from tests.training.sharded_training import make_sharded_trainer
 from tests.training.test_trainer import make_trainer
 
 
@@ -28,9 +31,19 @@ def rows(number: int = 16) -> Dataset:
     return Dataset.from_dict({name: x.tolist() for name, x in two_inputs(number).items()}).with_format("torch")
 
 
+SETTING = Setting("clip", "adamw", torch.float32)
+
+
 def still(**kwargs: Any) -> MultiEncoder:
     """A model without dropout."""
-    model = image_and_text(**kwargs)
+    return _still(image_and_text(**kwargs))
+
+
+def without_dropout(folder: Path) -> MultiEncoder:
+    return _still(AutoModel.from_pretrained(folder))
+
+
+def _still(model: Any) -> MultiEncoder:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -152,6 +165,29 @@ def test_a_locked_tower_stays_and_its_layers_have_rates(tmp_path: Path):
     assert rates["text embeddings"] == pytest.approx(1e-3 / 8)
 
 
+def test_the_own_head_of_a_shared_tower_has_a_rate(tmp_path: Path):
+    set_seed(0)
+    heads = {"query": "linear", "document": "mlp"}
+    model = MultiEncoder.from_towers({"query": config_of("bert")}, shared={"document": "query"}, head=heads, width=12)
+    ids = two_inputs(16)["input_ids"]
+    columns = {"query_input_ids": ids.tolist(), "document_input_ids": ids.flip(1).tolist()}
+    dataset = Dataset.from_dict(columns).with_format("torch")
+    rates = {"query": 1e-3, "document_projection": 1e-2}
+    trainer = train(model, tmp_path, dataset, tower_learning_rates=rates, learning_rate=1e-4)
+    found = {group["name"].partition(",")[0]: group["initial_lr"] for group in trainer.optimizer.param_groups}
+    assert found == {"query": 1e-3, "document projection": 1e-2, "other": 1e-4}
+    before = state(model)
+    # Without one it has that of its tower.
+    options = {"tower_learning_rates": {"query": 1e-3}, "freeze_projections": ["query"], "freeze_towers": ["query"]}
+    trainer = train(model, tmp_path, dataset, **options)
+    found = {group["name"].partition(",")[0]: group["initial_lr"] for group in trainer.optimizer.param_groups}
+    assert found["document projection"] == 1e-3
+    changed = {name.split(".")[0] for name, x in model.state_dict().items() if not torch.equal(x, before[name])}
+    assert changed == {"document_projection", "logit_scale"}
+    freeze_towers(model, projections=["document"])
+    assert not any(p.requires_grad for p in model.document_projection.parameters())
+
+
 @pytest.mark.parametrize("kwargs", [{}, {"head": {"image": "none"}, "width": 16}])
 def test_the_output_of_a_locked_tower_is_read_from_a_cache(kwargs: dict[str, Any], tmp_path: Path):
     set_seed(0)
@@ -207,6 +243,25 @@ def train_on_a_process(folder: str) -> None:
         {"image": config_of("dinov2"), "text": config_of("bert")}, width=12, logit_bias_init_value=-1.0
     )
     train(model, Path(folder), ddp_find_unused_parameters=False)
+
+
+@pytest.mark.distributed
+def test_joined_towers_train_cut_into_shards_as_on_one_process(tmp_path: Path):
+    still().save_pretrained(tmp_path / "start")
+    one = make_sharded_trainer("ddp", SETTING, str(tmp_path), without_dropout(tmp_path / "start"))
+    one.train()
+    run_distributed(train_shards, str(tmp_path), num_processes=2)
+    found = AutoModel.from_pretrained(tmp_path / "saved").state_dict()
+    for name, x in one.model.state_dict().items():
+        # Four steps in single precision.
+        torch.testing.assert_close(found[name], x, rtol=0, atol=2e-6)
+
+
+def train_shards(folder: str) -> None:
+    trainer = make_sharded_trainer("fsdp2", SETTING, folder, without_dropout(Path(folder, "start")))
+    trainer.train()
+    assert all(isinstance(x, DTensor) for x in trainer.model.parameters())
+    trainer.save_model(f"{folder}/saved")
 
 
 def with_processor() -> MultiEncoder:

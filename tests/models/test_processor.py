@@ -1,6 +1,7 @@
 """The processor of all modalities and the methods that encode with it."""
 
 import json
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,8 @@ def retriever(tokenizer: PreTrainedTokenizerFast) -> MultiEncoder:
 
 def test_outputs_are_inputs_of_the_model(model: MultiEncoder):
     inputs = model.processor(images=PICTURES, text=TEXTS, audio=[SOUND] * 4, product=np.ones((4, 5)).tolist())
-    assert set(inputs) == {"pixel_values", "input_ids", "attention_mask", "input_values", "product_features"}
+    names = {"pixel_values", "input_ids", "attention_mask", "input_values", "product_features"}
+    assert set(inputs) == names | {"audio_attention_mask"}
     assert set(inputs) <= set(model.processor.model_input_names)
     with torch.no_grad():
         assert list(model(**inputs)) == ["audio_embeds", "image_embeds", "product_embeds", "text_embeds"]
@@ -224,6 +226,14 @@ def test_a_collator_takes_it(model: MultiEncoder, retriever: MultiEncoder):
     assert {"query_input_ids", "document_input_ids", "pixel_values", "present_query"} <= set(inputs)
     with pytest.raises(ValueError, match=r"`columns` are for \['videos?'\], but the processor has the modalities"):
         ContrastiveCollator(processor=model.processor, columns={"videos": "film"})
+
+
+def test_a_loader_that_starts_new_processes_takes_it(model: MultiEncoder):
+    collator = ContrastiveCollator(processor=model.processor, columns={"images": "image", "text": "caption"})
+    rows = list(make_pairs(4))
+    expected, found = collator(rows), pickle.loads(pickle.dumps(collator))(rows)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(x, found[name]) for name, x in expected.items())
 
 
 def test_an_evaluator_encodes_with_it(model: MultiEncoder):

@@ -1,6 +1,6 @@
 """The table of towers says what the tests try."""
 
-from tests.models import test_multi_encoder as tests
+from tests.models import test_multi_encoder, test_references
 from tests.models.tower_page import BEGIN, COLUMNS, END, PAGE, tower_rows
 from tests.models.tower_table import TABLE
 
@@ -11,6 +11,7 @@ def test_the_table_is_that_of_the_tests():
 
 
 def test_each_tower_is_tried_with_what_its_columns_say():
+    tests = {**vars(test_multi_encoder), **vars(test_references)}
     for name in COLUMNS.values():
-        (mark,) = getattr(tests, name).pytestmark
+        (mark,) = tests[name].pytestmark
         assert (mark.name, mark.args) == ("parametrize", ("name", list(TABLE)))

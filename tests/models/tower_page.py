@@ -8,9 +8,10 @@ from tests.models.tower_table import TABLE
 
 PAGE = Path(__file__).parents[2] / "model_cards" / "README.md"
 BEGIN, END = "<!-- towers -->\n", "<!-- /towers -->"
-# Tests of tests/models/test_multi_encoder.py that run for each tower.
+# Tests of tests/models/test_multi_encoder.py and test_references.py that run for each tower.
 COLUMNS = {
     "built": "test_the_pooling_is_found_from_the_architecture",
+    "as by hand": "test_a_batch_has_the_vectors_that_its_examples_have_alone",
     "trained a step": "test_a_step_changes_every_trainable_parameter",
     "saved and reloaded": "test_what_is_saved_is_loaded_bit_for_bit",
 }
@@ -20,7 +21,8 @@ def tower_rows() -> str:
     """A row for each tower: its pooling, what it is tried with, and what it has been exported as."""
     lines = [f"| tower | pooling | {' | '.join(COLUMNS)} | exported as |", "| :-- " * (len(COLUMNS) + 3) + "|"]
     for name, example in TABLE.items():
-        cells = [f"`{type(example.config).__name__.removesuffix('Config')}`", f"`{example.pooling}`"]
+        _, comma, kind = name.partition(", ")
+        cells = [f"`{type(example.config).__name__.removesuffix('Config')}`{comma}{kind}", f"`{example.pooling}`"]
         lines.append(f"| {' | '.join([*cells, *['yes'] * len(COLUMNS), _exports(name)])} |")
     return "\n".join(lines) + "\n"
 

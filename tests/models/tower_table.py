@@ -1,6 +1,5 @@
 """One tiny tower of each architecture that the package is tried with."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from transformers import (
     DistilBertConfig,
     ModernBertConfig,
     MPNetConfig,
-    PreTrainedConfig,
     Qwen3Config,
     RobertaConfig,
     SiglipTextConfig,
@@ -29,32 +27,15 @@ from transformers import (
     WhisperConfig,
 )
 
-
-LAYERS = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-IMAGE = LAYERS | {"image_size": 8, "patch_size": 4}
-WORDS = {"vocab_size": 99, "max_position_embeddings": 16}
-
-
-@dataclass(frozen=True)
-class Example:
-    """A tower, and how its output is to be pooled.
-
-    Args:
-        config: Its configuration.
-        pooling: What must be found.
-        others: Further poolings that must be possible.
-    """
-
-    config: PreTrainedConfig
-    pooling: str
-    others: tuple[str, ...] = ("mean", "attention")
+from tests.models.further_towers import FURTHER
+from tests.models.tower_example import IMAGE as IMAGE
+from tests.models.tower_example import LAYERS as LAYERS
+from tests.models.tower_example import TEXT as TEXT
+from tests.models.tower_example import WORDS as WORDS
+from tests.models.tower_example import Example as Example
+from tests.models.tower_example import text_ids as text_ids
 
 
-def text_ids(pad: int) -> dict[str, Any]:
-    return LAYERS | WORDS | {"bos_token_id": 0, "eos_token_id": 98, "pad_token_id": pad}
-
-
-TEXT = ("mean", "attention", "last")
 TABLE = {
     "clip_vision": Example(CLIPVisionConfig(**IMAGE), "pooler", ("cls", "mean", "attention")),
     "siglip_vision": Example(SiglipVisionConfig(**IMAGE), "pooler"),
@@ -134,6 +115,7 @@ TABLE = {
         "mean",
         ("attention",),
     ),
+    **FURTHER,
 }
 
 
