@@ -229,7 +229,8 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
     if trainer.is_world_process_zero():
         print(f"\n{len(pairs.test)} test pairs, each a candidate for each:\n")
         print(result_table([run.result for run in runs]))
-        if not (recipe.data_dir or recipe.where):
+        # Not where the command would measure other rows.
+        if not (recipe.data_dir or recipe.where or (recipe.streaming and pairs.test.name.startswith("held-out"))):
             options = data_options(recipe, pairs) | {"compare": others[0] if others else None}
             command = command_line("diagnose", str(folder), **options, output=str(folder / "diagnosis"))
             print(f"\nA page that shows what parts the modalities, and what can be done, in a minute:\n\n{command}")
