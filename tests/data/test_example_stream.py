@@ -67,15 +67,9 @@ def test_values_of_lists_are_drawn_anew_in_each_epoch_and_again_after_a_stop():
     [
         ({"image": "photo"}, {}, "The stream has no column 'photo'. Its columns: "),
         (COLUMNS, {"id_column": "product"}, "The stream has no `id_column` 'product'"),
-        (
-            COLUMNS,
-            {"kinds": {"text": "image"}},
-            "Column 'vector' of the stream must hold|Column 'caption' of the stream",
-        ),
+        ({"image": "vector"}, {"kinds": {"image": "image"}}, "Column 'vector' of the stream must hold images"),
     ],
 )
 def test_columns_that_are_not_there_or_of_another_kind_are_refused(columns: Any, options: Any, message: str):
-    if "kinds" in options:
-        columns, options = {"image": "vector", "text": "caption"}, {"kinds": {"image": "image"}}
     with pytest.raises(ValueError, match=message):
         ExampleStream(make_rows().to_iterable_dataset(), columns, **options)
