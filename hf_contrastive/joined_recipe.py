@@ -106,7 +106,7 @@ class JoinedArguments:
     pooling: dict[str, str] | str | None = field(
         default=None, metadata=_help("pooling", "With --towers: cls, mean, last, attention or pooler, for all or")
     )
-    head: dict[str, str] | str = field(
+    head: dict[str, str] | str | None = field(
         default="linear", metadata=_help("head", "With --towers: linear, mlp or none, for all or")
     )
     scale_per_pair: bool = field(
@@ -171,7 +171,7 @@ def join_towers(recipe: JoinedArguments, args: TrainingArguments) -> tuple[Multi
         towers,
         width=WIDTH if recipe.width is None else recipe.width,
         pooling=recipe.pooling,
-        head=recipe.head,
+        head=recipe.head or "linear",
         shared=mapping_of(recipe.shared),
         # Files may hold half precision, in which most steps of an optimizer change nothing.
         dtype=torch.float32,

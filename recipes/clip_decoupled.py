@@ -194,8 +194,8 @@ def data_options(recipe: RecipeArguments, pairs: ExampleSplits) -> dict[str, str
     """What `hf-contrastive diagnose` calls the data of the test."""
     if recipe.dataset is None and not recipe.towers:
         return {}
-    data = {"dataset": recipe.dataset, "config": recipe.dataset_config, "split": recipe.test_split}
-    data["id_column"] = recipe.id_column
+    data = {"dataset": recipe.dataset, "config": recipe.dataset_config, "data_dir": recipe.data_dir}
+    data |= {"where": recipe.where, "split": recipe.test_split, "id_column": recipe.id_column}
     if recipe.towers:
         return data | {"columns": json.dumps(pairs.test.columns)}
     return data | {"image_column": recipe.image_column, "text_column": recipe.caption_column}
@@ -230,7 +230,7 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
         print(f"\n{len(pairs.test)} test pairs, each a candidate for each:\n")
         print(result_table([run.result for run in runs]))
         # Not where the command would measure other rows.
-        if not (recipe.data_dir or recipe.where or (recipe.streaming and pairs.test.name.startswith("held-out"))):
+        if not (recipe.streaming and pairs.test.name.startswith("held-out")):
             options = data_options(recipe, pairs) | {"compare": others[0] if others else None}
             command = command_line("diagnose", str(folder), **options, output=str(folder / "diagnosis"))
             print(f"\nA page that shows what parts the modalities, and what can be done, in a minute:\n\n{command}")

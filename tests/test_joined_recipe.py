@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import Audio, Dataset, Features, Image, List, Value
+from datasets import Audio, Dataset, Image, List, Value
 from transformers import (
     AutoModel,
     BertConfig,
@@ -195,8 +195,8 @@ def test_a_tokenizer_without_padding_pads_with_its_end(towers: dict[str, str], t
         towers={"text": towers["text"], "product": 6}, processors={"text": str(tmp_path / "decoder")}, width=12
     )
     _model, processor = join_towers(recipe, arguments(tmp_path))
-    inputs = processor(text=["a", "a red picture"])
-    assert inputs["attention_mask"].sum(dim=1).tolist() == [3, 5]
+    mask = processor(text=["a", "a red picture"])["attention_mask"]
+    assert mask.sum(dim=1).tolist() == [3, mask.shape[1]]
     assert processor.tokenizer.pad_token == processor.tokenizer.eos_token
 
 
@@ -286,8 +286,8 @@ def test_pictures_may_be_paths(towers: dict[str, str], tmp_path: Path):
 
 def test_encoded_sounds_are_decoded_at_the_rate_of_the_processor(towers: dict[str, str], tmp_path: Path):
     encoded = [{"bytes": b"RIFF", "path": None}] * 20
-    features = Features({"caption": Value("string"), "voice": Audio(decode=False)})
-    rows = Dataset.from_dict({"caption": TEXTS[:20], "voice": encoded}, features=features)
+    # Cast, as to encode takes torchcodec.
+    rows = Dataset.from_dict({"caption": TEXTS[:20], "voice": encoded}).cast_column("voice", Audio(decode=False))
     pair = {m: towers[m] for m in ("audio", "text")}
     splits = load(pair, rows, tmp_path, {"text": "caption", "audio": "voice"})
     assert splits.train.features["voice"].sampling_rate == 16_000

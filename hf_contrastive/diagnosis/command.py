@@ -48,6 +48,8 @@ def add_command(commands: Any) -> None:
     add("--output", default="diagnosis", help="Folder for what is written. Default: %(default)s.")
     add("--dataset", help="Hub id, folder, parquet/JSON/CSV/tar files or loader. By default the scenes.")
     add("--config", help="Configuration of the dataset.")
+    add("--data_dir", help="Folder for a loader such as imagefolder.")
+    add("--where", help="Embed only the rows where this boolean column is true.")
     add("--split", help="Split to embed. By default test, validation, or the rows that training holds out.")
     add("--image_column", default="image", help="Column of images. Default: %(default)s.")
     add("--text_column", help="Column of texts. By default the first of the usual names, such as caption.")

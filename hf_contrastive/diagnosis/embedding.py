@@ -38,6 +38,10 @@ class DatasetOptions:
             What [`load_pairs`] loads, or data that is there. By default the scenes that come with this package.
         config (`str`, *optional*):
             Configuration of the dataset.
+        data_dir (`str`, *optional*):
+            Folder for a loader such as `imagefolder`.
+        where (`str`, *optional*):
+            Embed only the rows where this boolean column is true.
         split (`str`, *optional*):
             Split to embed. By default `test`, `validation`, or the rows that training with this package holds out.
         image_column (`str`, *optional*, defaults to `"image"`):
@@ -67,6 +71,8 @@ class DatasetOptions:
 
     dataset: Any = None
     config: str | None = None
+    data_dir: str | None = None
+    where: str | None = None
     split: str | None = None
     image_column: str = "image"
     text_column: str | None = None
@@ -162,7 +168,7 @@ def _name(dataset: str | Path | None) -> str | None:
 
 def _source(options: DatasetOptions) -> dict[str, Any]:
     splits = {} if options.split is None else {"train_split": options.split, "test_split": options.split}
-    return {"config": options.config, **splits}
+    return {"config": options.config, "data_dir": options.data_dir, "where": options.where, **splits}
 
 
 def embed_cached(

@@ -21,7 +21,7 @@ def make_rows(number: int = 8) -> Dataset:
     return pairs.add_column("sound", sounds).add_column("vector", rng.normal(size=(number, 3)).tolist())
 
 
-def rows(stream: ExampleStream, batch_size: int = 3) -> list[dict[str, Any]]:
+def rows(stream: ExampleStream, batch_size: int = 4) -> list[dict[str, Any]]:
     return [row for columns in stream.iter(batch_size) for row in to_rows(columns)]
 
 
