@@ -52,7 +52,7 @@ SMALL = {size.name: size.default for size in fields(SmallCLIPSize)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeArguments(JoinedArguments, SmallCLIPSize):  # type: ignore[misc]  # the width of either
+class RecipeArguments(JoinedArguments, SmallCLIPSize):
     """What to train on what. The fields of [`SmallCLIPSize`] shape the small model, where no other is named."""
 
     dataset: str | None = field(

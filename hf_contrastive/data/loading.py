@@ -213,7 +213,9 @@ def load_examples(
 
 def _complete(split: Split, columns: Mapping[str, str]) -> Any:
     """The rows of a split that have all of three modalities and more, of which a row may lack some."""
-    found = [c for c in columns.values() if c in split.rows.column_names] if len(columns) > 2 else []
+    found = [c for c in columns.values() if c in split.rows.column_names]
+    if len(columns) < 3 or not found:
+        return split.rows
     table = split.rows.select_columns(found).with_format("arrow")[:]
     missing = {row for c in found for row, there in enumerate(table.column(c).is_valid().to_pylist()) if not there}
     if not missing:

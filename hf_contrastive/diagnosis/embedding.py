@@ -138,7 +138,7 @@ def open_examples(options: DatasetOptions, processor: Any = None) -> ExampleData
 
 def _open_any(options: DatasetOptions, parts: Mapping[str, Modality]) -> ExampleDataset:
     """Rows of the modalities of a processor, or of those that have a column."""
-    asked = dict(options.columns or {})
+    asked: dict[str, str | None] = dict(options.columns or {})
     if parts and (unknown := sorted(set(asked) - set(parts))):
         raise ValueError(f"`columns` is for {unknown}, but the model has the modalities {sorted(parts)}.")
     usual = {"image": options.image_column, "text": options.text_column}
