@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -127,6 +127,11 @@ def _measure_before(trainer: ContrastiveTrainer, test: ExampleDataset) -> dict[s
     return _measures(prediction.metrics)
 
 
+def before_training(result: RunResult) -> list[RunResult]:
+    """What a run measured before training, as a result of its own; empty where it did not."""
+    return [] if result.before is None else [replace(result, name="before", metrics=result.before, train_seconds=0.0)]
+
+
 def with_other_loss(args: ContrastiveTrainingArguments, loss: str) -> ContrastiveTrainingArguments:
     """The same run with another loss at its defaults, in a folder of its own and never pushed."""
     other = copy.copy(args)
@@ -192,7 +197,7 @@ def by_pair(runs: Sequence[Run]) -> dict[str, dict[str, Tensor]]:
     for run in runs:
         several = len(run.embeds) > 2
         for first, second in combinations(sorted(run.embeds), 2):
-            name = f"{run.result.name}, {first} and {second}" if several else run.result.name
+            name = f"{run.result.name}\n{first} and {second}" if several else run.result.name
             pairs[name] = {first: run.embeds[first], second: run.embeds[second]}
     return pairs
 

@@ -41,7 +41,7 @@ from hf_contrastive.hub import check_can_push, push_folder
 from hf_contrastive.joined_recipe import JoinedArguments, join_towers, load_joined_data
 from hf_contrastive.recipe import command_line, gives
 from hf_contrastive.report import Sharing, check_card
-from hf_contrastive.run import Run, save_runs, train_and_test, use_cpu_cores, with_other_loss
+from hf_contrastive.run import Run, before_training, save_runs, train_and_test, use_cpu_cores, with_other_loss
 
 
 # Exit code of a run that is complete on disk and not, or not whole, on the Hub: EX_TEMPFAIL of sysexits.h.
@@ -113,9 +113,8 @@ class RecipeArguments(JoinedArguments, SmallCLIPSize):
         if self.model and self.towers:
             raise ValueError(f"Either `model` or `towers` is trained, but got {self.model!r} and {self.towers}.")
         if other := "model" if self.model else "towers" if self.towers else None:
-            sizes = [n for n, default in SMALL.items() if n != "width" and getattr(self, n) != default]
-            sizes += ["width"] if self.model and self.width is not None else []
-            if sizes:
+            usual = SMALL | {"width": self.width if self.towers else None}
+            if sizes := [name for name, default in usual.items() if getattr(self, name) != default]:
                 raise ValueError(f"`{sizes[0]}` is a size of the small model, but `{other}` names another to train.")
             return
         if self.width is None:
@@ -225,17 +224,19 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
     )
 
     trainer = runs[0].trainer
-    others = [str(run.trainer.args.output_dir) for run in runs[1:]]
     if trainer.is_world_process_zero():
         print(f"\n{len(pairs.test)} test pairs, each a candidate for each:\n")
-        print(result_table([run.result for run in runs]))
+        results = [run.result for run in runs]
+        # New weights and heads have the measures of chance before.
+        print(result_table([*before_training(results[0]), *results] if recipe.model else results))
         # Not where the command would measure other rows.
         if not (recipe.streaming and pairs.test.name.startswith("held-out")):
-            options = data_options(recipe, pairs) | {"compare": others[0] if others else None}
-            command = command_line("diagnose", str(folder), **options, output=str(folder / "diagnosis"))
+            compare = str(runs[1].trainer.args.output_dir) if len(runs) > 1 else None
+            options = data_options(recipe, pairs) | {"compare": compare, "output": str(folder / "diagnosis")}
+            command = command_line("diagnose", str(folder), **options)
             print(f"\nA page that shows what parts the modalities, and what can be done, in a minute:\n\n{command}")
         export = command_line("export", str(folder), f"{folder}_export")
-        print(f"\nThe model for people without this package, and for SentenceTransformer:\n\n{export}")
+        print(f"\nThe model for people without this package, as far as others can express it:\n\n{export}")
         print(f"\nSaved in {folder}: model, processor, metrics.json, geometry.png, README.md. Use it with\n")
         print(export_metadata(folder).snippet)
     pushed = push_run(trainer, folder)
@@ -245,5 +246,5 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
 
 
 if __name__ == "__main__":
-    config = default_config(sys.argv[1:])
-    main(*parse_recipe(RecipeArguments, ContrastiveTrainingArguments, default_config=config))
+    kinds = (RecipeArguments, ContrastiveTrainingArguments)
+    main(*parse_recipe(*kinds, default_config=default_config(sys.argv[1:])))

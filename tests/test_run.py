@@ -103,7 +103,7 @@ def test_three_modalities_are_drawn_two_at_a_time(tmp_path: Path):
     )
     assert list(by_pair([run])) == ["run"]
     assert {name: list(embeds) for name, embeds in by_pair([three]).items()} == {
-        "run, audio and image": ["audio", "image"],
-        "run, audio and text": ["audio", "text"],
-        "run, image and text": ["image", "text"],
+        "run\naudio and image": ["audio", "image"],
+        "run\naudio and text": ["audio", "text"],
+        "run\nimage and text": ["image", "text"],
     }
