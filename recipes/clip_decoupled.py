@@ -124,9 +124,8 @@ class RecipeArguments(JoinedArguments, SmallCLIPSize):
 
 def default_config(arguments: Sequence[str]) -> Path:
     """The file of arguments for what a command line trains, where it names none."""
-    if gives(arguments, "towers"):
-        return CONFIGS / "towers.yaml"
-    return CONFIGS / "finetune.yaml" if gives(arguments, "model") else DEFAULTS
+    joins, tunes = (gives(arguments, name) for name in ("towers", "model"))
+    return CONFIGS / "towers.yaml" if joins else CONFIGS / "finetune.yaml" if tunes else DEFAULTS
 
 
 def open_run(
@@ -192,9 +191,9 @@ def push_run(trainer: ContrastiveTrainer, folder: Path) -> bool:
 def data_options(recipe: RecipeArguments, pairs: ExampleSplits) -> dict[str, str | None]:
     """What `hf-contrastive diagnose` calls the data of the test."""
     if recipe.dataset is None and not recipe.towers:
-        return {}
-    data = {"dataset": recipe.dataset, "config": recipe.dataset_config, "data_dir": recipe.data_dir}
-    data |= {"where": recipe.where, "split": recipe.test_split, "id_column": recipe.id_column}
+        return {"id_column": recipe.id_column}
+    data = {name: getattr(recipe, name) for name in ("dataset", "data_dir", "where", "id_column")}
+    data |= {"config": recipe.dataset_config, "split": recipe.test_split}
     if recipe.towers:
         return data | {"columns": json.dumps(pairs.test.columns)}
     return data | {"image_column": recipe.image_column, "text_column": recipe.caption_column}
@@ -204,7 +203,7 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
     check_can_push(training)
     # Before any training, as a wrong licence would otherwise be told after it.
     told = {x.name: getattr(recipe, x.name) for x in fields(Sharing)}
-    sharing = Sharing(**told | {"language": recipe.language or ([] if recipe.dataset else ["en"])})
+    sharing = Sharing(**told | {"language": recipe.language or ["en"] * (recipe.dataset is None)})
     use_cpu_cores(recipe.cpu_threads)
     arguments = {training.loss: training} | {loss: with_other_loss(training, loss) for loss in recipe.compare}
     runs: list[Run] = []
@@ -246,5 +245,5 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
 
 
 if __name__ == "__main__":
-    kinds = (RecipeArguments, ContrastiveTrainingArguments)
-    main(*parse_recipe(*kinds, default_config=default_config(sys.argv[1:])))
+    types = (RecipeArguments, ContrastiveTrainingArguments)
+    main(*parse_recipe(*types, default_config=default_config(sys.argv[1:])))
