@@ -151,11 +151,7 @@ def join_towers(recipe: JoinedArguments, args: TrainingArguments) -> tuple[Multi
     """
     The model that a recipe asks for, in single precision, and its processor; the same at every call.
 
-    Args:
-        recipe ([`JoinedArguments`]):
-            Its towers.
-        args ([`ContrastiveTrainingArguments`]):
-            Seed and loss of the run. For a loss that uses a bias, the model has one.
+    Seed and loss are those of the run's `args`. For a loss that uses a bias, the model has one.
 
     Raises:
         FileNotFoundError: A tower or processor is a path where there is nothing.
@@ -167,18 +163,21 @@ def join_towers(recipe: JoinedArguments, args: TrainingArguments) -> tuple[Multi
         raise ValueError(f"`processors` has one for {wrong[0]!r}, whose features are precomputed and need none.")
     set_seed(args.seed)
     has_bias = uses_bias(get_loss(args.loss, **(args.loss_kwargs or {})))
-    model = MultiEncoder.from_towers(
-        towers,
-        width=WIDTH if recipe.width is None else recipe.width,
-        pooling=recipe.pooling,
-        head=recipe.head or "linear",
-        shared=mapping_of(recipe.shared),
-        # Files may hold half precision, in which most steps of an optimizer change nothing.
-        dtype=torch.float32,
-        tower_kwargs=mapping_of(recipe.tower_kwargs),
-        scale_per_pair=recipe.scale_per_pair,
-        logit_bias_init_value=0.0 if has_bias else None,
-    )
+    try:
+        model = MultiEncoder.from_towers(
+            towers,
+            width=WIDTH if recipe.width is None else recipe.width,
+            pooling=recipe.pooling,
+            head=recipe.head or "linear",
+            shared=mapping_of(recipe.shared),
+            # Files may hold half precision, in which most steps of an optimizer change nothing.
+            dtype=torch.float32,
+            tower_kwargs=mapping_of(recipe.tower_kwargs),
+            scale_per_pair=recipe.scale_per_pair,
+            logit_bias_init_value=0.0 if has_bias else None,
+        )
+    except OSError as error:
+        raise OSError(f"Of the towers {towers}, one could not be loaded: {error}") from error
     sources = {m: source for m, source in towers.items() if type(source) is not int} | given
     processors = {m: _load_processor(model, m, source, recipe.max_length) for m, source in sources.items()}
     model.processor = MultiEncoderProcessor.for_model(model, processors)
@@ -218,7 +217,7 @@ def _place(option: str, modality: str, source: Any) -> Any:
     """A Hub id, a folder that is there, or a width."""
     if type(source) is int:
         return source
-    if not isinstance(source, str):
+    if not isinstance(source, str) or source.isdecimal():
         raise ValueError(
             f"`{option}` must give a Hub id or folder for {modality!r}{', or a width' * (option == 'towers')}, but got "
             f"{source!r}."

@@ -232,6 +232,16 @@ def test_a_folder_without_processor_is_told_with_what_to_do(towers: dict[str, st
             "`towers` has the path './nowhere' for 'image', where",
         ),
         (
+            {"image": "256", "product": 6},
+            ValueError,
+            "`towers` must give a Hub id or folder for 'image', or a width, but got '256'",
+        ),
+        (
+            {"image": "no/such-encoder", "product": 6},
+            OSError,
+            r"Of the towers \{'image': 'no/such-encoder'.*, one could not",
+        ),
+        (
             {"image": 1.5, "product": 6},
             ValueError,
             "`towers` must give a Hub id or folder for 'image', or a width, but got 1.5",
@@ -291,6 +301,14 @@ def test_encoded_sounds_are_decoded_at_the_rate_of_the_processor(towers: dict[st
     pair = {m: towers[m] for m in ("audio", "text")}
     splits = load(pair, rows, tmp_path, {"text": "caption", "audio": "voice"})
     assert splits.train.features["voice"].sampling_rate == 16_000
+
+
+def test_a_column_that_is_not_there_is_told_with_those_that_are(towers: dict[str, str], tmp_path: Path):
+    pair = {m: towers[m] for m in ("image", "text")}
+    with pytest.raises(
+        ValueError, match=r"has no column 'image' for 'image'. Its columns: \['photo', .* with `columns`"
+    ):
+        load(pair, narrated(), tmp_path, {"text": "alt"})
 
 
 def test_a_column_of_another_kind_is_told(towers: dict[str, str], tmp_path: Path):

@@ -196,6 +196,11 @@ def load_examples(
     train = splits.train
     known = list(known_features(train.rows, train.name))
     found = {m: find_caption_column(known, None, train.name) if c is None else c for m, c in columns.items()}
+    for m, column in found.items():
+        if column not in known:
+            raise ValueError(
+                f"The {train.name} has no column {column!r} for {m!r}. Its columns: {known}. Name the right one with `columns`."
+            )
     reading: dict[str, Any] = {"columns": found, "kinds": kinds, "id_column": id_column, "seed": seed}
 
     def measured(split: Split) -> ExampleDataset:
