@@ -193,19 +193,10 @@ def load_joined_data(
     **source: Any,
 ) -> ExampleSplits:
     """
-    The data of a run of joined towers, read as its processor takes them.
+    The data of a run of joined towers, read as its processor takes them: kinds, and samples a second of sounds.
 
-    Args:
-        recipe ([`JoinedArguments`]):
-            Its columns.
-        processor ([`MultiEncoderProcessor`]):
-            What each modality is, and at how many samples a second it wants sounds.
-        dataset (`str`, *optional*):
-            See [`load_examples`].
-        usual (`dict[str, str]`):
-            By modality, a column that the recipe does not name. By default that of the modality's name.
-        source:
-            Further arguments of [`load_examples`].
+    Columns that the recipe does not name are the `usual` ones, or called as their modality. Further arguments are those
+    of [`load_examples`].
     """
     kinds = {m: str(part.kind) for m, part in processor.modalities.items()}
     columns = {m: usual.get(m, m) for m in kinds} | mapping_of(recipe.columns)
@@ -234,7 +225,7 @@ def _load_processor(model: MultiEncoder, modality: str, source: str, max_length:
         processor = loader.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(
-            f"{source!r} holds no {noun} for the {modality} tower ({str(error).splitlines()[0]}). Name a Hub id or folder "
+            f"{source!r} holds no {noun} for the {modality} tower ({str(error).partition(chr(10))[0]}). Name a Hub id or folder "
             f"that does: `processors`, such as '{json.dumps({modality: 'google-bert/bert-base-uncased'})}'."
         ) from error
     if not isinstance(processor, PreTrainedTokenizerBase):
@@ -244,6 +235,10 @@ def _load_processor(model: MultiEncoder, modality: str, source: str, max_length:
         processor.pad_token = processor.eos_token
     modalities = model.config.modalities
     config = modalities[modalities[modality].shared_with or modality].tower
+    if max_length is not None and config.model_type.startswith("siglip"):
+        raise ValueError(
+            f"`max_length` is {max_length}, but the {modality} tower, a SigLIP, reads texts of one length."
+        )
     limits = [n for n in (processor.model_max_length, longest_text(config), max_length) if n is not None]
     processor.model_max_length = min(limits)
     return processor

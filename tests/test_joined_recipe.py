@@ -187,6 +187,16 @@ def test_texts_are_cut_where_the_tower_ends_or_before(
     assert model.encode_text(["a red picture " * 20]).isfinite().all()
 
 
+def test_siglip_reads_texts_of_one_length(towers: dict[str, str], tmp_path: Path):
+    MultiEncoder.from_towers({"text": TABLE["siglip_text"].config, "product": 6}, width=12).text_model.save_pretrained(
+        tmp_path / "siglip"
+    )
+    given = {"text": str(tmp_path / "siglip"), "product": 6}
+    recipe = JoinedArguments(towers=given, processors={"text": towers["text"]}, max_length=4)
+    with pytest.raises(ValueError, match="`max_length` is 4, but the text tower, a SigLIP, reads texts of one length"):
+        join_towers(recipe, arguments(tmp_path))
+
+
 def test_a_tokenizer_without_padding_pads_with_its_end(towers: dict[str, str], tmp_path: Path):
     tokenizer = train_tokenizer(TEXTS, vocab_size=300, max_tokens=16)
     tokenizer.pad_token = None
