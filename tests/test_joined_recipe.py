@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -304,13 +305,28 @@ def test_pictures_may_be_paths(towers: dict[str, str], tmp_path: Path):
     assert splits.test[0]["image"].size == (16, 16)
 
 
-def test_encoded_sounds_are_decoded_at_the_rate_of_the_processor(towers: dict[str, str], tmp_path: Path):
-    encoded = [{"bytes": b"RIFF", "path": None}] * 20
+def encoded_sounds() -> Dataset:
     # Cast, as to encode takes torchcodec.
-    rows = Dataset.from_dict({"caption": TEXTS[:20], "voice": encoded}).cast_column("voice", Audio(decode=False))
+    rows = Dataset.from_dict({"caption": TEXTS[:20], "voice": [{"bytes": b"RIFF", "path": None}] * 20})
+    return rows.cast_column("voice", Audio(decode=False))
+
+
+def test_encoded_sounds_are_decoded_at_the_rate_of_the_processor(
+    towers: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(datasets.config, "TORCHCODEC_AVAILABLE", True)
     pair = {m: towers[m] for m in ("audio", "text")}
-    splits = load(pair, rows, tmp_path, {"text": "caption", "audio": "voice"})
+    splits = load(pair, encoded_sounds(), tmp_path, {"text": "caption", "audio": "voice"})
     assert splits.train.features["voice"].sampling_rate == 16_000
+
+
+def test_what_decodes_sounds_is_named_where_it_is_missing(
+    towers: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(datasets.config, "TORCHCODEC_AVAILABLE", False)
+    pair = {m: towers[m] for m in ("audio", "text")}
+    with pytest.raises(ImportError, match=r"Column 'voice' holds encoded sounds, .*'hf-contrastive\[audio\]'"):
+        load(pair, encoded_sounds(), tmp_path, {"text": "caption", "audio": "voice"})
 
 
 def test_a_column_that_is_not_there_is_told_with_those_that_are(towers: dict[str, str], tmp_path: Path):

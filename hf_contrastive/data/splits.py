@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import datasets
 from datasets import (
     Audio,
     Dataset,
@@ -123,11 +124,21 @@ def undecoded(rows: Rows) -> Rows:
 
 
 def resampled(rows: Rows, column: str, sampling_rate: int) -> Rows:
-    """Rows whose sounds of a column, where they are encoded, will be decoded at a sampling rate."""
+    """
+    Rows whose sounds of a column, where they are encoded, will be decoded at a sampling rate.
+
+    Raises:
+        ImportError: They are encoded, and torchcodec is missing; install `hf-contrastive[audio]`.
+    """
     feature = rows.features[column]
     inner = feature.feature if isinstance(feature, List) else feature
     if not isinstance(inner, Audio):
         return rows
+    if not datasets.config.TORCHCODEC_AVAILABLE:
+        raise ImportError(
+            f"Column {column!r} holds encoded sounds, which `datasets` decodes with torchcodec and the system's FFmpeg: `pip "
+            "install 'hf-contrastive[audio]'`. Or decode them to structs of `array` and `sampling_rate` first."
+        )
     inner = Audio(sampling_rate=sampling_rate, decode=inner.decode)
     return rows.cast_column(column, List(inner) if isinstance(feature, List) else inner)
 
