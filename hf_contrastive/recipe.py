@@ -1,8 +1,12 @@
-"""Arguments of a recipe: a YAML file, then overrides on the command line."""
+"""Arguments of a recipe: a YAML file, then overrides on the command line; and the command lines that go on from it."""
 
 import json
+import os
+import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -35,12 +39,27 @@ def parse_recipe(
     arguments = list(sys.argv[1:] if argv is None else argv)
     path = _pop_config(arguments) or default_config
     config = _read(Path(path), dataclass_types) if path is not None else {}
-    if _gives(arguments, "loss") and not _gives(arguments, "loss_kwargs"):
+    if gives(arguments, "loss") and not gives(arguments, "loss_kwargs"):
         config.pop("loss_kwargs", None)
     # The file becomes a command line that the real one follows, so that both are checked and converted alike.
     parser = HfArgumentParser(dataclass_types)
     parsed: tuple[Any, ...] = parser.parse_args_into_dataclasses([*as_arguments(config), *arguments])
     return parsed
+
+
+def read_option(given: Any, name: str, example: Mapping[str, Any]) -> dict[str, Any] | None:
+    """
+    An option that is a mapping: JSON from the command line or a YAML file, or one already; None where it is not given.
+
+    Raises:
+        ValueError: It is something else; the message shows the example.
+    """
+    if isinstance(given, str):
+        with suppress(json.JSONDecodeError):
+            given = json.loads(given)
+    if given is not None and (not isinstance(given, Mapping) or not given):
+        raise ValueError(f"`{name}` must be a JSON object such as '{json.dumps(example)}', but got {given!r}.")
+    return None if given is None else dict(given)
 
 
 def _pop_config(arguments: list[str]) -> str | None:
@@ -87,5 +106,15 @@ def _as_argument(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _gives(arguments: Sequence[str], name: str) -> bool:
+def gives(arguments: Sequence[str], name: str) -> bool:
+    """Whether a command line has an argument of this name."""
     return any(argument == f"--{name}" or argument.startswith(f"--{name}=") for argument in arguments)
+
+
+def command_line(*words: str, **options: str | None) -> str:
+    """A command line of `hf-contrastive` that can be pasted, with those options that are given."""
+    # In an environment that is not activated, as that of `make train`, the program is beside its Python.
+    beside = Path(sys.executable).parent / "hf-contrastive"
+    found = shutil.which("hf-contrastive") is None and beside.exists()
+    given = [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
+    return shlex.join([os.path.relpath(beside) if found else "hf-contrastive", *words, *given])

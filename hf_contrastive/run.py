@@ -2,11 +2,11 @@
 
 import copy
 import os
-import platform
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -16,17 +16,14 @@ from transformers import PreTrainedModel, ProcessorMixin
 from transformers.utils import logging
 
 from hf_contrastive.data.collator import ContrastiveCollator
-from hf_contrastive.data.fingerprint import fingerprint
-from hf_contrastive.data.loading import PairSplits
-from hf_contrastive.data.pairs import PairDataset
+from hf_contrastive.data.examples import ExampleDataset
+from hf_contrastive.data.loading import ExampleSplits
 from hf_contrastive.distributed import world_size
 from hf_contrastive.report.card import write_model_card
-from hf_contrastive.report.facts import Sharing, TrainingFacts
-from hf_contrastive.report.metadata import zero_shot_runs
-from hf_contrastive.report.objective import Objective
+from hf_contrastive.report.facts import Sharing
 from hf_contrastive.report.plots import plot_geometry
 from hf_contrastive.report.result import RunResult, write_results
-from hf_contrastive.report.towers import describe_inputs, describe_towers
+from hf_contrastive.run_facts import training_facts
 from hf_contrastive.training.checkpoints import asks_for_the_last, has_checkpoints
 from hf_contrastive.training.random_state import RandomState
 from hf_contrastive.training.trainer import ContrastiveTrainer
@@ -49,13 +46,13 @@ def train_and_test(
     model: PreTrainedModel,
     processor: ProcessorMixin,
     args: ContrastiveTrainingArguments,
-    pairs: PairSplits,
+    pairs: ExampleSplits,
     *,
     name: str,
     measure_before: bool = False,
 ) -> Run:
     """
-    Train a dual encoder on image-text pairs and measure it on their test split.
+    Train an encoder of two or more modalities and measure it on the test split of its data.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -64,7 +61,7 @@ def train_and_test(
             Its processor.
         args ([`ContrastiveTrainingArguments`]):
             Arguments of the run.
-        pairs ([`PairSplits`]):
+        pairs ([`ExampleSplits`]):
             The data.
         name (`str`):
             What tables and plots call the run.
@@ -119,7 +116,7 @@ def _measures(metrics: Mapping[str, float]) -> dict[str, float]:
     return {key: value for key, value in measured.items() if "/" in key or key in ("loss", "logit_scale")}
 
 
-def _measure_before(trainer: ContrastiveTrainer, test: PairDataset) -> dict[str, float] | None:
+def _measure_before(trainer: ContrastiveTrainer, test: ExampleDataset) -> dict[str, float] | None:
     """Measures of the model as it comes; training then goes as it would have without. None where weights are sharded."""
     if trainer.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         # Both wrap a model for good at its first use, for evaluation in another way than for training.
@@ -128,6 +125,11 @@ def _measure_before(trainer: ContrastiveTrainer, test: PairDataset) -> dict[str,
     prediction = trainer.predict(test)
     state.restore()
     return _measures(prediction.metrics)
+
+
+def before_training(result: RunResult) -> list[RunResult]:
+    """What a run measured before training, as a result of its own; empty where it did not."""
+    return [] if result.before is None else [replace(result, name="before", metrics=result.before, train_seconds=0.0)]
 
 
 def with_other_loss(args: ContrastiveTrainingArguments, loss: str) -> ContrastiveTrainingArguments:
@@ -146,7 +148,7 @@ def save_runs(
     dataset: str,
     base_model: str | None,
     train_rows: int | None,
-    pairs: PairSplits | None = None,
+    pairs: ExampleSplits | None = None,
     sharing: Sharing | None = None,
 ) -> Path:
     """
@@ -163,7 +165,7 @@ def save_runs(
             Model that was fine-tuned, if any.
         train_rows (`int`):
             Number of training pairs, None for a stream.
-        pairs ([`PairSplits`], *optional*):
+        pairs ([`ExampleSplits`], *optional*):
             The data, for its fingerprint and licence.
         sharing ([`Sharing`], *optional*):
             Licence, language and benchmark, which only the author knows.
@@ -180,7 +182,7 @@ def save_runs(
     if own.is_world_process_zero():
         results = [run.result for run in runs]
         write_results(results, folder / "metrics.json")
-        plot_geometry({run.result.name: run.embeds for run in runs}, folder / "geometry.png")
+        plot_geometry(by_pair(runs), folder / "geometry.png")
         facts = training_facts(
             own, dataset=dataset, base_model=base_model, train_rows=train_rows, pairs=pairs, sharing=sharing
         )
@@ -189,53 +191,15 @@ def save_runs(
     return folder
 
 
-def training_facts(
-    trainer: ContrastiveTrainer,
-    *,
-    dataset: str,
-    base_model: str | None,
-    train_rows: int | None,
-    pairs: PairSplits | None = None,
-    sharing: Sharing | None = None,
-) -> TrainingFacts:
-    """What a card says of a finished run beyond its measures; see [`save_runs`] for the arguments."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    rows = pairs.train.dataset if pairs is not None and isinstance(pairs.train, PairDataset) else None
-    return TrainingFacts(
-        dataset=dataset,
-        train_rows=train_rows,
-        base_model=base_model,
-        modalities=tuple(trainer.modalities),
-        model_type=model.config.model_type,
-        zero_shot=zero_shot_runs(model.config.to_dict()),
-        model_class=type(model).__name__,
-        plain=type(model).__module__.startswith("transformers."),
-        towers=describe_towers(model),
-        objective=Objective.of(trainer.loss),
-        dataset_fingerprint=None if rows is None else fingerprint(rows),
-        dataset_license=(rows.info.license or None) if rows is not None else None,
-        negatives=audit_numbers(trainer.state.log_history),
-        hardware=describe_hardware(trainer.args.device),
-        processes=world_size(),
-        inputs=describe_inputs(model.config),
-        sharing=sharing or Sharing(),
-    )
-
-
-def audit_numbers(logs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """What the audit of negatives found at the start of a run, from its logs."""
-    found = next((log for log in logs if "audit/negatives" in log), {})
-    return {key: value for key, value in found.items() if key.startswith("audit/")}
-
-
-def describe_hardware(device: torch.device) -> str:
-    """The processors that a run had, without the machine's name."""
-    if device.type == "cuda":
-        return f"{world_size()} x {torch.cuda.get_device_name(device)}"
-    if device.type != "cpu":
-        return f"{world_size()} x {device.type}"
-    threads = torch.get_num_threads()
-    return f"CPU ({platform.machine()}), {threads} {'thread' if threads == 1 else 'threads'} a process"
+def by_pair(runs: Sequence[Run]) -> dict[str, dict[str, Tensor]]:
+    """The embeddings of the runs, two modalities at a time, under the name of the run and, of several pairs, of these."""
+    pairs = {}
+    for run in runs:
+        several = len(run.embeds) > 2
+        for first, second in combinations(sorted(run.embeds), 2):
+            name = f"{run.result.name}\n{first} and {second}" if several else run.result.name
+            pairs[name] = {first: run.embeds[first], second: run.embeds[second]}
+    return pairs
 
 
 def use_cpu_cores(threads: int | None = None) -> None:

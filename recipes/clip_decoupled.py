@@ -1,4 +1,4 @@
-"""Train or fine-tune an image-text dual encoder with a decoupled objective, measure it, share it.
+"""Train or fine-tune an encoder of images and texts, or of any modalities, measure it, share it.
 
 Without arguments, a small CLIP learns the embedded scenes in minutes on a CPU:
 
@@ -8,15 +8,19 @@ Your data, your model, your name on the Hub (any argument may also stand in a YA
 
     accelerate launch recipes/clip_decoupled.py recipes/configs/finetune.yaml --model openai/clip-vit-base-patch32 \
         --dataset your-org/captioned-images --push_to_hub --hub_model_id your-name/your-encoder
+
+Any encoders, joined:
+
+    accelerate launch recipes/clip_decoupled.py recipes/configs/towers.yaml --dataset your-org/narrated-photos \
+        --towers '{"image": "facebook/dinov2-small", "text": "answerdotai/ModernBERT-base", "audio": "openai/whisper-tiny"}'
 """
 
-import os
-import shlex
-import shutil
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, ProcessorMixin, set_seed
 
@@ -31,20 +35,24 @@ from hf_contrastive import (
     result_table,
     small_clip,
 )
-from hf_contrastive.data import PairSplits, PairStream
+from hf_contrastive.data import ExampleSplits, ExampleStream, PairSplits
 from hf_contrastive.export import export_metadata
 from hf_contrastive.hub import check_can_push, push_folder
+from hf_contrastive.joined_recipe import JoinedArguments, join_towers, load_joined_data
+from hf_contrastive.recipe import command_line, gives
 from hf_contrastive.report import Sharing, check_card
-from hf_contrastive.run import save_runs, train_and_test, use_cpu_cores, with_other_loss
+from hf_contrastive.run import Run, before_training, save_runs, train_and_test, use_cpu_cores, with_other_loss
 
 
 # Exit code of a run that is complete on disk and not, or not whole, on the Hub: EX_TEMPFAIL of sysexits.h.
 NOT_PUSHED = 75
-DEFAULTS = Path(__file__).parent / "configs" / "clip_decoupled.yaml"
+CONFIGS = Path(__file__).parent / "configs"
+DEFAULTS = CONFIGS / "clip_decoupled.yaml"
+SMALL = {size.name: size.default for size in fields(SmallCLIPSize)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeArguments(SmallCLIPSize):
+class RecipeArguments(JoinedArguments, SmallCLIPSize):
     """What to train on what. The fields of [`SmallCLIPSize`] shape the small model, where no other is named."""
 
     dataset: str | None = field(
@@ -100,32 +108,68 @@ class RecipeArguments(SmallCLIPSize):
     )
     cpu_threads: int | None = field(default=None, metadata={"help": "Threads per process. By default all cores."})
 
+    def __post_init__(self) -> None:
+        JoinedArguments.__post_init__(self)
+        if self.model and self.towers:
+            raise ValueError(f"Either `model` or `towers` is trained, but got {self.model!r} and {self.towers}.")
+        if other := "model" if self.model else "towers" if self.towers else None:
+            usual = SMALL | {"width": self.width if self.towers else None}
+            if sizes := [name for name, default in usual.items() if getattr(self, name) != default]:
+                raise ValueError(f"`{sizes[0]}` is a size of the small model, but `{other}` names another to train.")
+            return
+        if self.width is None:
+            object.__setattr__(self, "width", SMALL["width"])
+        SmallCLIPSize.__post_init__(self)
 
-def build_model(recipe: RecipeArguments, pairs: PairSplits, seed: int) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """The model to train, the same at every call with one seed."""
-    set_seed(seed)
-    return load_dual_encoder(recipe.model) if recipe.model else small_clip(pairs.train.captions, recipe)
+
+def default_config(arguments: Sequence[str]) -> Path:
+    """The file of arguments for what a command line trains, where it names none."""
+    joins, tunes = (gives(arguments, name) for name in ("towers", "model"))
+    return CONFIGS / "towers.yaml" if joins else CONFIGS / "finetune.yaml" if tunes else DEFAULTS
 
 
-def load_recipe_pairs(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> PairSplits:
-    """The data of the recipe; the first process of a machine prepares it for the others."""
+def open_run(
+    recipe: RecipeArguments, training: ContrastiveTrainingArguments, pairs: ExampleSplits | None = None
+) -> tuple[PreTrainedModel, ProcessorMixin, ExampleSplits]:
+    """The model to train, the same at every call with one seed, its processor, and the data unless they are there."""
+    if recipe.towers:
+        # First, as it says what its columns hold.
+        model, processor = join_towers(recipe, training)
+        return model, processor, pairs or load_recipe_pairs(recipe, training, processor)
+    pairs = pairs or load_recipe_pairs(recipe, training)
+    set_seed(training.seed)
+    if recipe.model:
+        model, processor = load_dual_encoder(recipe.model)
+        # Files may hold half precision, in which most steps of an optimizer change nothing.
+        return model.float(), processor, pairs
+    assert isinstance(pairs, PairSplits)
+    return *small_clip(pairs.train.captions, recipe), pairs
+
+
+def load_recipe_pairs(
+    recipe: RecipeArguments, training: ContrastiveTrainingArguments, joined: Any = None
+) -> ExampleSplits:
+    """The data of the recipe, as the processor of `joined` towers takes them; one process prepares it for the others."""
+    source: dict[str, Any] = {
+        "config": recipe.dataset_config,
+        "data_dir": recipe.data_dir,
+        "train_split": recipe.train_split,
+        "validation_split": recipe.validation_split,
+        "test_split": recipe.test_split,
+        "where": recipe.where,
+        "id_column": recipe.id_column,
+        "max_test_rows": recipe.max_test_rows,
+        "on_bad_row": recipe.on_bad_row,
+        "seed": training.seed,
+        "streaming": recipe.streaming,
+        "buffer_size": recipe.shuffle_buffer,
+    }
+    columns = {"image": recipe.image_column, "text": recipe.caption_column}
     with training.main_process_first(desc="loading the data"):
+        if joined is not None:
+            return load_joined_data(recipe, joined, recipe.dataset, usual=columns, **source)
         return load_pairs(
-            recipe.dataset,
-            config=recipe.dataset_config,
-            data_dir=recipe.data_dir,
-            image_column=recipe.image_column,
-            caption_column=recipe.caption_column,
-            train_split=recipe.train_split,
-            validation_split=recipe.validation_split,
-            test_split=recipe.test_split,
-            where=recipe.where,
-            id_column=recipe.id_column,
-            max_test_rows=recipe.max_test_rows,
-            on_bad_row=recipe.on_bad_row,
-            seed=training.seed,
-            streaming=recipe.streaming,
-            buffer_size=recipe.shuffle_buffer,
+            recipe.dataset, image_column=recipe.image_column, caption_column=recipe.caption_column, **source
         )
 
 
@@ -144,56 +188,36 @@ def push_run(trainer: ContrastiveTrainer, folder: Path) -> bool:
     return not trainer.unpushed
 
 
-def diagnose_command(recipe: RecipeArguments, folder: Path, others: Sequence[str]) -> str | None:
-    """The command line that diagnoses the trained model; none for data that it cannot name."""
-    if recipe.data_dir or recipe.where:
-        return None
-    options = {
-        "compare": others[0] if others else None,
-        "dataset": recipe.dataset,
-        "config": recipe.dataset_config,
-        "split": recipe.test_split if recipe.dataset else None,
-        "image_column": recipe.image_column if recipe.dataset else None,
-        "text_column": recipe.caption_column if recipe.dataset else None,
-        "id_column": recipe.id_column,
-        "output": str(folder / "diagnosis"),
-    }
-    given = [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
-    return command_line("diagnose", str(folder), *given)
-
-
-def command_line(*words: str) -> str:
-    """A command line of `hf-contrastive` that can be pasted."""
-    # In an environment that is not activated, as that of `make train`, the program is beside its Python.
-    beside = Path(sys.executable).parent / "hf-contrastive"
-    found = shutil.which("hf-contrastive") is None and beside.exists()
-    return shlex.join([os.path.relpath(beside) if found else "hf-contrastive", *words])
+def data_options(recipe: RecipeArguments, pairs: ExampleSplits) -> dict[str, str | None]:
+    """What `hf-contrastive diagnose` calls the data of the test."""
+    if recipe.dataset is None and not recipe.towers:
+        return {"id_column": recipe.id_column}
+    data = {name: getattr(recipe, name) for name in ("dataset", "data_dir", "where", "id_column")}
+    data |= {"config": recipe.dataset_config, "split": recipe.test_split}
+    if recipe.towers:
+        return data | {"columns": json.dumps(pairs.test.columns)}
+    return data | {"image_column": recipe.image_column, "text_column": recipe.caption_column}
 
 
 def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> None:
     check_can_push(training)
     # Before any training, as a wrong licence would otherwise be told after it.
-    sharing = Sharing(
-        license=recipe.license,
-        license_name=recipe.license_name,
-        license_link=recipe.license_link,
-        language=recipe.language or ([] if recipe.dataset else ["en"]),
-        benchmark_task=recipe.benchmark_task,
-        benchmark_metric=recipe.benchmark_metric,
-    )
+    told = {x.name: getattr(recipe, x.name) for x in fields(Sharing)}
+    sharing = Sharing(**told | {"language": recipe.language or ["en"] * (recipe.dataset is None)})
     use_cpu_cores(recipe.cpu_threads)
-    pairs = load_recipe_pairs(recipe, training)
     arguments = {training.loss: training} | {loss: with_other_loss(training, loss) for loss in recipe.compare}
-    runs = [
+    runs: list[Run] = []
+    pairs: ExampleSplits | None = None
+    for name, args in arguments.items():
         # The others start as the first does.
-        train_and_test(*build_model(recipe, pairs, args.seed), args, pairs, name=name, measure_before=args is training)
-        for name, args in arguments.items()
-    ]
+        model, processor, pairs = open_run(recipe, args, pairs)
+        runs.append(train_and_test(model, processor, args, pairs, name=name, measure_before=args is training))
+    assert pairs is not None
     folder = save_runs(
         runs,
         dataset=recipe.dataset or "embedded scenes",
         base_model=recipe.model,
-        train_rows=None if isinstance(pairs.train, PairStream) else len(pairs.train),
+        train_rows=None if isinstance(pairs.train, ExampleStream) else len(pairs.train),
         pairs=pairs,
         sharing=sharing,
     )
@@ -201,11 +225,17 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
     trainer = runs[0].trainer
     if trainer.is_world_process_zero():
         print(f"\n{len(pairs.test)} test pairs, each a candidate for each:\n")
-        print(result_table([run.result for run in runs]))
-        if command := diagnose_command(recipe, folder, [str(run.trainer.args.output_dir) for run in runs[1:]]):
+        results = [run.result for run in runs]
+        # New weights and heads have the measures of chance before.
+        print(result_table([*before_training(results[0]), *results] if recipe.model else results))
+        # Not where the command would measure other rows.
+        if not (recipe.streaming and pairs.test.name.startswith("held-out")):
+            compare = str(runs[1].trainer.args.output_dir) if len(runs) > 1 else None
+            options = data_options(recipe, pairs) | {"compare": compare, "output": str(folder / "diagnosis")}
+            command = command_line("diagnose", str(folder), **options)
             print(f"\nA page that shows what parts the modalities, and what can be done, in a minute:\n\n{command}")
         export = command_line("export", str(folder), f"{folder}_export")
-        print(f"\nThe model for people without this package, and for SentenceTransformer:\n\n{export}")
+        print(f"\nThe model for people without this package, as far as others can express it:\n\n{export}")
         print(f"\nSaved in {folder}: model, processor, metrics.json, geometry.png, README.md. Use it with\n")
         print(export_metadata(folder).snippet)
     pushed = push_run(trainer, folder)
@@ -215,4 +245,5 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
 
 
 if __name__ == "__main__":
-    main(*parse_recipe(RecipeArguments, ContrastiveTrainingArguments, default_config=DEFAULTS))
+    types = (RecipeArguments, ContrastiveTrainingArguments)
+    main(*parse_recipe(*types, default_config=default_config(sys.argv[1:])))

@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import yaml
-from clip_decoupled import RecipeArguments, build_model, load_recipe_pairs
+from clip_decoupled import RecipeArguments, open_run
 
 from hf_contrastive import ContrastiveTrainingArguments, parse_recipe
 from hf_contrastive.recipe import as_arguments
@@ -72,8 +72,7 @@ def main(path: Path) -> None:
                 RecipeArguments, ContrastiveTrainingArguments, argv=as_arguments(base | run | {"seed": seed})
             )
             use_cpu_cores(recipe.cpu_threads)
-            pairs = pairs or load_recipe_pairs(recipe, training)
-            model, processor = build_model(recipe, pairs, seed)
+            model, processor, pairs = open_run(recipe, training, pairs)
             results.append(train_and_test(model, processor, training, pairs, name=name).result)
             write_results(results, kept)
             print(table(results[-1:]), flush=True)

@@ -87,6 +87,9 @@ def units_imported_by(name: str) -> set[str]:
         ("command", {"diagnosis", "export"}),
         ("evaluators", {"data", "distributed", "encoder", "functional"}),
         ("report", {"functional", "losses", "metrics", "towers"}),
+        ("recipe", set()),
+        ("joined_recipe", {"data", "losses", "models", "recipe", "report"}),
+        ("run_facts", {"data", "distributed", "report"}),
         (
             "diagnosis",
             {

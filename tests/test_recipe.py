@@ -240,3 +240,40 @@ def test_every_argument_of_the_recipe_is_its_own(recipe: ModuleType):
 def test_every_argument_of_the_recipe_has_help(recipe: ModuleType):
     fields = recipe.RecipeArguments.__dataclass_fields__
     assert not [name for name, field in fields.items() if not field.metadata.get("help")]
+
+
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        ([], "clip_decoupled"),
+        (["--model=x"], "finetune"),
+        (["--towers", "{}"], "towers"),
+        (["--loss", "clip"], "clip_decoupled"),
+    ],
+)
+def test_what_is_trained_has_a_file_of_its_own(recipe: ModuleType, argv: list[str], name: str):
+    assert recipe.default_config(argv) == RECIPES / "configs" / f"{name}.yaml"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ["--model=x", "--image_size=32"],
+            "`image_size` is a size of the small model, but `model` names another to train",
+        ),
+        (["--model=x", "--width=64"], "`width` is a size of the small model, but `model`"),
+        (['--towers={"a": 4, "b": 4}', "--text_layers=1"], "`text_layers` is a size of the small model, but `towers`"),
+        (['--towers={"a": 4, "b": 4}', "--model=x"], "Either `model` or `towers` is trained, but got 'x' and {'a': 4"),
+        (["--width=100"], "`width` must be a multiple of 32, but got 100"),
+    ],
+)
+def test_sizes_of_a_model_that_is_not_trained_are_refused(recipe: ModuleType, argv: list[str], message: str):
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(recipe.RecipeArguments, Training, argv=[*argv, CPU])
+
+
+def test_the_joint_space_may_have_any_width(recipe: ModuleType):
+    argv = ['--towers={"a": 4, "b": 4}', "--width=100", CPU]
+    assert parse_recipe(recipe.RecipeArguments, Training, argv=argv)[0].width == 100
+    assert parse_recipe(recipe.RecipeArguments, Training, argv=[CPU])[0].width == 128

@@ -11,7 +11,8 @@ from transformers import set_seed
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments, PairDataset, small_clip
 from hf_contrastive.data import PairSplits
 from hf_contrastive.report import check_card, read_results
-from hf_contrastive.run import Run, audit_numbers, save_runs, train_and_test, with_other_loss
+from hf_contrastive.run import Run, by_pair, save_runs, train_and_test, with_other_loss
+from hf_contrastive.run_facts import audit_numbers
 from tests.conftest import TINY, make_pairs
 
 
@@ -93,3 +94,16 @@ def test_the_audit_of_a_run_is_read_from_its_logs():
     logs = [{"loss": 1.0}, {"audit/negatives": 7.0, "loss": 2.0}, {"audit/negatives": 9.0}]
     assert audit_numbers(logs) == {"audit/negatives": 7.0}
     assert audit_numbers([]) == {}
+
+
+def test_three_modalities_are_drawn_two_at_a_time(tmp_path: Path):
+    run = start(tmp_path, save_strategy="no", loss="clip")
+    three = Run(
+        trainer=run.trainer, result=run.result, embeds={m: torch.zeros(2, 3) for m in ("text", "image", "audio")}
+    )
+    assert list(by_pair([run])) == ["run"]
+    assert {name: list(embeds) for name, embeds in by_pair([three]).items()} == {
+        "run\naudio and image": ["audio", "image"],
+        "run\naudio and text": ["audio", "text"],
+        "run\nimage and text": ["image", "text"],
+    }

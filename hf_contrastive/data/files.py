@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,14 @@ def as_pairs(
             rows = rows.rename_column(texts[0], caption_column or "caption")
         else:
             lifted |= {name: inside[name] for name in wanted if name in inside}
+    return _lift(rows, lifted) if lifted else rows
+
+
+def with_entries(rows: Dataset | IterableDataset, wanted: Sequence[str]) -> Dataset | IterableDataset:
+    """A WebDataset with those wanted columns that are entries of its `json` files; other data as it is."""
+    features = rows.features or {}
+    inside = features.get(JSON) if "__key__" in features else None
+    lifted = {c: inside[c] for c in wanted if c not in features and c in inside} if isinstance(inside, dict) else {}
     return _lift(rows, lifted) if lifted else rows
 
 

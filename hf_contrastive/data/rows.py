@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from datasets import Audio, Dataset, Image, List, Value
+from datasets import Audio, Dataset, Image, IterableDataset, List, Value
 from PIL import Image as PILImage
 from PIL import ImageOps
 
@@ -74,7 +74,7 @@ def check_kind(feature: Any, kind: Kind, column: str, name: str) -> None:
         raise ValueError(f"Column {column!r} of the {name} must hold {EXPECTED[kind]}, but its type is {feature}.")
 
 
-def as_encoded(dataset: Dataset, column: str, kind: Kind) -> Dataset:
+def as_encoded(dataset: Dataset | IterableDataset, column: str, kind: Kind) -> Any:
     """The dataset with bytes in place of what it would decode: a bad file must be reported with its row."""
     feature = dataset.features[column]
     undecoded = {"image": Image(decode=False), "audio": Audio(decode=False)}.get(kind)

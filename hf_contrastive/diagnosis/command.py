@@ -1,6 +1,7 @@
 """`hf-contrastive diagnose`: a diagnosis in the terminal, as JSON, as a page and as pictures."""
 
 import argparse
+import json
 import os
 import sys
 from dataclasses import fields
@@ -47,9 +48,17 @@ def add_command(commands: Any) -> None:
     add("--output", default="diagnosis", help="Folder for what is written. Default: %(default)s.")
     add("--dataset", help="Hub id, folder, parquet/JSON/CSV/tar files or loader. By default the scenes.")
     add("--config", help="Configuration of the dataset.")
+    add("--data_dir", help="Folder for a loader such as imagefolder.")
+    add("--where", help="Embed only the rows where this boolean column is true.")
     add("--split", help="Split to embed. By default test, validation, or the rows that training holds out.")
     add("--image_column", default="image", help="Column of images. Default: %(default)s.")
     add("--text_column", help="Column of texts. By default the first of the usual names, such as caption.")
+    add(
+        "--columns",
+        type=_columns,
+        metavar="JSON",
+        help='Columns of any modalities, such as \'{"query": "question"}\'. By default those of their names.',
+    )
     add("--all_captions", action="store_true", help="Take every text of a list: the protocol of Flickr8k and COCO.")
     add("--id_column", help="Column that tells which rows show the same.")
     add("--ids", help="For files: a .txt, .npy or .parquet file that tells which rows show the same.")
@@ -59,6 +68,16 @@ def add_command(commands: Any) -> None:
     add("--cache_dir", help="Folder of embeddings that were computed before. By default in the cache of datasets.")
     add("--seed", type=int, default=0, help="Seed of all that is drawn. Default: %(default)s.")
     diagnose_.set_defaults(run=run)
+
+
+def _columns(text: str) -> dict[str, str]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(column, str) for column in found.values()):
+        raise argparse.ArgumentTypeError(f"must be a JSON object of columns by modality, but got {text!r}")
+    return found
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """Embed the rows of a dataset with a model, once: what was computed before is read from disk."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from hf_contrastive.data import ExampleDataset, PairDataset, load_pairs
+from hf_contrastive.data import ExampleDataset, Modality, PairDataset, load_examples, load_pairs
 from hf_contrastive.data.columns import read_rows
-from hf_contrastive.data.modalities import IDS
+from hf_contrastive.data.modalities import IDS, by_modality
+from hf_contrastive.data.pairs import find_caption_column
+from hf_contrastive.data.splits import resampled
 from hf_contrastive.diagnosis.files import as_ids
 from hf_contrastive.evaluators import ModelEncoder
 from hf_contrastive.towers.cache import describe_collator, module_fingerprint
@@ -35,12 +38,18 @@ class DatasetOptions:
             What [`load_pairs`] loads, or data that is there. By default the scenes that come with this package.
         config (`str`, *optional*):
             Configuration of the dataset.
+        data_dir (`str`, *optional*):
+            Folder for a loader such as `imagefolder`.
+        where (`str`, *optional*):
+            Embed only the rows where this boolean column is true.
         split (`str`, *optional*):
             Split to embed. By default `test`, `validation`, or the rows that training with this package holds out.
         image_column (`str`, *optional*, defaults to `"image"`):
             Column of images.
         text_column (`str`, *optional*):
             Column of texts. By default the first of the usual names, such as `caption`. Of a list, the first is taken.
+        columns (`dict[str, str]`, *optional*):
+            Column of each modality, for models of others than images and texts. By default the one of its name.
         all_captions (`bool`, *optional*, defaults to `False`):
             Whether to take every text of a list, in a row of its own: an image is then one candidate with several matches,
             the protocol of Flickr8k and COCO.
@@ -62,9 +71,12 @@ class DatasetOptions:
 
     dataset: Any = None
     config: str | None = None
+    data_dir: str | None = None
+    where: str | None = None
     split: str | None = None
     image_column: str = "image"
     text_column: str | None = None
+    columns: Mapping[str, str] | None = None
     all_captions: bool = False
     id_column: str | None = None
     num_rows: int = NUM_ROWS
@@ -89,8 +101,8 @@ def draw_rows(number: int, wanted: int, seed: int) -> list[int]:
     return sorted(drawn.tolist())
 
 
-def open_examples(options: DatasetOptions) -> ExampleDataset:
-    """The rows that a model may embed.
+def open_examples(options: DatasetOptions, processor: Any = None) -> ExampleDataset:
+    """The rows that a model may embed, read as its processor takes them.
 
     Raises:
         FileNotFoundError: A path does not exist.
@@ -99,19 +111,19 @@ def open_examples(options: DatasetOptions) -> ExampleDataset:
     given = options.dataset
     if isinstance(given, ExampleDataset):
         return given
-    columns: dict[str, Any] = {"image_column": options.image_column, "caption_column": options.text_column}
-    columns |= {"id_column": options.id_column}
-    if isinstance(given, datasets.Dataset):
-        return PairDataset(given, pick={"text": "all" if options.all_captions else "first"}, **columns)
-    if not isinstance(given, str | Path | None):
+    if not isinstance(given, str | Path | datasets.Dataset | None):
         raise ValueError(
             "`dataset` must be a name or path for `load_pairs`, a `datasets.Dataset` or an `ExampleDataset`, but is a "
             f"{type(given).__name__}."
         )
-    if options.split is not None:
-        columns |= {"train_split": options.split, "test_split": options.split}
-    name = None if given is None else str(given)
-    pairs = load_pairs(name, config=options.config, seed=0, **columns).test
+    parts = by_modality(processor)
+    if options.columns is not None or isinstance(parts, Mapping):
+        return _open_any(options, parts if isinstance(parts, Mapping) else {})
+    columns: dict[str, Any] = {"image_column": options.image_column, "caption_column": options.text_column}
+    columns |= {"id_column": options.id_column}
+    if isinstance(given, datasets.Dataset):
+        return PairDataset(given, pick={"text": "all" if options.all_captions else "first"}, **columns)
+    pairs = load_pairs(_name(given), **_source(options), **columns).test
     if not options.all_captions:
         return pairs
     return PairDataset(
@@ -122,6 +134,41 @@ def open_examples(options: DatasetOptions) -> ExampleDataset:
         pick={"text": "all"},
         name=pairs.name,
     )
+
+
+def _open_any(options: DatasetOptions, parts: Mapping[str, Modality]) -> ExampleDataset:
+    """Rows of the modalities of a processor, or of those that have a column."""
+    asked: dict[str, str | None] = dict(options.columns or {})
+    if parts and (unknown := sorted(set(asked) - set(parts))):
+        raise ValueError(f"`columns` is for {unknown}, but the model has the modalities {sorted(parts)}.")
+    usual = {"image": options.image_column, "text": options.text_column}
+    columns: dict[str, str | None] = {m: usual.get(m, m) for m in parts} | asked
+    kinds = {m: str(part.kind) for m, part in parts.items()}
+    rates = {m: part.sampling_rate(m) for m, part in parts.items() if part.kind == "audio"}
+    if isinstance(options.dataset, datasets.Dataset):
+        rows, name = options.dataset, "dataset"
+        found = {m: find_caption_column(rows.column_names, None, name) if c is None else c for m, c in columns.items()}
+        for m, rate in rates.items():
+            rows = resampled(rows, found[m], rate) if found[m] in rows.column_names else rows
+    else:
+        ids, source = options.id_column, _source(options)
+        examples = load_examples(
+            _name(options.dataset), columns, kinds=kinds, sampling_rates=rates, id_column=ids, **source
+        ).test
+        if not options.all_captions:
+            return examples
+        rows, name, found, kinds = examples.dataset, examples.name, examples.columns, examples.kinds
+    pick = {"text": "all"} if options.all_captions else "first"
+    return ExampleDataset(rows, found, kinds=kinds, pick=pick, id_column=options.id_column, name=name)
+
+
+def _name(dataset: str | Path | None) -> str | None:
+    return None if dataset is None else str(dataset)
+
+
+def _source(options: DatasetOptions) -> dict[str, Any]:
+    splits = {} if options.split is None else {"train_split": options.split, "test_split": options.split}
+    return {"config": options.config, "data_dir": options.data_dir, "where": options.where, **splits}
 
 
 def embed_cached(

@@ -153,7 +153,7 @@ def _drawn(source: EmbeddingSource, options: DatasetOptions) -> EmbeddingSource:
 def _embedded(model: Any, processor: Any, name: str, options: DatasetOptions, ids: Any) -> EmbeddingSource:
     if ids is not None:
         raise ValueError("`ids` are those of given embeddings. For a dataset, name its column with `id_column`.")
-    examples = open_examples(options)
+    examples = open_examples(options, processor)
     rows = draw_rows(len(examples), options.num_rows, options.seed)
     if len(rows) < 2:
         raise ValueError(f"A diagnosis needs two rows or more, but the {examples.name} has {len(rows)}.")

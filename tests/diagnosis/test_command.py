@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_contrastive.command import main
+from hf_contrastive.command import main, make_parser
 from hf_contrastive.diagnosis import command
 from hf_contrastive.diagnosis.command import check_can_write
 from tests.conftest import make_pairs
@@ -120,3 +120,11 @@ def test_it_is_a_script_of_the_package(capsys: pytest.CaptureFixture[str]):
         main(["diagnose", "--help"])
     assert ended.value.code == 0
     assert "hf-contrastive diagnose images.npy texts.npy" in capsys.readouterr().out
+
+
+def test_columns_are_a_json_object(capsys: pytest.CaptureFixture[str]):
+    given = make_parser().parse_args(["diagnose", "folder", "--columns", '{"query": "question"}'])
+    assert given.columns == {"query": "question"}
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["diagnose", "folder", "--columns", "question"])
+    assert "must be a JSON object of columns by modality, but got 'question'" in capsys.readouterr().err

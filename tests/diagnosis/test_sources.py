@@ -14,6 +14,7 @@ from hf_contrastive.diagnosis.embedding import DatasetOptions, draw_rows
 from hf_contrastive.diagnosis.sources import EmbeddingSource, open_source
 from tests.conftest import make_pairs
 from tests.diagnosis.conftest import clouds
+from tests.export.cases import encoder
 
 
 @pytest.fixture
@@ -231,3 +232,22 @@ def test_a_model_needs_a_dataset_with_rows_and_columns(pretrained: tuple[CLIPMod
 def test_numbers_that_are_too_small_are_refused(name: str, least: int):
     with pytest.raises(ValueError, match=rf"`{name}` must be at least {least}, but got 0"):
         DatasetOptions(**{name: 0})
+
+
+# ---- Joined towers ----
+
+
+def test_columns_of_any_modalities_are_embedded(tmp_path: Path):
+    model = encoder({"image": "vit", "text": "bert"})
+    pairs = make_pairs(12).rename_columns({"image": "photo", "caption": "alt"})
+    columns = {"image": "photo", "text": "alt"}
+    found = open_model((model, model.processor), tmp_path, pairs, columns=columns)
+    unit = torch.nn.functional.normalize(found.embeds["text"], dim=1)
+    torch.testing.assert_close(unit, model.encode_text(pairs["alt"][:]), rtol=0, atol=1e-5)
+    pairs.to_parquet(tmp_path / "pairs.parquet")
+    by_name = open_model(
+        (model, model.processor), tmp_path, str(tmp_path / "pairs.parquet"), columns=columns, split="train"
+    )
+    torch.testing.assert_close(by_name.embeds["image"], found.embeds["image"], rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"`columns` is for \['audio'\], but the model has the modalities"):
+        open_model((model, model.processor), tmp_path, pairs, columns={"audio": "alt"})

@@ -37,7 +37,11 @@ def environment() -> dict[str, str]:
 
 
 def run(launcher: list[str], *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *launcher, RECIPE, *SIZE, *STEPS, "--cpu_threads=1", "--use_cpu=true", *arguments]
+    return start(launcher, *SIZE, *STEPS, *arguments, check=check)
+
+
+def start(launcher: list[str], *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *launcher, RECIPE, "--cpu_threads=1", "--use_cpu=true", *arguments]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=280)
     if check:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
