@@ -2,32 +2,29 @@
 
 import copy
 import os
-import platform
 import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import DistributedType
 from torch import Tensor
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback, TrainerState
 from transformers.utils import logging
 
 from hf_contrastive.data.collator import ContrastiveCollator
-from hf_contrastive.data.fingerprint import fingerprint
 from hf_contrastive.data.loading import PairSplits
 from hf_contrastive.data.pairs import PairDataset
-from hf_contrastive.distributed import world_size
 from hf_contrastive.report.card import write_model_card
-from hf_contrastive.report.facts import Sharing, TrainingFacts
-from hf_contrastive.report.metadata import zero_shot_runs
-from hf_contrastive.report.objective import Objective
+from hf_contrastive.report.facts import Sharing
 from hf_contrastive.report.plots import plot_geometry
 from hf_contrastive.report.result import RunResult, write_results
-from hf_contrastive.report.towers import describe_inputs, describe_towers
+from hf_contrastive.run_facts import training_facts
 from hf_contrastive.training.checkpoints import asks_for_the_last, has_checkpoints
+from hf_contrastive.training.micro_batches import rows_of_all_processes
 from hf_contrastive.training.random_state import RandomState
 from hf_contrastive.training.trainer import ContrastiveTrainer
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
@@ -86,6 +83,8 @@ def train_and_test(
         processing_class=processor,
     )
     before = _measure_before(trainer, pairs.test) if measure_before else None
+    beginning = _Beginning()
+    trainer.add_callback(beginning)
     start = time.perf_counter()
     resume = args.resume_from_checkpoint
     if asks_for_the_last(resume) and not has_checkpoints(args.output_dir):
@@ -105,13 +104,23 @@ def train_and_test(
         metrics=_measures(prediction.metrics),
         train_seconds=seconds,
         steps=trainer.state.global_step,
-        batch_size=args.per_device_train_batch_size * world_size(),
+        batch_size=rows_of_all_processes(args),
         seed=args.seed,
         test_rows=len(pairs.test),
         before=before,
+        resumed_at=beginning.step or None,
     )
     embeds = dict(zip(trainer.modalities, map(torch.from_numpy, prediction.predictions), strict=True))
     return Run(trainer=trainer, result=result, embeds=embeds)
+
+
+class _Beginning(TrainerCallback):
+    """Remembers at which step training began: not the first, where it was resumed."""
+
+    step = 0
+
+    def on_train_begin(self, _: Any, state: TrainerState, *__: Any, **___: Any) -> None:
+        self.step = state.global_step
 
 
 def _measures(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -143,7 +152,7 @@ def with_other_loss(args: ContrastiveTrainingArguments, loss: str) -> Contrastiv
 def save_runs(
     runs: Sequence[Run],
     *,
-    dataset: str,
+    dataset: str | Sequence[str],
     base_model: str | None,
     train_rows: int | None,
     pairs: PairSplits | None = None,
@@ -157,8 +166,8 @@ def save_runs(
     Args:
         runs (`list[Run]`):
             The runs, the one to share first.
-        dataset (`str`):
-            What to call the data, a Hub id where it has one.
+        dataset (`str` or `list[str]`):
+            What to call the data, a Hub id where it has one; several, if they were mixed.
         base_model (`str`):
             Model that was fine-tuned, if any.
         train_rows (`int`):
@@ -187,55 +196,6 @@ def save_runs(
         write_model_card(folder, results, own.args, facts, picture="geometry.png")
     own.accelerator.wait_for_everyone()
     return folder
-
-
-def training_facts(
-    trainer: ContrastiveTrainer,
-    *,
-    dataset: str,
-    base_model: str | None,
-    train_rows: int | None,
-    pairs: PairSplits | None = None,
-    sharing: Sharing | None = None,
-) -> TrainingFacts:
-    """What a card says of a finished run beyond its measures; see [`save_runs`] for the arguments."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    rows = pairs.train.dataset if pairs is not None and isinstance(pairs.train, PairDataset) else None
-    return TrainingFacts(
-        dataset=dataset,
-        train_rows=train_rows,
-        base_model=base_model,
-        modalities=tuple(trainer.modalities),
-        model_type=model.config.model_type,
-        zero_shot=zero_shot_runs(model.config.to_dict()),
-        model_class=type(model).__name__,
-        plain=type(model).__module__.startswith("transformers."),
-        towers=describe_towers(model),
-        objective=Objective.of(trainer.loss),
-        dataset_fingerprint=None if rows is None else fingerprint(rows),
-        dataset_license=(rows.info.license or None) if rows is not None else None,
-        negatives=audit_numbers(trainer.state.log_history),
-        hardware=describe_hardware(trainer.args.device),
-        processes=world_size(),
-        inputs=describe_inputs(model.config),
-        sharing=sharing or Sharing(),
-    )
-
-
-def audit_numbers(logs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """What the audit of negatives found at the start of a run, from its logs."""
-    found = next((log for log in logs if "audit/negatives" in log), {})
-    return {key: value for key, value in found.items() if key.startswith("audit/")}
-
-
-def describe_hardware(device: torch.device) -> str:
-    """The processors that a run had, without the machine's name."""
-    if device.type == "cuda":
-        return f"{world_size()} x {torch.cuda.get_device_name(device)}"
-    if device.type != "cpu":
-        return f"{world_size()} x {device.type}"
-    threads = torch.get_num_threads()
-    return f"CPU ({platform.machine()}), {threads} {'thread' if threads == 1 else 'threads'} a process"
 
 
 def use_cpu_cores(threads: int | None = None) -> None:

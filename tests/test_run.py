@@ -11,7 +11,8 @@ from transformers import set_seed
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments, PairDataset, small_clip
 from hf_contrastive.data import PairSplits
 from hf_contrastive.report import check_card, read_results
-from hf_contrastive.run import Run, audit_numbers, save_runs, train_and_test, with_other_loss
+from hf_contrastive.run import Run, save_runs, train_and_test, with_other_loss
+from hf_contrastive.run_facts import audit_numbers
 from tests.conftest import TINY, make_pairs
 
 
@@ -39,6 +40,8 @@ def test_true_starts_at_the_beginning_and_later_goes_on(tmp_path: Path, monkeypa
     second = start(tmp_path, resume_from_checkpoint="true", max_steps=3)
     assert started == [str(tmp_path / "checkpoint-2")]
     assert (first.result.steps, second.result.steps) == (2, 3)
+    # The time that was measured is that of one step.
+    assert (first.result.resumed_at, second.result.resumed_at) == (None, 2)
 
 
 def test_a_run_that_was_told_to_end_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -81,7 +84,7 @@ def test_a_saved_run_has_a_card_that_can_be_shared(tmp_path: Path, monkeypatch: 
     for line in (
         "| data | pairs, 16 training pairs |",
         "| image tower | `CLIPVisionModel`, ",
-        "| negatives | 7 per row, 0 of them from other processes, ",
+        "| negatives | 7 other items per row, in the first batches 0 with the same text among them |",
         "| model | `CLIPModel` |",
     ):
         assert line in text

@@ -32,18 +32,23 @@ def check_card(folder: str | Path) -> None:
     path = Path(folder) / CARD
     if not path.is_file():
         raise ValueError(f"There is no {CARD} in {str(folder)!r}.")
-    text = path.read_text(encoding="utf-8")
-    front, body = front_matter.split(text)
+    text, faults = "", []
     try:
-        faults = metadata_faults(front_matter.load(front)) if front else ["It has no metadata at its top."]
+        text = front_matter.decode(path.read_bytes())
+        front, _ = front_matter.split(text)
+        faults += metadata_faults(front_matter.load(front)) if front else ["It has no metadata at its top."]
     except ValueError as error:
-        faults = [str(error)]
+        faults.append(str(error))
+    _, body = front_matter.split(text)
     for shown in PICTURE.findall(body):
         if "://" not in shown and not (Path(folder) / shown).is_file():
             faults.append(f"It shows {shown!r}, which is no file of the folder.")
     faults += privacy_faults(text)
     for file in sorted((Path(folder) / EVAL_RESULTS).glob("*.yaml")):
-        found = eval_result_faults(yaml.safe_load(file.read_text(encoding="utf-8")))
+        try:
+            found = eval_result_faults(yaml.safe_load(front_matter.decode(file.read_bytes())))
+        except (ValueError, yaml.YAMLError) as error:
+            found = [f"It cannot be read: {error}"]
         faults += [f"{EVAL_RESULTS}/{file.name}: {fault}" for fault in found]
     if faults:
         raise ValueError(f"The card {path} cannot be shared as it is:\n" + "\n".join(f"- {fault}" for fault in faults))

@@ -19,7 +19,7 @@ def result_table(results: Sequence[RunResult]) -> str:
         for reading in _geometry(results, headline=True)
     ]
     rows += [["loss scale (1/temperature)", *(f"{r.metrics['logit_scale']:.1f}" for r in results)]]
-    rows += [["training, seconds", *(f"{r.train_seconds:.0f}" for r in results)]]
+    rows += [["training, seconds", *(f"{r.train_seconds:.0f}" if r.train_seconds else "-" for r in results)]]
     return _markdown(["measure", *_names(results)], rows)
 
 

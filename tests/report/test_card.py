@@ -48,12 +48,13 @@ def test_front_matter_names_library_pipeline_and_loss(tmp_path: Path):
     assert front["library_name"] == "transformers"
     assert front["pipeline_tag"] == "zero-shot-image-classification"
     assert {"hf_contrastive", "loss:clip"} <= set(front["tags"])
-    assert "base_model" not in front
+    assert not {"base_model", "base_model_relation"} & set(front)
 
 
 def test_front_matter_names_the_base_model(tmp_path: Path):
     text = write(tmp_path, base_model="openai/clip-vit-base-patch32")
     assert front_matter(text)["base_model"] == "openai/clip-vit-base-patch32"
+    assert front_matter(text)["base_model_relation"] == "finetune"
     assert (
         "fine-tuned from [openai/clip-vit-base-patch32](https://huggingface.co/openai/clip-vit-base-patch32)" in text
     )
@@ -75,7 +76,9 @@ def test_the_numbers_of_the_model_index_are_those_measured(tmp_path: Path):
     write(tmp_path)
     results = ModelCard.load(tmp_path / "README.md").data.eval_results
     assert results is not None
-    measured = {name: value for name, value in METRICS.items() if name.startswith(("retrieval/", "geometry/modality"))}
+    # What sampling alone would show is no result of the model.
+    kinds = ("retrieval/", "geometry/modality_gap_image")
+    measured = {name: value for name, value in METRICS.items() if name.startswith(kinds)}
     assert {result.metric_name: result.metric_value for result in results} == pytest.approx(measured, abs=5e-5)
     assert {result.dataset_name for result in results} == {"embedded scenes"}
 
@@ -108,10 +111,10 @@ def test_the_card_says_how_the_model_was_trained(tmp_path: Path):
         "With its options: `CLIP(chunk_size=None)`.",
         "| data | embedded scenes, 640 training pairs |",
         "| steps | 20 |",
-        "| effective batch | 16 pairs an update: 16 on each of 1 process, 1 batch accumulated |",
-        "| negatives | 15 per row |",
+        "| effective batch | 16 pairs an update |",
+        "| negatives | 15 other items per row |",
         "| temperature | 1 / 50.0 at the end, fixed |",
-        "peak learning rate 0.0003, weight decay 0.1, linear schedule |",
+        "peak learning rate 0.0003, weight decay 0.1, linear schedule, gradients clipped to a norm of 1 |",
         "| seed | 3 |",
     ):
         assert line in text
@@ -198,8 +201,25 @@ def test_a_second_run_keeps_what_people_wrote(tmp_path: Path):
 def test_an_unreadable_card_is_set_aside(tmp_path: Path):
     (tmp_path / "README.md").write_text("---\ntags: [a\n---\nmine\n", encoding="utf-8")
     write(tmp_path)
-    assert (tmp_path / "README.old.md").read_text(encoding="utf-8").endswith("mine\n")
+    assert (tmp_path / "_README.old.md").read_text(encoding="utf-8").endswith("mine\n")
     check_card(tmp_path)
+
+
+def test_cards_that_were_set_aside_stay_as_they_are(tmp_path: Path):
+    first, second = "# grün\n".encode("latin-1"), "# blå\n".encode("latin-1")
+    for data in (first, second, second):
+        (tmp_path / "README.md").write_bytes(data)
+        write(tmp_path)
+    assert (tmp_path / "_README.old.md").read_bytes() == first
+    assert (tmp_path / "_README.old.2.md").read_bytes() == second
+    assert not (tmp_path / "_README.old.3.md").exists()
+
+
+def test_a_card_with_the_mark_of_some_editors_keeps_its_metadata(tmp_path: Path):
+    (tmp_path / "README.md").write_text("\ufeff---\nlicense: mit\n---\n# Mine\n", encoding="utf-8")
+    text = write(tmp_path)
+    assert front_matter(text)["license"] == "mit"
+    assert "# Mine" in text
 
 
 def test_the_card_names_nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -263,11 +283,12 @@ def test_the_audit_says_what_negatives_were(tmp_path: Path):
         "audit/negatives_queue": 64.0,
         "audit/duplicates_unmasked": 0.25,
     }
-    text = write(tmp_path, negatives=audit)
+    text = write(tmp_path, negatives=audit, processes=2)
     assert (
-        "| negatives | 31 per row, 16 of them from other processes, and 64 from a queue of past batches, "
-        "0.25 with the same text kept |" in text
+        "| negatives | 31 other items per row, 16 of them from other processes, and up to 64 from a queue of past "
+        "batches, after 10% of the steps, in the first batches 0.25 with the same text among them |" in text
     )
+    assert "| effective batch | 16 pairs an update, 8 on each of 2 processes |" in text
     assert "each row had 0.25 others with the same text among its negatives" in text
 
 
@@ -305,7 +326,7 @@ def test_a_score_on_a_benchmark_is_where_the_hub_looks_for_it(tmp_path: Path):
 
 
 def test_a_model_with_a_class_of_ours_says_what_it_needs(tmp_path: Path):
-    text = write(tmp_path, plain=False, model_type="multi-encoder", modalities=("image", "text", "audio"))
+    text = write(tmp_path, plain=False, model_type="multi_encoder", modalities=("image", "text", "audio"))
     assert front_matter(text)["library_name"] == "hf_contrastive"
     assert "pip install hf-contrastive" in text
     assert "import hf_contrastive" in text
@@ -322,7 +343,103 @@ def test_models_that_towers_came_from_are_named(tmp_path: Path):
     towers = tuple(TowerFacts(modality=m, encoder="X", base=base, **common) for m, base in names.items())
     text = write(tmp_path, towers=towers)
     assert front_matter(text)["base_model"] == list(names.values())
+    # The Hub takes a model of several for a merge unless it is told.
+    assert front_matter(text)["base_model_relation"] == "finetune"
     assert (
-        ", fine-tuned from [facebook/dinov2-small](https://huggingface.co/facebook/dinov2-small) and [answer" in text
+        ": fine-tuned from [facebook/dinov2-small](https://huggingface.co/facebook/dinov2-small) and [answer" in text
     )
     assert "scratch" not in text
+
+
+def test_the_first_lines_say_what_it_is_what_it_scores_and_how_to_use_it(tmp_path: Path):
+    text = write(tmp_path, picture="geometry.png")
+    first = text.partition("# scenes")[2] or text.partition("-->")[2]
+    places = [first.index(part) for part in ("Image and text encoders", "R@1 0.400", "## Use it", "```python", "![")]
+    assert places == sorted(places)
+    assert (
+        "**R@1 0.400 image to text and 0.350 text to image, among 50 candidates (chance 0.02); modality gap 0.250, "
+        "where sampling alone shows 0.125.**" in text
+    )
+    assert "beside `clip_divergence`." in text
+
+
+def test_a_run_without_retrieval_claims_no_score(tmp_path: Path):
+    result = replace(make_result("clip"), metrics={"loss": 1.0, "logit_scale": 10.0})
+    args = ContrastiveTrainingArguments(str(tmp_path / "output"), use_cpu=True)
+    write_model_card(tmp_path, [result], args, TrainingFacts(**FACTS))
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "R@1" not in text.partition("## Limits")[0]
+    assert "In brackets" not in text
+    assert "reference" not in text.partition("## Objective")[0]
+
+
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [("validation", "of the validation split of embedded scenes"), (None, "of embedded scenes that were held out")],
+)
+def test_the_rows_that_were_measured_are_told(tmp_path: Path, split: str | None, told: str):
+    text = write(tmp_path, test_split=split)
+    assert f"On 50 pairs {told}" in text
+    assert front_matter(text)["model-index"][0]["results"][0]["dataset"].get("split") == split
+
+
+def test_an_adapter_is_called_one(tmp_path: Path):
+    base = "openai/clip-vit-base-patch32"
+    text = write(tmp_path, base_model=base, adapter="LoRA of rank 8 on q_proj", hub_model_id="me/lora")
+    front = front_matter(text)
+    assert (front["library_name"], front["base_model_relation"]) == ("peft", "adapter")
+    assert front["pipeline_tag"] == "feature-extraction"
+    assert "an adapter (LoRA of rank 8 on q_proj) of [openai/clip-vit-base-patch32]" in text
+    assert f'AutoModel.from_pretrained("{base}")' in text
+    assert 'load_adapter(base, "me/lora")' in text
+    assert re.search(r"\| versions \|.* peft \d", text)
+
+
+def test_a_class_of_the_authors_own_is_called_one(tmp_path: Path):
+    text = write(tmp_path, plain=False, model_type="towers", model_class="ThreeTowers")
+    assert "The class `ThreeTowers` is the author's own" in text
+    assert "pip install" not in text
+    assert "```python" not in text
+
+
+def test_batches_that_are_each_others_negatives_count_without_an_audit(tmp_path: Path):
+    options: dict[str, Any] = {"gradient_accumulation_steps": 4, "accumulate_negatives": True, "encode_chunk_size": 8}
+    text = write(tmp_path, **options)
+    assert "| negatives | 63 other items per row |" in text
+    assert "64 pairs an update, 4 batches accumulated that are each other's negatives, embedded 8 at a time" in text
+    assert "| negatives | 15 other items" in write(tmp_path / "b", gradient_accumulation_steps=4)
+
+
+def test_a_temperature_for_each_pair_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(METRICS, "logit_scale/audio_text", 20.0)
+    monkeypatch.setitem(METRICS, "logit_scale/image_text", 40.0)
+    told = "one for each pair, at the end 1 / 20.0 audio and text, 1 / 40.0 image and text, learned"
+    assert f"| temperature | {told} |" in write(tmp_path)
+
+
+def test_a_temperature_that_does_nothing_is_not_reported(tmp_path: Path):
+    text = write(tmp_path, loss="VICReg()", max_logit_scale=50.0)
+    assert "| temperature | not used by the objective |" in text
+    assert "upper bound" not in text
+
+
+def test_what_else_shaped_the_weights_is_told(tmp_path: Path):
+    options: dict[str, Any] = {"warmup_steps": 5, "tower_learning_rates": {"text": 1e-5}, "layer_decay": 0.8}
+    text = write(tmp_path, ema_decay=0.99, save_ema=True, **options)
+    assert "that of text 1e-05, times 0.8 for each layer down" in text
+    assert "linear schedule after 5 steps of warm-up" in text
+    assert "| weights | an exponential moving average that keeps 0.99 of itself at each step |" in text
+
+
+def test_the_time_of_a_resumed_run_is_that_since(tmp_path: Path):
+    result = replace(make_result("clip"), resumed_at=12)
+    args = ContrastiveTrainingArguments(str(tmp_path / "output"), use_cpu=True)
+    write_model_card(tmp_path, [result], args, TrainingFacts(**FACTS))
+    assert "61 s of training since step 12, from where it was resumed |" in (tmp_path / "README.md").read_text()
+
+
+def test_mixed_datasets_are_all_linked(tmp_path: Path):
+    text = write(tmp_path, dataset=["me/a", "you/b"])
+    assert front_matter(text)["datasets"] == ["me/a", "you/b"]
+    links = " and ".join(f"[{name}](https://huggingface.co/datasets/{name})" for name in ("me/a", "you/b"))
+    assert f"| data | {links}, 640 training pairs |" in text

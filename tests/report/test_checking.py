@@ -48,3 +48,14 @@ def test_scores_are_checked_too(tmp_path: Path):
     (tmp_path / ".eval_results" / "x.yaml").write_text("- value: 1\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"x\.yaml: `\[0\]\.dataset\.id` is None"):
         check_card(tmp_path)
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path: Path):
+    write(tmp_path, GOOD)
+    (tmp_path / ".eval_results").mkdir()
+    (tmp_path / ".eval_results" / "x.yaml").write_text("- [\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"x\.yaml: It cannot be read"):
+        check_card(tmp_path)
+    (tmp_path / "README.md").write_bytes(GOOD.replace("# x", "# ö").encode("latin-1"))
+    with pytest.raises(ValueError, match="not in UTF-8: line 4"):
+        check_card(tmp_path)

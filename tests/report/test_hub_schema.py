@@ -41,6 +41,7 @@ def test_good_metadata_has_no_faults():
         ("tags", ["a", "a"], ["names something twice"]),
         ("tags", ["a", 3], ["`tags` is 3", "texts"]),
         ("base_model", "/home/me/clip", ["`base_model` is '/home/me/clip'", "id of a model on the Hub"]),
+        ("base_model_relation", "fine-tune", ["`base_model_relation` is 'fine-tune'", "finetune"]),
         ("datasets", ["a/b/c"], ["`datasets` is 'a/b/c'"]),
         ("library_name", "", ["`library_name` is ''"]),
         ("metrics", [None], ["`metrics` is None"]),

@@ -187,3 +187,39 @@ def test_what_was_written_between_sections_of_the_new_card_comes_along():
     text = merge_cards(old, new).text
     assert text.index("# two") < text.index("## Remote") < text.index("2.0") < text.index("## Local")
     assert merge_cards(text, new).text == text
+
+
+def test_what_is_written_below_the_card_stays_and_the_sections_are_renewed():
+    # The end of the file is below the record of what was generated.
+    merged = merge_cards(OLD + "\n## Notes\n\nMind the dog.\n", NEW)
+    assert merged.kept == ()
+    assert merged.text.index("2.0") < merged.text.index("## Notes\n\nMind the dog.")
+    assert "1.0" not in merged.text
+    assert merged.text.count("hf_contrastive record") == 1
+    assert merge_cards(merged.text, NEW).text == merged.text
+
+
+def test_a_section_that_went_takes_no_blank_lines_of_others_with_it():
+    mine = "```\na\n\n\n\n\nb\n```"
+    old = OLD.replace("<!-- hf_contrastive: limits -->", f"{mine}\n\n<!-- hf_contrastive: limits -->")
+    text = merge_cards(old, make_card({"intro": "# two", "limits": "none"})).text
+    assert mine in text
+    assert "results" not in text
+
+
+def test_sections_in_another_order_stay_in_it():
+    blocks = [
+        f"<!-- hf_contrastive: {name} -->\n{text}\n<!-- /hf_contrastive: {name} -->"
+        for name, text in (("results", "1.0"), ("limits", "none"))
+    ]
+    old = OLD.replace(blocks[0], "(first)").replace(blocks[1], blocks[0]).replace("(first)", blocks[1])
+    merged = merge_cards(old, NEW)
+    assert merged.kept == ()
+    assert merged.text.index("none") < merged.text.index("2.0")
+
+
+def test_signs_of_all_kinds_stay():
+    old = OLD.replace(
+        "<!-- hf_contrastive: results -->", "größer 🦊 数 \\1 \\g<0>\n\n<!-- hf_contrastive: results -->"
+    )
+    assert "größer 🦊 数 \\1 \\g<0>" in merge_cards(old, NEW).text

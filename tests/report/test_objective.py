@@ -3,8 +3,11 @@
 import re
 
 import pytest
+import torch
+import torch.nn.functional as F
 
-from hf_contrastive.losses import LossInfo, get_loss, list_losses
+from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.losses import LossInfo, get_loss, list_losses, total
 from hf_contrastive.report.objective import WITHOUT_NEGATIVES, Objective, bibliography, bibtex
 
 
@@ -58,6 +61,27 @@ def test_losses_inside_others_are_found_at_any_depth():
     assert [info.name for info in objective.infos] == ["matryoshka", "weighted_sum", "clip", "vicreg"]
     assert objective.papers == ["2205.13147", "2103.00020", "2105.04906"]
     assert objective.has_negatives
+
+
+@pytest.mark.parametrize("info", [info for info in OURS if info.name not in ("matryoshka", "weighted_sum")], ids=repr)
+def test_a_loss_reads_the_temperature_or_says_not(info: LossInfo):
+    generator = torch.Generator().manual_seed(0)
+    embeds = {m: F.normalize(torch.randn(6, 4, generator=generator), dim=1) for m in ("image", "text")}
+    loss = get_loss(info.name)
+    values = []
+    for scale in (2.0, 5.0):
+        torch.manual_seed(0)
+        batch = ContrastiveBatch.whole(embeds, torch.tensor(scale), torch.tensor(-1.0))
+        values.append(float(total(loss(batch))))
+    assert (values[0] != values[1]) == Objective.of(loss).has_scale
+
+
+def test_a_class_of_the_same_name_is_not_taken_for_ours():
+    class CLIP:
+        def __call__(self, batch: ContrastiveBatch) -> dict[str, torch.Tensor]:
+            return {}
+
+    assert Objective.of(CLIP()).infos == ()
 
 
 @pytest.mark.parametrize("name", sorted(WITHOUT_NEGATIVES))

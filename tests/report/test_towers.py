@@ -4,11 +4,11 @@ import copy
 from typing import Any
 
 import pytest
-from transformers import PreTrainedModel, RobertaConfig
+from transformers import CLIPModel, PreTrainedModel, RobertaConfig
 
 from hf_contrastive.models import MultiEncoder
 from hf_contrastive.report.facts import TrainingFacts
-from hf_contrastive.report.towers import describe_inputs, describe_towers, longest_text
+from hf_contrastive.report.towers import describe_adapter, describe_inputs, describe_towers, longest_text
 from tests.conftest import tiny_clip, tiny_dual_encoder, tiny_siglip
 from tests.models.tower_table import TABLE
 
@@ -94,3 +94,10 @@ def test_towers_with_weights_of_others_are_not_from_scratch(tmp_path: Any):
     loaded.config.modalities["image"].base = "openai/clip-vit-base-patch32"
     told = TrainingFacts(**facts, towers=describe_towers(loaded))
     assert told.hub_base_models == ("openai/clip-vit-base-patch32",)
+
+
+def test_an_adapter_is_told_by_its_kind_and_place(clip: CLIPModel):
+    peft = pytest.importorskip("peft", reason="the package peft is not installed")
+    assert describe_adapter(clip) is None
+    config = peft.LoraConfig(r=2, target_modules=["v_proj", "q_proj"])
+    assert describe_adapter(peft.get_peft_model(clip, config)) == "LoRA of rank 2 on q_proj, v_proj"

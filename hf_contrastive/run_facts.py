@@ -1,0 +1,78 @@
+"""What a card says of a finished run beyond its measures, read from the trainer."""
+
+import platform
+from collections.abc import Mapping, Sequence
+
+import torch
+from datasets import Dataset
+
+from hf_contrastive.data.examples import ExampleDataset
+from hf_contrastive.data.fingerprint import fingerprint
+from hf_contrastive.data.loading import PairSplits
+from hf_contrastive.distributed import world_size
+from hf_contrastive.report.facts import Sharing, TrainingFacts
+from hf_contrastive.report.metadata import zero_shot_runs
+from hf_contrastive.report.objective import Objective
+from hf_contrastive.report.towers import describe_adapter, describe_inputs, describe_towers
+from hf_contrastive.towers.find import base_model as base_model_of
+from hf_contrastive.training.trainer import ContrastiveTrainer
+
+
+def training_facts(
+    trainer: ContrastiveTrainer,
+    *,
+    dataset: str | Sequence[str],
+    base_model: str | None,
+    train_rows: int | None,
+    pairs: PairSplits | None = None,
+    sharing: Sharing | None = None,
+) -> TrainingFacts:
+    """What a card says of a finished run beyond its measures; see [`~hf_contrastive.run.save_runs`] for the arguments."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    plain = base_model_of(model)
+    data = trainer.train_dataset if pairs is None else pairs.train
+    rows = data.dataset if isinstance(data, ExampleDataset) else data if isinstance(data, Dataset) else None
+    return TrainingFacts(
+        dataset=dataset,
+        train_rows=train_rows,
+        base_model=base_model,
+        modalities=tuple(trainer.modalities),
+        model_type=model.config.model_type,
+        zero_shot=zero_shot_runs(model.config.to_dict()),
+        model_class=type(plain).__name__,
+        plain=type(plain).__module__.startswith("transformers."),
+        adapter=describe_adapter(model),
+        dtype=str(plain.dtype).removeprefix("torch."),
+        towers=describe_towers(model),
+        objective=Objective.of(trainer.loss),
+        dataset_fingerprint=None if rows is None else fingerprint(rows),
+        dataset_license=(rows.info.license or None) if rows is not None else None,
+        negatives=audit_numbers(trainer.state.log_history),
+        test_split=_split_of(pairs),
+        hardware=describe_hardware(trainer.args.device),
+        processes=world_size(),
+        inputs=describe_inputs(model.config),
+        sharing=sharing or Sharing(),
+    )
+
+
+def _split_of(pairs: PairSplits | None) -> str | None:
+    """The split that was measured, as its data is called; None for rows that were held out of the training split."""
+    split, found, _ = ("test", "", "") if pairs is None else pairs.test.name.partition(" split of the ")
+    return None if split == "held-out" else split if found or pairs is None else "test"
+
+
+def audit_numbers(logs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What the audit of negatives found at the start of a run, from its logs."""
+    found = next((log for log in logs if "audit/negatives" in log), {})
+    return {key: value for key, value in found.items() if key.startswith("audit/")}
+
+
+def describe_hardware(device: torch.device) -> str:
+    """The processors that a run had, without the machine's name."""
+    if device.type == "cuda":
+        return f"{world_size()} x {torch.cuda.get_device_name(device)}"
+    if device.type != "cpu":
+        return f"{world_size()} x {device.type}"
+    threads = torch.get_num_threads()
+    return f"CPU ({platform.machine()}), {threads} {'thread' if threads == 1 else 'threads'} a process"
