@@ -5,15 +5,19 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from datasets import Dataset
+from torch import nn
+from torch.distributed.tensor import DTensor
 
 from hf_contrastive.data.examples import ExampleDataset
 from hf_contrastive.data.fingerprint import fingerprint
 from hf_contrastive.data.loading import PairSplits
 from hf_contrastive.distributed import world_size
+from hf_contrastive.losses import uses_bias
 from hf_contrastive.report.facts import Sharing, TrainingFacts
 from hf_contrastive.report.metadata import zero_shot_runs
 from hf_contrastive.report.objective import Objective
 from hf_contrastive.report.towers import describe_adapter, describe_inputs, describe_towers
+from hf_contrastive.temperature import BIAS
 from hf_contrastive.towers.find import base_model as base_model_of
 from hf_contrastive.training.trainer import ContrastiveTrainer
 
@@ -43,6 +47,7 @@ def training_facts(
         plain=type(plain).__module__.startswith("transformers."),
         adapter=describe_adapter(model),
         dtype=str(plain.dtype).removeprefix("torch."),
+        biases=_biases(plain) if uses_bias(trainer.loss) else (),
         towers=describe_towers(model),
         objective=Objective.of(trainer.loss),
         dataset_fingerprint=None if rows is None else fingerprint(rows),
@@ -54,6 +59,12 @@ def training_facts(
         inputs=describe_inputs(model.config),
         sharing=sharing or Sharing(),
     )
+
+
+def _biases(model: nn.Module) -> tuple[float, ...]:
+    """The bias of a model, or one for each pair of modalities; none where its parameters lie in parts elsewhere."""
+    bias = getattr(model, BIAS, None)
+    return () if bias is None or isinstance(bias, DTensor) else tuple(bias.detach().float().flatten().tolist())
 
 
 def _split_of(pairs: PairSplits | None) -> str | None:

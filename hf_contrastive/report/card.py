@@ -14,7 +14,7 @@ from hf_contrastive.metrics.measures import PREFIX
 from hf_contrastive.report import front_matter
 from hf_contrastive.report.checking import CARD
 from hf_contrastive.report.eval_results import benchmark_results, write_eval_results
-from hf_contrastive.report.facts import Sharing, TrainingFacts
+from hf_contrastive.report.facts import TrainingFacts
 from hf_contrastive.report.hub_schema import metadata_faults
 from hf_contrastive.report.limits import limits
 from hf_contrastive.report.merging import MergedCard, merge_cards, seal
@@ -148,6 +148,7 @@ def render_card(
         headline=_headline(own),
         modalities=" and ".join(filter(None, [", ".join(facts.modalities[:-1]), facts.modalities[-1]])).capitalize(),
         origin=_origin(facts),
+        aim=objective.told,
         objective=objective,
         citations=[bibtex(paper) for paper in objective.papers],
         picture=picture,
@@ -169,7 +170,7 @@ def render_card(
         references=[told for key, told in _REFERENCES.items() if any(name.startswith(key) for name in own.metrics)],
         has_formula=any(info.formula for info in objective.infos),
         limits=limits(results, facts, max_logit_scale=args.max_logit_scale),
-        license_text=_license(facts.sharing),
+        license_text=_license(facts),
         **training_rows(own, args, facts, objective),
     )
     return seal(scrub(str(card), secrets=[args.hub_token]))
@@ -223,11 +224,14 @@ def _needs(facts: TrainingFacts) -> str:
     return f"The class `{facts.model_class}` is the author's own: it takes their code to load the model."
 
 
-def _license(sharing: Sharing) -> str:
+def _license(facts: TrainingFacts) -> str:
+    sharing = facts.sharing
+    name = sharing.license_name or sharing.license
     if sharing.license in (None, "unknown"):
-        return (
-            "No licence was chosen for this model: whoever wants to use it must ask its author. The data and the base "
-            "model may have terms of their own."
-        )
-    link = f"[{sharing.license_name or sharing.license}]({sharing.license_link})" if sharing.license_link else None
-    return f"{link or f'`{sharing.license_name or sharing.license}`'}, as chosen by the author."
+        chosen = "No licence was chosen for this model: whoever wants to use it must ask its author."
+    elif sharing.license_link:
+        chosen = f"[{name}]({sharing.license_link}), as chosen by the author."
+    else:
+        chosen = f"`{name}`, as chosen by the author."
+    others = "The data may" if facts.from_scratch else "The data and the base model may"
+    return f"{chosen} {others} have terms of their own."

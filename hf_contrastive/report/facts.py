@@ -53,6 +53,7 @@ class TowerFacts:
         projection: What follows, in words.
         kind: Of a model that takes raw values, what kind: `"text"`, `"image"`, `"audio"` or `"embedding"`.
         base: Model that the weights came from, `"."` for one of a folder, None for new ones.
+        shared_with: Modality whose encoder it is, where two share one.
     """
 
     modality: str
@@ -63,6 +64,7 @@ class TowerFacts:
     projection: str
     kind: str | None = None
     base: str | None = None
+    shared_with: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,7 @@ class TrainingFacts:
         test_split: Name of the split that was measured, None for rows that were held out of the training data.
         adapter: What was trained and saved instead of a whole model, in words, such as `"LoRA of rank 8"`.
         dtype: What the weights are in.
+        biases: Bias at the end, or those of the pairs of modalities, where the objective reads them.
         negatives: Numbers of the audit, `audit/...`, where there was one.
         hardware: What it was trained on.
         processes: Number of processes.
@@ -107,6 +110,7 @@ class TrainingFacts:
     test_split: str | None = "test"
     adapter: str | None = None
     dtype: str = "float32"
+    biases: tuple[float, ...] = ()
     negatives: Mapping[str, float] = field(default_factory=dict)
     hardware: str | None = None
     processes: int = 1
@@ -123,6 +127,11 @@ class TrainingFacts:
         """The base model, or those of the towers, with a page on the Hub: a folder's path means nothing to others."""
         names = [self.base_model] if self.base_model is not None else [tower.base for tower in self.towers]
         return tuple(dict.fromkeys(str(name) for name in names if _on_hub(name)))
+
+    @property
+    def rows(self) -> str:
+        """What to call rows of the data."""
+        return "pairs" if len(self.modalities) == 2 else "rows"
 
     @property
     def is_joined(self) -> bool:

@@ -42,7 +42,9 @@ def limits(results: Sequence[RunResult], facts: TrainingFacts, *, max_logit_scal
             "training pushed away as if they did not match."
         )
     if facts.from_scratch and facts.train_rows is not None:
-        found.append(f"Trained from scratch on {facts.train_rows:,} pairs: it knows nothing that these do not show.")
+        found.append(
+            f"Trained from scratch on {facts.train_rows:,} {facts.rows}: it knows nothing that these do not show."
+        )
     found += facts.inputs
     if not facts.sharing.language:
         found.append("The language of the texts was not stated.")

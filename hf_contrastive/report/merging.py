@@ -54,7 +54,7 @@ def merge_cards(old: str, new: str) -> MergedCard:
     Blocks and metadata that nobody edited are replaced. Edited ones, texts between blocks and added metadata are kept;
     removed ones stay away, and what stands between the blocks of `new` comes to it. Lists such as `tags`, and the
     results of `model-index`, are merged entry by entry. A card that was not generated here is kept whole, the blocks
-    following it, and the Trainer's placeholder is replaced.
+    following it; the Trainer's placeholder and the template of `peft` that nobody filled in are replaced.
 
     Args:
         old: The card as it is, perhaps edited.
@@ -65,7 +65,7 @@ def merge_cards(old: str, new: str) -> MergedCard:
     """
     old_front, old_body = front_matter.split(old)
     new_front, new_body = front_matter.split(new)
-    if PLACEHOLDER in old_body:
+    if PLACEHOLDER in old_body or _is_template(old_body):
         return MergedCard(new)
     record = _read_record(old_body)
     data, kept = merge_metadata(front_matter.load(old_front), front_matter.load(new_front), record["metadata"])
@@ -73,6 +73,16 @@ def merge_cards(old: str, new: str) -> MergedCard:
     # The record is of what was generated, so that an edit is known as one the next time too.
     text = _assemble(front_matter.dump(data, old_front), body, _read_record(new_body))
     return MergedCard(text, (*kept, *kept_blocks))
+
+
+def _is_template(body: str) -> bool:
+    """Whether a card is what `peft` writes where there is none: the template of `huggingface_hub` with its version."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    if "[More Information Needed]" not in body:
+        return False
+    template: str = ModelCard.from_template(ModelCardData()).text
+    return body.partition("### Framework versions\n\n- PEFT")[0].split() == template.split()
 
 
 def _assemble(front: str, body: str, record: Mapping[str, Any]) -> str:

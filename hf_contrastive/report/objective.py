@@ -30,7 +30,9 @@ class Objective:
     @classmethod
     def of(cls, loss: ContrastiveLoss) -> "Objective":
         """The objective that a loss is, with the losses inside it."""
-        infos = {info.name: info for each in _with_inner(loss) for info in list_losses() if info.cls is type(each)}
+        # A class may have several names, of which the first is told.
+        found = [next((info for info in list_losses() if info.cls is type(each)), None) for each in _with_inner(loss)]
+        infos = {info.name: info for info in found if info is not None}
         return cls(shown=_without_addresses(repr(loss), type(loss)), infos=tuple(infos.values()))
 
     @classmethod
@@ -44,6 +46,22 @@ class Objective:
     def name(self) -> str:
         """Registered name of the loss, or `custom`."""
         return self.infos[0].name if self.infos else "custom"
+
+    @property
+    def told(self) -> str:
+        """Its name as Markdown, with the paper, and the names of what it is made of."""
+        if not self.infos:
+            return f"`{self.shown}`"
+        first, *parts = [
+            f"[`{info.name}`](https://huggingface.co/papers/{info.paper})" if info.paper else f"`{info.name}`"
+            for info in self.infos
+        ]
+        return f"{first} of {' and '.join(parts)}" if parts else first
+
+    @property
+    def is_known(self) -> bool:
+        """Whether all of it is this package's own."""
+        return bool(self.infos) and all(info.cls.__module__.startswith("hf_contrastive.") for info in self.infos)
 
     @property
     def papers(self) -> list[str]:
@@ -90,9 +108,10 @@ def _with_inner(loss: ContrastiveLoss) -> Iterator[ContrastiveLoss]:
 
 
 def _without_addresses(shown: str, kind: type) -> str:
-    return kind.__qualname__ if " at 0x" in shown else _plain(shown)
+    return _plain(kind.__qualname__ if " at 0x" in shown else shown)
 
 
 def _plain(shown: str) -> str:
     # How much memory a loss may take changes nothing of what it is.
-    return re.sub(r"keep_bytes=\d+(, )?", "", shown).replace(", )", ")")
+    shown = re.sub(r"keep_bytes=\d+(, )?", "", shown).replace(", )", ")")
+    return re.sub(r"[\w.]*<locals>\.", "", shown)

@@ -101,8 +101,6 @@ def _of_joined(model: Any, towers: dict[str, Tower], settings: dict[str, Any]) -
         is_features = own.tower is None
         encoder = "precomputed features" if is_features else type(tower.encoder).__name__
         pooling = f"none, {own.features} wide" if is_features else _POOLINGS[own.pooling]
-        if modality.shared_with:
-            encoder, pooling = f"that of {owner}", "as there"
         head = modality.head or own.head
         yield TowerFacts(
             modality=name,
@@ -111,6 +109,7 @@ def _of_joined(model: Any, towers: dict[str, Tower], settings: dict[str, Any]) -
             projection=f"{head} to {model.config.width}" if head != "none" else "none",
             kind="embedding" if is_features else _KINDS[model.inputs_of(name)[0]],
             base=own.base,
+            shared_with=modality.shared_with,
             **_sizes(tower),
         )
 

@@ -27,7 +27,7 @@ def training_rows(
             f"[{inline(name)}](https://huggingface.co/datasets/{page})" if page else inline(name)
             for name, page in facts.datasets.items()
         ],
-        "rows": rows_of(facts),
+        "rows": facts.rows,
         "train_rows": facts.train_rows,
         "fingerprint": facts.dataset_fingerprint,
         "dataset_license": facts.dataset_license and inline(facts.dataset_license),
@@ -38,6 +38,7 @@ def training_rows(
         "batch": ", ".join(_batch(own, args, facts)),
         "negatives": _negatives(own, args, facts, objective),
         "temperature": _temperature(own, args, objective),
+        "biases": ", ".join(f"{bias:.2f}" for bias in facts.biases),
         "optimizer": ", ".join(_optimizer(own, args)),
         "averaged": args.ema_decay if args.save_ema else None,
         "seed": own.seed,
@@ -53,7 +54,7 @@ def training_rows(
 
 def _batch(own: RunResult, args: "ContrastiveTrainingArguments", facts: TrainingFacts) -> Iterator[str]:
     steps, processes = args.gradient_accumulation_steps, facts.processes
-    yield f"{own.batch_size * steps:,} {rows_of(facts)} an update"
+    yield f"{own.batch_size * steps:,} {facts.rows} an update"
     if processes > 1:
         yield f"{own.batch_size // processes:,} on each of {processes} processes"
     if steps > 1:
@@ -79,6 +80,8 @@ def _negatives(
     if queue := found.get("negatives_queue", args.queue_size):
         parts.append(f"and up to {queue:,.0f} from a queue of past batches, after {args.queue_start:.0%} of the steps")
     parts += _duplicates(found)
+    if not objective.is_known:
+        parts[0] += ", where the author's objective compares with them"
     return ", ".join(parts)
 
 
@@ -127,11 +130,6 @@ def _precision(args: "ContrastiveTrainingArguments", facts: TrainingFacts) -> st
     if args.bf16 or args.fp16:
         return f"mixed precision with {'bfloat16' if args.bf16 else 'float16'}"
     return "single precision" if facts.dtype == "float32" else f"weights in {facts.dtype}"
-
-
-def rows_of(facts: TrainingFacts) -> str:
-    """What to call rows of the data."""
-    return "pairs" if len(facts.modalities) == 2 else "rows"
 
 
 def inline(text: str) -> str:

@@ -253,6 +253,8 @@ def test_a_licence_is_never_made_up(tmp_path: Path):
     text = write(tmp_path)
     assert front_matter(text)["license"] == "unknown"
     assert "No licence was chosen" in text
+    assert "ask its author. The data may have terms of their own." in text
+    assert "The data and the base model may have" in write(tmp_path / "b", base_model="openai/clip-vit-base-patch32")
 
 
 def test_what_the_author_says_is_in_the_card(tmp_path: Path):
@@ -443,3 +445,13 @@ def test_mixed_datasets_are_all_linked(tmp_path: Path):
     assert front_matter(text)["datasets"] == ["me/a", "you/b"]
     links = " and ".join(f"[{name}](https://huggingface.co/datasets/{name})" for name in ("me/a", "you/b"))
     assert f"| data | {links}, 640 training pairs |" in text
+
+
+def test_what_a_loss_of_the_authors_own_compares_is_not_claimed(tmp_path: Path):
+    told = "15 other items per row, where the author's objective compares with them"
+    assert f"| negatives | {told} |" in write(tmp_path, loss="MyLoss()")
+
+
+def test_the_bias_at_the_end_is_told(tmp_path: Path):
+    assert "| bias | -9.50 at the end |" in write(tmp_path, loss="Siglip()", biases=(-9.5,))
+    assert "| bias |" not in write(tmp_path / "b")

@@ -101,3 +101,10 @@ def test_a_function_is_shown_without_its_address():
     objective = Objective.of(my_loss)  # type: ignore[arg-type]
     assert "0x" not in objective.shown
     assert objective.name == "custom"
+
+
+def test_an_objective_made_of_others_names_them_with_their_papers():
+    parts = [{"name": "clip"}, {"name": "vicreg"}]
+    told = Objective.of(get_loss("weighted_sum", parts=parts)).told
+    clip, vicreg = (f"(https://huggingface.co/papers/{paper})" for paper in ("2103.00020", "2105.04906"))
+    assert told == f"`weighted_sum` of [`clip`]{clip} and [`vicreg`]{vicreg}"
