@@ -227,7 +227,8 @@ def test_signs_of_all_kinds_stay():
 
 @pytest.mark.parametrize("filled", [False, True])
 def test_the_template_of_peft_is_replaced_unless_it_was_filled_in(filled: bool):
-    card = ModelCard.from_template(ModelCardData(base_model="/home/me/clip", library_name="peft"))
+    card = ModelCard.from_template(ModelCardData())
+    card.data["base_model"], card.data["library_name"] = "/home/me/clip", "peft"
     old = str(card).rstrip() + "\n### Framework versions\n\n- PEFT 0.21.0\n"
     if filled:
         old = old.replace("[More Information Needed]", "Ada", 1)
