@@ -31,7 +31,7 @@ def pipeline_of(facts: TrainingFacts) -> str:
     runs = facts.model_type in ZERO_SHOT if facts.zero_shot is None else facts.zero_shot
     if facts.plain and runs and not facts.adapter:
         return "zero-shot-image-classification"
-    return "sentence-similarity" if set(facts.modalities) == {"text"} else "feature-extraction"
+    return "sentence-similarity" if _kinds(facts) == {"text"} else "feature-extraction"
 
 
 def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: Objective) -> "ModelCardData":
@@ -77,7 +77,7 @@ def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: O
         model_name=name,
         eval_results=[
             EvalResult(
-                task_type="image-text-retrieval" if {"image", "text"} <= set(facts.modalities) else "retrieval",
+                task_type="image-text-retrieval" if {"image", "text"} <= _kinds(facts) else "retrieval",
                 dataset_type=facts.hub_dataset or _slug(facts.dataset_name),
                 dataset_name=facts.dataset_name,
                 dataset_split=facts.test_split,
@@ -89,6 +89,11 @@ def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: O
         ]
         or None,
     )
+
+
+def _kinds(facts: TrainingFacts) -> set[str]:
+    """What a model takes: modalities may have names of their own, such as query and document."""
+    return {facts.kinds.get(modality, modality) for modality in facts.modalities}
 
 
 def _name(key: str) -> str:

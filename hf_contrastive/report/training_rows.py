@@ -112,7 +112,8 @@ def _words(key: str) -> str:
 def _optimizer(own: RunResult, args: "ContrastiveTrainingArguments") -> Iterator[str]:
     yield str(getattr(args.optim, "value", args.optim))
     yield f"peak learning rate {args.learning_rate:g}"
-    rates: Any = dict(args.tower_learning_rates or {})
+    given: Any = args.tower_learning_rates
+    rates = dict(given or {})
     rates |= {"temperature": rate} if (rate := args.logit_scale_learning_rate) and args.learn_logit_scale else {}
     if rates:
         yield "that of " + " and ".join(f"{name.replace('_', ' ')} {rate:g}" for name, rate in rates.items())

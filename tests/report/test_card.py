@@ -455,3 +455,12 @@ def test_what_a_loss_of_the_authors_own_compares_is_not_claimed(tmp_path: Path):
 def test_the_bias_at_the_end_is_told(tmp_path: Path):
     assert "| bias | -9.50 at the end |" in write(tmp_path, loss="Siglip()", biases=(-9.5,))
     assert "| bias |" not in write(tmp_path / "b")
+
+
+def test_texts_of_two_names_are_filed_under_sentences(tmp_path: Path):
+    common: dict[str, Any] = {"encoder": "BertModel", "parameters": 2, "trainable": 2, "pooling": "cls"}
+    names = ("document", "query")
+    towers = tuple(TowerFacts(modality=m, kind="text", projection="linear", **common) for m in names)
+    text = write(tmp_path, towers=towers, modalities=names, model_type="multi_encoder", plain=False)
+    assert front_matter(text)["pipeline_tag"] == "sentence-similarity"
+    assert front_matter(text)["model-index"][0]["results"][0]["task"]["type"] == "retrieval"
