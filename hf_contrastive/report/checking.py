@@ -12,6 +12,8 @@ from hf_contrastive.report.privacy import privacy_faults
 
 
 CARD = "README.md"
+# A text file of a repository, of which a card must be one.
+LARGEST = 10 << 20
 # What is shown in a card: the file or address of a picture.
 PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -32,9 +34,11 @@ def check_card(folder: str | Path) -> None:
     path = Path(folder) / CARD
     if not path.is_file():
         raise ValueError(f"There is no {CARD} in {str(folder)!r}.")
-    text, faults = "", []
+    data, text, faults = path.read_bytes(), "", []
+    if len(data) > LARGEST:
+        faults.append(f"It has {len(data) >> 20} MiB, of which the Hub takes {LARGEST >> 20}. Put pictures beside it.")
     try:
-        text = front_matter.decode(path.read_bytes())
+        text = front_matter.decode(data)
         front, _ = front_matter.split(text)
         faults += metadata_faults(front_matter.load(front)) if front else ["It has no metadata at its top."]
     except ValueError as error:

@@ -27,6 +27,7 @@ def test_a_good_folder_passes(tmp_path: Path):
         ("license: mit", "license: mit\nlicense: bsd", "stands twice"),
         ("license: mit", "license: [", "not valid YAML"),
         ("---\nlicense: mit\n---\n", "", "no metadata at its top"),
+        ("# x", "# x" + " " * (11 << 20), "It has 11 MiB, of which the Hub takes 10"),
         ("a.png", "b.png", "'b.png', which is no file of the folder"),
         ("# x", "# hf_" + "a1B2" * 8, "looks like a token"),
     ],
