@@ -16,6 +16,7 @@ from hf_contrastive.report.checking import CARD
 from hf_contrastive.report.eval_results import benchmark_results, write_eval_results
 from hf_contrastive.report.facts import TrainingFacts
 from hf_contrastive.report.hub_schema import metadata_faults
+from hf_contrastive.report.licence import chosen_licence
 from hf_contrastive.report.limits import limits
 from hf_contrastive.report.merging import MergedCard, merge_cards, seal
 from hf_contrastive.report.metadata import build_metadata, pipeline_of
@@ -170,7 +171,8 @@ def render_card(
         references=[told for key, told in _REFERENCES.items() if any(name.startswith(key) for name in own.metrics)],
         has_formula=any(info.formula for info in objective.infos),
         limits=limits(results, facts, max_logit_scale=args.max_logit_scale),
-        license_text=_license(facts),
+        licence=chosen_licence(vars(facts.sharing)),
+        parts_with_terms="The data" if facts.from_scratch else "The data and the base model",
         **training_rows(own, args, facts, objective),
     )
     return seal(scrub(str(card), secrets=[args.hub_token]))
@@ -222,16 +224,3 @@ def _needs(facts: TrainingFacts) -> str:
     if facts.is_joined:
         return "The model's class comes with `pip install hf-contrastive`."
     return f"The class `{facts.model_class}` is the author's own: it takes their code to load the model."
-
-
-def _license(facts: TrainingFacts) -> str:
-    sharing = facts.sharing
-    name = sharing.license_name or sharing.license
-    if sharing.license in (None, "unknown"):
-        chosen = "No licence was chosen for this model: whoever wants to use it must ask its author."
-    elif sharing.license_link:
-        chosen = f"[{name}]({sharing.license_link}), as chosen by the author."
-    else:
-        chosen = f"`{name}`, as chosen by the author."
-    others = "The data may" if facts.from_scratch else "The data and the base model may"
-    return f"{chosen} {others} have terms of their own."

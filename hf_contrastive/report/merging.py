@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_contrastive.report import front_matter
+from hf_contrastive.report.licence import chosen_licence
 from hf_contrastive.report.merging_metadata import hash_of, merge_metadata, record_of
 
 
@@ -19,7 +20,7 @@ BLOCK = re.compile(
 )
 # Wherever it stands: people write on below it.
 RECORD = re.compile(r"\n*<!-- hf_contrastive record: (?P<json>\{.*\}) -->[ \t]*\n?")
-GONE = "\0"
+GONE, LICENCE = "\0", "license"
 # What the Trainer writes for a card that it asks to be replaced.
 PLACEHOLDER = (
     "This model card has been generated automatically according to the information the Trainer had access to."
@@ -68,10 +69,15 @@ def merge_cards(old: str, new: str) -> MergedCard:
     if PLACEHOLDER in old_body or _is_template(old_body):
         return MergedCard(new)
     record = _read_record(old_body)
-    data, kept = merge_metadata(front_matter.load(old_front), front_matter.load(new_front), record["metadata"])
+    new_data, new_record = front_matter.load(new_front), _read_record(new_body)
+    data, kept = merge_metadata(front_matter.load(old_front), new_data, record["metadata"])
+    if LICENCE in (marks := _blocks(new_body)) and marks[LICENCE] == new_record["blocks"].get(LICENCE):
+        # The section follows a licence that was chosen in the metadata.
+        new_body = new_body.replace(chosen_licence(new_data), chosen_licence(data))
+        new_record["blocks"][LICENCE] = _blocks(new_body)[LICENCE]
     body, kept_blocks = _merge_blocks(RECORD.sub("\n\n", old_body), RECORD.sub("\n\n", new_body), record["blocks"])
     # The record is of what was generated, so that an edit is known as one the next time too.
-    text = _assemble(front_matter.dump(data, old_front), body, _read_record(new_body))
+    text = _assemble(front_matter.dump(data, old_front), body, new_record)
     return MergedCard(text, (*kept, *kept_blocks))
 
 
@@ -91,8 +97,11 @@ def _assemble(front: str, body: str, record: Mapping[str, Any]) -> str:
 
 
 def _record(data: Mapping[str, Any], body: str) -> dict[str, Any]:
-    blocks = {match["name"]: hash_of(match["body"].strip()) for match in BLOCK.finditer(body)}
-    return {"blocks": blocks, "metadata": {key: record_of(key, value) for key, value in data.items()}}
+    return {"blocks": _blocks(body), "metadata": {key: record_of(key, value) for key, value in data.items()}}
+
+
+def _blocks(body: str) -> dict[str, str]:
+    return {match["name"]: hash_of(match["body"].strip()) for match in BLOCK.finditer(body)}
 
 
 def _read_record(body: str) -> dict[str, Any]:

@@ -188,6 +188,8 @@ def test_a_second_run_keeps_what_people_wrote(tmp_path: Path):
     text = path.read_text(encoding="utf-8")
     front = front_matter(text)
     assert (front["license"], front["thumbnail"]) == ("mit", "me.png")
+    assert "`mit`, as chosen by the author. The data" in text
+    assert "No licence was chosen" not in text
     assert {"my-tag", "dataset_size:641"} <= set(front["tags"])
     assert "dataset_size:640" not in front["tags"]
     assert "Mind the dog." in text

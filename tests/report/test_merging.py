@@ -235,3 +235,14 @@ def test_the_template_of_peft_is_replaced_unless_it_was_filled_in(filled: bool):
     text = merge_cards(old, NEW).text
     assert ("Ada" in text) == filled
     assert (text == NEW) == (not filled)
+
+
+def test_the_section_on_the_licence_follows_the_metadata():
+    said = "## Licence\n\nNo licence was chosen for this model: whoever wants to use it must ask its author."
+    card = make_card({"intro": "# one", "license": said})
+    chosen = merge_cards(card.replace("license: unknown", "license: mit"), card).text
+    assert "## Licence\n\n`mit`, as chosen by the author." in chosen
+    # And is no edit of the section: it is renewed again.
+    again = merge_cards(chosen, card)
+    assert again.text == chosen
+    assert not [sentence for sentence in again.kept if "section" in sentence]
