@@ -12,7 +12,6 @@ from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments, Pai
 from hf_contrastive.data import PairSplits
 from hf_contrastive.report import check_card, read_results
 from hf_contrastive.run import Run, save_runs, train_and_test, with_other_loss
-from hf_contrastive.run_facts import audit_numbers
 from tests.conftest import TINY, make_pairs
 
 
@@ -90,9 +89,3 @@ def test_a_saved_run_has_a_card_that_can_be_shared(tmp_path: Path, monkeypatch: 
         assert line in text
     assert "eprint = {2103.00020}" in text
     assert read_results(folder / "metrics.json") == [run.result]
-
-
-def test_the_audit_of_a_run_is_read_from_its_logs():
-    logs = [{"loss": 1.0}, {"audit/negatives": 7.0, "loss": 2.0}, {"audit/negatives": 9.0}]
-    assert audit_numbers(logs) == {"audit/negatives": 7.0}
-    assert audit_numbers([]) == {}
