@@ -69,8 +69,10 @@ def _biases(model: nn.Module) -> tuple[float, ...]:
 
 def _split_of(pairs: PairSplits | None) -> str | None:
     """The split that was measured, as its data is called; None for rows that were held out of the training split."""
-    split, found, _ = ("test", "", "") if pairs is None else pairs.test.name.partition(" split of the ")
-    return None if split == "held-out" else split if found or pairs is None else "test"
+    split, found, _ = ("" if pairs is None else pairs.test.name).partition(" split of the ")
+    if not found:
+        return "test"
+    return None if split == "held-out" else split
 
 
 def audit_numbers(logs: Sequence[Mapping[str, float]]) -> dict[str, float]:
