@@ -72,7 +72,10 @@ def metadata_faults(data: Mapping[Any, Any]) -> list[str]:
                 faults.append(f"`{key}` names something twice: {data[key]!r}. Name each once.")
             if key in _LISTS_ONLY and not isinstance(data[key], list):
                 faults.append(f"`{key}` is {data[key]!r}, but must be a list of {allowed}.")
-    faults += check_licence(data.get("license"), data.get("license_name"), data.get("license_link"))
+    # The Hub takes a list of licences, too.
+    chosen = data.get("license")
+    for identifier in chosen if isinstance(chosen, list) and chosen else [chosen]:
+        faults += check_licence(identifier, data.get("license_name"), data.get("license_link"))
     if "model-index" in data:
         faults += list(index_faults(data["model-index"]))
     return list(dict.fromkeys(faults))
@@ -80,7 +83,7 @@ def metadata_faults(data: Mapping[Any, Any]) -> list[str]:
 
 def check_licence(identifier: object, name: object, link: object) -> list[str]:
     """Faults of a licence: an identifier that the Hub does not list, `other` without a name, a name without `other`."""
-    if identifier is not None and identifier not in LICENSES:
+    if identifier is not None and not (isinstance(identifier, str) and identifier in LICENSES):
         return [
             f"`license` is {identifier!r}, but must be one of the Hub's identifiers, such as 'apache-2.0', 'mit' or "
             f"'cc-by-4.0', or 'other' with `license_name`.{_hint(identifier, LICENSES)}"
@@ -105,7 +108,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "an ISO 639 code such as 'en', 'code' or 'multilingual', in quotes where YAML reads it as something else",
     ),
     "library_name": (lambda x: is_text(x) and " " not in x, "the name of a library, such as 'transformers'"),
-    "pipeline_tag": (lambda x: x in PIPELINES, "one of the Hub's tasks"),
+    "pipeline_tag": (lambda x: isinstance(x, str) and x in PIPELINES, "one of the Hub's tasks"),
     "tags": (is_text, "texts"),
     "base_model": (is_repo_id, "the id of a model on the Hub"),
     "base_model_relation": (lambda x: x in RELATIONS, f"one of {', '.join(RELATIONS)}"),

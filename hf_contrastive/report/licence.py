@@ -9,5 +9,7 @@ def chosen_licence(metadata: Mapping[str, Any]) -> str:
     identifier, link = metadata.get("license"), metadata.get("license_link")
     if identifier in (None, "unknown"):
         return "No licence was chosen for this model: whoever wants to use it must ask its author."
+    if isinstance(identifier, list):
+        return f"{' and '.join(f'`{name}`' for name in identifier)}, as chosen by the author."
     name = metadata.get("license_name") or identifier
     return f"{f'[{name}]({link})' if link else f'`{name}`'}, as chosen by the author."

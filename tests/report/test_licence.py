@@ -13,6 +13,7 @@ from hf_contrastive.report.licence import chosen_licence
         ({}, "No licence was chosen"),
         ({"license": "unknown"}, "No licence was chosen"),
         ({"license": "mit"}, "`mit`, as chosen by the author."),
+        ({"license": ["mit", "cc-by-4.0"]}, "`mit` and `cc-by-4.0`, as chosen by the author."),
         ({"license": "other", "license_name": "lab-1.0"}, "`lab-1.0`, as chosen"),
         ({"license": "other", "license_name": "lab-1.0", "license_link": "LICENSE"}, "[lab-1.0](LICENSE), as chosen"),
     ],
