@@ -8,23 +8,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import DistributedType
 from torch import Tensor
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback, TrainerState
 from transformers.utils import logging
 
 from hf_contrastive.data.collator import ContrastiveCollator
 from hf_contrastive.data.examples import ExampleDataset
 from hf_contrastive.data.loading import ExampleSplits
-from hf_contrastive.distributed import world_size
 from hf_contrastive.report.card import write_model_card
 from hf_contrastive.report.facts import Sharing
 from hf_contrastive.report.plots import plot_geometry
 from hf_contrastive.report.result import RunResult, write_results
 from hf_contrastive.run_facts import training_facts
 from hf_contrastive.training.checkpoints import asks_for_the_last, has_checkpoints
+from hf_contrastive.training.micro_batches import rows_of_all_processes
 from hf_contrastive.training.random_state import RandomState
 from hf_contrastive.training.trainer import ContrastiveTrainer
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
@@ -83,6 +84,8 @@ def train_and_test(
         processing_class=processor,
     )
     before = _measure_before(trainer, pairs.test) if measure_before else None
+    beginning = _Beginning()
+    trainer.add_callback(beginning)
     start = time.perf_counter()
     resume = args.resume_from_checkpoint
     if asks_for_the_last(resume) and not has_checkpoints(args.output_dir):
@@ -102,13 +105,23 @@ def train_and_test(
         metrics=_measures(prediction.metrics),
         train_seconds=seconds,
         steps=trainer.state.global_step,
-        batch_size=args.per_device_train_batch_size * world_size(),
+        batch_size=rows_of_all_processes(args),
         seed=args.seed,
         test_rows=len(pairs.test),
         before=before,
+        resumed_at=beginning.step or None,
     )
     embeds = dict(zip(trainer.modalities, map(torch.from_numpy, prediction.predictions), strict=True))
     return Run(trainer=trainer, result=result, embeds=embeds)
+
+
+class _Beginning(TrainerCallback):
+    """Remembers at which step training began: not the first, where it was resumed."""
+
+    step = 0
+
+    def on_train_begin(self, _: Any, state: TrainerState, *__: Any, **___: Any) -> None:
+        self.step = state.global_step
 
 
 def _measures(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -145,7 +158,7 @@ def with_other_loss(args: ContrastiveTrainingArguments, loss: str) -> Contrastiv
 def save_runs(
     runs: Sequence[Run],
     *,
-    dataset: str,
+    dataset: str | Sequence[str],
     base_model: str | None,
     train_rows: int | None,
     pairs: ExampleSplits | None = None,
@@ -159,8 +172,8 @@ def save_runs(
     Args:
         runs (`list[Run]`):
             The runs, the one to share first.
-        dataset (`str`):
-            What to call the data, a Hub id where it has one.
+        dataset (`str` or `list[str]`):
+            What to call the data, a Hub id where it has one; several, if they were mixed.
         base_model (`str`):
             Model that was fine-tuned, if any.
         train_rows (`int`):

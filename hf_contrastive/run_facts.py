@@ -1,19 +1,25 @@
-"""What a card says of a finished run beyond its measures."""
+"""What a card says of a finished run beyond its measures, read from the trainer."""
 
 import platform
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from datasets import Dataset
+from torch import nn
+from torch.distributed.tensor import DTensor
 
 from hf_contrastive.data.examples import ExampleDataset
 from hf_contrastive.data.fingerprint import fingerprint
 from hf_contrastive.data.loading import ExampleSplits
 from hf_contrastive.distributed import world_size
+from hf_contrastive.losses import uses_bias
+from hf_contrastive.pair_scales import BIAS
 from hf_contrastive.report.facts import Sharing, TrainingFacts
 from hf_contrastive.report.metadata import zero_shot_runs
 from hf_contrastive.report.objective import Objective
-from hf_contrastive.report.towers import describe_inputs, describe_towers
+from hf_contrastive.report.towers import describe_adapter, describe_inputs, describe_towers
+from hf_contrastive.towers.find import base_model as base_model_of
 
 
 if TYPE_CHECKING:
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
 def training_facts(
     trainer: "ContrastiveTrainer",
     *,
-    dataset: str,
+    dataset: str | Sequence[str],
     base_model: str | None,
     train_rows: int | None,
     pairs: ExampleSplits | None = None,
@@ -31,7 +37,9 @@ def training_facts(
 ) -> TrainingFacts:
     """What a card says of a finished run beyond its measures; see [`~hf_contrastive.run.save_runs`] for the arguments."""
     model = trainer.accelerator.unwrap_model(trainer.model)
-    rows = pairs.train.dataset if pairs is not None and isinstance(pairs.train, ExampleDataset) else None
+    plain = base_model_of(model)
+    data = trainer.train_dataset if pairs is None else pairs.train
+    rows = data.dataset if isinstance(data, ExampleDataset) else data if isinstance(data, Dataset) else None
     return TrainingFacts(
         dataset=dataset,
         train_rows=train_rows,
@@ -39,18 +47,36 @@ def training_facts(
         modalities=tuple(trainer.modalities),
         model_type=model.config.model_type,
         zero_shot=zero_shot_runs(model.config.to_dict()),
-        model_class=type(model).__name__,
-        plain=type(model).__module__.startswith("transformers."),
+        model_class=type(plain).__name__,
+        plain=type(plain).__module__.startswith("transformers."),
+        adapter=describe_adapter(model),
+        dtype=str(plain.dtype).removeprefix("torch."),
+        biases=_biases(plain) if uses_bias(trainer.loss) else (),
         towers=describe_towers(model),
         objective=Objective.of(trainer.loss),
         dataset_fingerprint=None if rows is None else fingerprint(rows),
         dataset_license=(rows.info.license or None) if rows is not None else None,
         negatives=audit_numbers(trainer.state.log_history),
+        test_split=_split_of(pairs),
         hardware=describe_hardware(trainer.args.device),
         processes=world_size(),
         inputs=describe_inputs(model.config),
         sharing=sharing or Sharing(),
     )
+
+
+def _biases(model: nn.Module) -> tuple[float, ...]:
+    """The bias of a model, or one for each pair of modalities; none where its parameters lie in parts elsewhere."""
+    bias = getattr(model, BIAS, None)
+    return () if bias is None or isinstance(bias, DTensor) else tuple(bias.detach().float().flatten().tolist())
+
+
+def _split_of(pairs: ExampleSplits | None) -> str | None:
+    """The split that was measured, as its data is called; None for rows that were held out of the training split."""
+    split, found, _ = ("" if pairs is None else pairs.test.name).partition(" split of the ")
+    if not found:
+        return "test"
+    return None if split == "held-out" else split
 
 
 def audit_numbers(logs: Sequence[Mapping[str, float]]) -> dict[str, float]:

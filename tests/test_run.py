@@ -12,7 +12,6 @@ from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments, Pai
 from hf_contrastive.data import PairSplits
 from hf_contrastive.report import check_card, read_results
 from hf_contrastive.run import Run, by_pair, save_runs, train_and_test, with_other_loss
-from hf_contrastive.run_facts import audit_numbers
 from tests.conftest import TINY, make_pairs
 
 
@@ -40,6 +39,8 @@ def test_true_starts_at_the_beginning_and_later_goes_on(tmp_path: Path, monkeypa
     second = start(tmp_path, resume_from_checkpoint="true", max_steps=3)
     assert started == [str(tmp_path / "checkpoint-2")]
     assert (first.result.steps, second.result.steps) == (2, 3)
+    # The time that was measured is that of one step.
+    assert (first.result.resumed_at, second.result.resumed_at) == (None, 2)
 
 
 def test_a_run_that_was_told_to_end_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -82,18 +83,12 @@ def test_a_saved_run_has_a_card_that_can_be_shared(tmp_path: Path, monkeypatch: 
     for line in (
         "| data | pairs, 16 training pairs |",
         "| image tower | `CLIPVisionModel`, ",
-        "| negatives | 7 per row, 0 of them from other processes, ",
+        "| negatives | 7 other items per row, in the first batches 0 with the same text among them |",
         "| model | `CLIPModel` |",
     ):
         assert line in text
     assert "eprint = {2103.00020}" in text
     assert read_results(folder / "metrics.json") == [run.result]
-
-
-def test_the_audit_of_a_run_is_read_from_its_logs():
-    logs = [{"loss": 1.0}, {"audit/negatives": 7.0, "loss": 2.0}, {"audit/negatives": 9.0}]
-    assert audit_numbers(logs) == {"audit/negatives": 7.0}
-    assert audit_numbers([]) == {}
 
 
 def test_three_modalities_are_drawn_two_at_a_time(tmp_path: Path):

@@ -70,7 +70,8 @@ def metadata_of(path: Path, name: str, *, on_hub: bool) -> ExportMetadata:
     if has_processor and zero_shot_runs(config):
         task = "zero-shot-image-classification"
     elif has_processor and kind == "clap":
-        task = "zero-shot-audio-classification"
+        # A pipeline of transformers that is none of the Hub's tasks.
+        tags = (*tags, "zero-shot-audio-classification")
     return ExportMetadata(
         "transformers",
         task,

@@ -143,7 +143,7 @@ def gram_determinant(tuples: Float[Tensor, "n S d"]) -> Float[Tensor, "n"]:
 
     For unit rows in [0, 1]: zero when they are linearly dependent, one when they are orthogonal.
 
-    Source: Cicchetti et al. 2024, Equation 2 (its square root), https://huggingface.co/papers/2412.11959.
+    Source: Cicchetti et al. 2025 (its square root), https://huggingface.co/papers/2412.11959.
 
     >>> gram_determinant(torch.eye(2).unsqueeze(0))
     tensor([1.])

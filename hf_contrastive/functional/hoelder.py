@@ -128,7 +128,7 @@ def cauchy_schwarz_divergence(
     Twice their [`hoelder_divergence`], whose arguments it has. With `leave_one_out=False` it is $-2 \log$ of the cosine
     between the clouds' mean embeddings in the kernel's space: never negative, zero only for equal clouds.
 
-    Source: Yin et al. 2025, Equation 4, https://huggingface.co/papers/2502.17028.
+    Source: Yin et al. 2025 (CS-Aligner), https://huggingface.co/papers/2502.17028.
     """
     return 2 * hoelder_divergence([x, y], t=t, leave_one_out=leave_one_out, normalize=normalize)
 

@@ -101,7 +101,7 @@ def participation_ratio(eigenvalues: Float[Tensor, "d"]) -> Float[Tensor, ""]:
 
     Evenly spread rows show $d (n - 1) / (n - 1 + d)$.
 
-    Source: Gao et al. 2017, Equation 5, https://doi.org/10.1101/214262.
+    Source: Gao et al. 2017, https://doi.org/10.1101/214262.
 
     >>> participation_ratio(torch.tensor([3.0, 1.0]))
     tensor(1.6000)
@@ -179,7 +179,7 @@ def rank_me(x: Float[Tensor, "n d"], *, eps: float = 1e-7, normalize: bool = Tru
     About between 1 and the smaller of n and d. Singular values weigh small directions more than their squares, which
     [`effective_rank`] takes of centered rows. The paper takes rows as they are: `normalize=False`.
 
-    Source: Garrido et al. 2023, Equation 1, https://huggingface.co/papers/2210.02885.
+    Source: Garrido et al. 2023, https://huggingface.co/papers/2210.02885.
 
     >>> round(float(rank_me(torch.eye(3))), 3)
     3.0

@@ -25,7 +25,7 @@ def gram_volume(tuples: Float[Tensor, "n S d"], *, eps: float = EPS) -> Float[Te
 
     Of two unit rows the sine of the angle between them. `eps` keeps the slope finite where the rows are dependent.
 
-    Source: Cicchetti et al. 2024, Equation 2, https://huggingface.co/papers/2412.11959.
+    Source: Cicchetti et al. 2025, https://huggingface.co/papers/2412.11959.
 
     >>> gram_volume(torch.tensor([[[1.0, 0.0], [0.0, 3.0]]]), eps=0.0)
     tensor([3.])
@@ -50,7 +50,7 @@ def volume_partitions(
     $D_j = \prod_m \lVert r^m_j \rVert^2$ and $c^m_j = D_j / \lVert r^m_j \rVert^2$. Rows of anchors go by in tiles that
     the backward pass computes again, so memory is O(k (tile + S d)).
 
-    Source: Cicchetti et al. 2024, Equations 2, 5 and 6, https://huggingface.co/papers/2412.11959.
+    Source: Cicchetti et al. 2025 (the volume and both directions), https://huggingface.co/papers/2412.11959.
 
     Args:
         anchors: One embedding for each query.

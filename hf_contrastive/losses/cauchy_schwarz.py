@@ -23,7 +23,7 @@ from hf_contrastive.losses.registry import register_loss
 class CauchySchwarz:
     r"""How differently the two modalities of a pair are spread over the sphere, to be made small.
 
-    Yin et al. 2025, Equation 4: $-\log \frac{(\int p q)^2}{\int p^2 \int q^2}$, with kernel densities p and q. With S
+    Yin et al. 2025 (CS-Aligner): $-\log \frac{(\int p q)^2}{\int p^2 \int q^2}$, with kernel densities p and q. With S
     modalities, the mean over all pairs; a pair with a modality that has too few rows counts as zero. The paper adds it
     to CLIP, which `weighted_sum` does. It is twice the `hoelder_divergence` of two modalities, which explains the
     choice between leave-one-out densities and V-statistics (the paper's) and what is not used.

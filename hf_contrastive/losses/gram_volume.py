@@ -21,7 +21,7 @@ from hf_contrastive.losses.registry import register_loss
 class GramVolume:
     r"""Softmax classification by volume: an item's embeddings of all modalities together should span little.
 
-    Cicchetti et al. 2024 (GRAM), Equations 5 and 6: InfoNCE whose logit for the anchor of item i and the other
+    Cicchetti et al. 2025 (GRAM): InfoNCE whose logit for the anchor of item i and the other
     modalities' embeddings of item j is $-s V_{ij}$. $V_{ij} = \sqrt{\det G_{ij} + \epsilon}$ is the volume of their
     parallelotope and G their Gram matrix. The mean of both directions, which are logged. Only items with every
     modality take part.

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from transformers.utils import logging
@@ -12,8 +14,9 @@ from hf_contrastive.metrics.measures import PREFIX
 from hf_contrastive.report import front_matter
 from hf_contrastive.report.checking import CARD
 from hf_contrastive.report.eval_results import benchmark_results, write_eval_results
-from hf_contrastive.report.facts import Sharing, TrainingFacts
+from hf_contrastive.report.facts import TrainingFacts
 from hf_contrastive.report.hub_schema import metadata_faults
+from hf_contrastive.report.licence import chosen_licence
 from hf_contrastive.report.limits import limits
 from hf_contrastive.report.merging import MergedCard, merge_cards, seal
 from hf_contrastive.report.metadata import build_metadata, pipeline_of
@@ -30,6 +33,14 @@ if TYPE_CHECKING:
 
 
 logger = logging.get_logger(__name__)
+
+# What stands in brackets in the short table, by what its keys begin with.
+_REFERENCES = {
+    f"{PREFIX}uniformity_floor": "the lowest uniformity that this width allows",
+    f"{PREFIX}modality_gap_floor": "the gap that sampling alone would show",
+    f"{PREFIX}unmatched_cosine_mean": "the cosine of pairs that do not match",
+}
+_GAP, _FLOOR = f"{PREFIX}modality_gap_", f"{PREFIX}modality_gap_floor_"
 
 
 def write_model_card(
@@ -70,7 +81,7 @@ def write_model_card(
     return update_card(folder, text)
 
 
-def update_card(folder: str | Path, new: str, *, old: str | None = None) -> MergedCard:
+def update_card(folder: str | Path, new: str, *, old: str | bytes | None = None) -> MergedCard:
     """
     Put a generated card into a folder, keeping what people wrote into the old one.
 
@@ -82,27 +93,38 @@ def update_card(folder: str | Path, new: str, *, old: str | None = None) -> Merg
             Folder of the model.
         new (`str`):
             The generated card, see [`render_card`].
-        old (`str`, *optional*):
-            The card to keep edits of, such as the one on the Hub. By default the folder's own.
+        old (`str` or `bytes`, *optional*):
+            The card to keep edits of, such as the one on the Hub. By default the folder's own. One that cannot be read
+            is set aside in `_README.old.md`, which is never pushed.
 
     Returns:
         `MergedCard`: The card that was written, and what was kept.
     """
     path = Path(folder) / CARD
     if old is None and path.is_file():
-        old = path.read_text(encoding="utf-8")
+        old = path.read_bytes()
+    data = old.encode() if isinstance(old, str) else old or b""
     merged = MergedCard(new)
-    if old is not None and old.strip():
+    if data.strip():
         try:
-            merged = merge_cards(old, new)
+            merged = merge_cards(front_matter.decode(data), new)
         except ValueError as error:
-            spare = path.with_name("README.old.md")
-            spare.write_text(old, encoding="utf-8")
-            merged = MergedCard(new, (f"The old card could not be read and is now {spare.name}: {error}",))
+            spare = _set_aside(path, data)
+            merged = MergedCard(new, (f"The old card could not be read and is now {spare}: {error}",))
     path.write_text(merged.text, encoding="utf-8")
     for sentence in merged.kept:
         logger.warning(f"{CARD}: {sentence}")
     return merged
+
+
+def _set_aside(card: Path, data: bytes) -> str:
+    """Name of a file beside a card that holds `data` from now on. Other cards that were set aside stay."""
+    numbers = count(2)
+    spare = card.with_name("_README.old.md")
+    while spare.exists() and spare.read_bytes() != data:
+        spare = card.with_name(f"_README.old.{next(numbers)}.md")
+    spare.write_bytes(data)
+    return spare.name
 
 
 def render_card(
@@ -125,32 +147,32 @@ def render_card(
         template_str=files("hf_contrastive").joinpath("templates/model_card.md").read_text(encoding="utf-8"),
         model_name=name,
         headline=_headline(own),
-        modalities=facts.modalities,
-        base_models=facts.hub_base_models,
-        from_scratch=facts.from_scratch,
+        modalities=" and ".join(filter(None, [", ".join(facts.modalities[:-1]), facts.modalities[-1]])).capitalize(),
+        origin=_origin(facts),
+        aim=objective.told,
         objective=objective,
         citations=[bibtex(paper) for paper in objective.papers],
         picture=picture,
         geometry=geometry_table(results),
         sampled_rows=_count(own, "quadratic_rows"),
         tested_rows=_count(own, "gaussianity_rows"),
-        plain=facts.plain,
+        needs=_needs(facts),
         local=not args.hub_model_id,
-        snippets=snippets(
-            args.hub_model_id or ".",
-            modalities=facts.modalities,
-            zero_shot=pipeline_of(facts) == "zero-shot-image-classification",
-            plain=facts.plain,
-            model_type=facts.model_type,
-            kinds=facts.kinds,
-        ),
+        snippets=snippets(args.hub_model_id or ".", facts, zero_shot=pipeline_of(facts).startswith("zero-shot-image")),
         table=result_table([*([before] if before else []), *results]),
         before=before is not None,
         test_rows=own.test_rows,
         test_split=facts.test_split,
         dataset=inline(facts.dataset_name),
+        beside=[
+            *(["the model before training"] if before else []),
+            *(f"`{inline(other.name)}`" for other in results[1:]),
+        ],
+        references=[told for key, told in _REFERENCES.items() if any(name.startswith(key) for name in own.metrics)],
+        has_formula=any(info.formula for info in objective.infos),
         limits=limits(results, facts, max_logit_scale=args.max_logit_scale),
-        license_text=_license(facts.sharing),
+        licence=chosen_licence(vars(facts.sharing)),
+        parts_with_terms="The data" if facts.from_scratch else "The data and the base model",
         **training_rows(own, args, facts, objective),
     )
     return seal(scrub(str(card), secrets=[args.hub_token]))
@@ -162,25 +184,43 @@ def _count(result: RunResult, name: str) -> int | None:
     return int(max(counts)) if counts else None
 
 
-def _headline(own: RunResult) -> str:
-    recalls = [
-        f"R@1 {value:.3f} {key.removeprefix('retrieval/').removesuffix('_recall@1').replace('_', ' ')}"
+def _headline(own: RunResult) -> str | None:
+    """What a model scores, in one sentence."""
+    recalls = {
+        key.removeprefix("retrieval/").removesuffix("_recall@1").replace("_", " "): value
         for key, value in own.metrics.items()
-        if key.endswith("recall@1")
-    ]
-    gaps = [
-        f"modality gap {value:.3f}"
-        for key, value in own.metrics.items()
-        if key.startswith("geometry/modality_gap_") and "floor" not in key
-    ]
-    return f"{', '.join([*recalls, *gaps]) or 'nothing was measured'}, among {own.test_rows:,} candidates"
+        if key.startswith("retrieval/") and key.endswith("_recall@1")
+    }
+    if not recalls:
+        return None
+    told = " and ".join(f"{value:.3f} {direction}" for direction, value in recalls.items())
+    if len(recalls) > 2:
+        told = f"{fmean(recalls.values()):.3f} in the mean over {len(recalls)} directions"
+    gaps = {key: value for key, value in own.metrics.items() if key.startswith(_GAP) and not key.startswith(_FLOOR)}
+    shown = f"R@1 {told}, among {own.test_rows:,} candidates (chance {1 / max(own.test_rows, 1):.2g})"
+    if len(gaps) != 1:
+        return shown
+    ((key, gap),) = gaps.items()
+    floor = own.metrics.get(key.replace(_GAP, _FLOOR))
+    return f"{shown}; modality gap {gap:.3f}" + (f", where sampling alone shows {floor:.3f}" if floor else "")
 
 
-def _license(sharing: Sharing) -> str:
-    if sharing.license in (None, "unknown"):
+def _origin(facts: TrainingFacts) -> str:
+    """Where a model's weights came from, as the end of a sentence."""
+    bases = " and ".join(f"[{base}](https://huggingface.co/{base})" for base in facts.hub_base_models)
+    if facts.adapter:
+        return f"an adapter ({facts.adapter}) of {bases or 'another model'}, trained"
+    return "trained from scratch" if facts.from_scratch else f"fine-tuned from {bases or 'another model'}"
+
+
+def _needs(facts: TrainingFacts) -> str:
+    """What it takes to load a model, as a sentence."""
+    if facts.adapter:
         return (
-            "No licence was chosen for this model: whoever wants to use it must ask its author. The data and the base "
-            "model may have terms of their own."
+            "It is an adapter: `pip install 'hf-contrastive[peft]'` puts it, with its temperature, on the base model."
         )
-    link = f"[{sharing.license_name or sharing.license}]({sharing.license_link})" if sharing.license_link else None
-    return f"{link or f'`{sharing.license_name or sharing.license}`'}, as chosen by the author."
+    if facts.plain:
+        return "No other package than `transformers` is needed."
+    if facts.is_joined:
+        return "The model's class comes with `pip install hf-contrastive`."
+    return f"The class `{facts.model_class}` is the author's own: it takes their code to load the model."

@@ -10,10 +10,6 @@ from hf_contrastive.report.hub_schema import check_licence, is_repo_id
 from hf_contrastive.report.objective import Objective
 
 
-# What `datasets` calls loaders, which are no repositories of the Hub.
-LOADERS = {"arrow", "audiofolder", "csv", "imagefolder", "json", "parquet", "text", "videofolder", "webdataset"}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Sharing:
     """What only the author can say of a model, for its card.
@@ -57,6 +53,7 @@ class TowerFacts:
         projection: What follows, in words.
         kind: Of a model that takes raw values, what kind: `"text"`, `"image"`, `"audio"` or `"embedding"`.
         base: Model that the weights came from, `"."` for one of a folder, None for new ones.
+        shared_with: Modality whose encoder it is, where two share one.
     """
 
     modality: str
@@ -67,6 +64,7 @@ class TowerFacts:
     projection: str
     kind: str | None = None
     base: str | None = None
+    shared_with: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +72,7 @@ class TrainingFacts:
     """What a card says of a run beyond its measures.
 
     Args:
-        dataset: Hub id, folder or file of the data, or what to call it.
+        dataset: Hub id, folder or file of the data, or what to call it; several, if they were mixed.
         train_rows: Number of training pairs, None for a stream of them.
         base_model: Hub id or folder of the model that was fine-tuned, or None.
         modalities: Names of the modalities.
@@ -86,7 +84,10 @@ class TrainingFacts:
         objective: The loss. By default what the first result's `loss` tells.
         dataset_fingerprint: Hash of the training rows, see [`~hf_contrastive.data.fingerprint.fingerprint`].
         dataset_license: What the dataset says of its licence.
-        test_split: Name of the split that was measured.
+        test_split: Name of the split that was measured, None for rows that were held out of the training data.
+        adapter: What was trained and saved instead of a whole model, in words, such as `"LoRA of rank 8"`.
+        dtype: What the weights are in.
+        biases: Bias at the end, or those of the pairs of modalities, where the objective reads them.
         negatives: Numbers of the audit, `audit/...`, where there was one.
         hardware: What it was trained on.
         processes: Number of processes.
@@ -94,7 +95,7 @@ class TrainingFacts:
         sharing: What the author says.
     """
 
-    dataset: str
+    dataset: str | Sequence[str]
     train_rows: int | None
     base_model: str | None
     modalities: tuple[str, ...]
@@ -106,7 +107,10 @@ class TrainingFacts:
     objective: Objective | None = None
     dataset_fingerprint: str | None = None
     dataset_license: str | None = None
-    test_split: str = "test"
+    test_split: str | None = "test"
+    adapter: str | None = None
+    dtype: str = "float32"
+    biases: tuple[float, ...] = ()
     negatives: Mapping[str, float] = field(default_factory=dict)
     hardware: str | None = None
     processes: int = 1
@@ -125,27 +129,54 @@ class TrainingFacts:
         return tuple(dict.fromkeys(str(name) for name in names if _on_hub(name)))
 
     @property
+    def rows(self) -> str:
+        """What to call rows of the data."""
+        return "pairs" if len(self.modalities) == 2 else "rows"
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether the model is a [`MultiEncoder`], whose class comes with this package."""
+        return self.model_type == "multi_encoder"
+
+    @property
     def kinds(self) -> dict[str, str]:
         """What kind of raw values each modality is, of a model that takes them."""
         return {tower.modality: tower.kind for tower in self.towers if tower.kind is not None}
 
     @property
+    def datasets(self) -> dict[str, str | None]:
+        """What to call the data, and its page on the Hub where it has one. Files are called by the end of their path."""
+        names = (self.dataset,) if isinstance(self.dataset, str) else self.dataset
+        # A name without an owner may be anything, a loader of `datasets` as well.
+        return {_called(name): name if "/" in name and _on_hub(name) else None for name in names}
+
+    @property
+    def hub_datasets(self) -> list[str]:
+        """Those of the datasets that have a page on the Hub."""
+        return [page for page in self.datasets.values() if page is not None]
+
+    @property
     def hub_dataset(self) -> str | None:
-        """The dataset if it has a page on the Hub."""
-        return self.dataset if _on_hub(self.dataset) and self.dataset not in LOADERS else None
+        """The dataset if it is one, with a page on the Hub."""
+        return self.hub_datasets[0] if len(self.hub_datasets) == len(self.datasets) == 1 else None
 
     @property
     def dataset_name(self) -> str:
-        """What to call the data: of files, the last part of their path, unless that is who owns them."""
-        if not is_local(self.dataset):
-            return self.dataset
-        name = Path(self.dataset.replace("\\", "/")).name
-        return "local data" if not name or name == getpass.getuser() or name == Path.home().name else name
+        """What to call the data."""
+        return " and ".join(self.datasets)
 
 
 def is_local(name: str) -> bool:
     """Whether a name is a place on this machine."""
     return name.startswith((".", "/", "~")) or bool(re.match(r"[A-Za-z]:\\", name)) or Path(name).exists()
+
+
+def _called(dataset: str) -> str:
+    if not is_local(dataset):
+        return dataset
+    name = Path(dataset.replace("\\", "/")).name
+    # Not by who owns it.
+    return "local data" if not name or name == getpass.getuser() or name == Path.home().name else name
 
 
 def _on_hub(name: str | None) -> bool:

@@ -16,15 +16,29 @@ class _StrictLoader(yaml.SafeLoader):
     """Reads YAML as usual, but refuses a key that stands twice, of which the first would be lost."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        seen: list[Any] = []
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise ValueError(
                     f"The key {key!r} stands twice, the second time in line {key_node.start_mark.line + 1}."
                 )
-            seen.add(key)
+            seen.append(key)
         return super().construct_mapping(node, deep)
+
+
+def decode(data: bytes) -> str:
+    """
+    A card's text, without the mark that some editors put before it.
+
+    Raises:
+        ValueError: It is not in UTF-8, which the Hub reads.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"It is not in UTF-8: line {line} holds the byte {data[error.start]:#04x}.") from error
 
 
 def split(text: str) -> tuple[str, str]:
@@ -57,7 +71,7 @@ def dump(data: Mapping[str, Any], old_front: str = "") -> str:
     old = load(old_front)
     starts = [match.start() for match in KEY.finditer(old_front)]
     lines = [old_front[a:b] for a, b in zip(starts, [*starts, len(old_front)][1:], strict=True)]
-    written = {key: chunk for chunk in lines if len(one := load(chunk)) == 1 for key in one}
+    written = {key: chunk for chunk in lines for key in _keys_alone(chunk)}
     head = old_front[: starts[0]] if starts else old_front
     chunks = [
         written[key]
@@ -66,3 +80,12 @@ def dump(data: Mapping[str, Any], old_front: str = "") -> str:
         for key, value in data.items()
     ]
     return head + "".join(chunk if chunk.endswith("\n") else chunk + "\n" for chunk in chunks)
+
+
+def _keys_alone(chunk: str) -> list[Any]:
+    """The key of lines that say one thing by themselves; none of those that need others, such as an alias."""
+    try:
+        found = list(load(chunk))
+    except ValueError:
+        return []
+    return found if len(found) == 1 else []

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from hf_contrastive.report.facts import TrainingFacts
+from hf_contrastive.report.objective import Objective
 from hf_contrastive.report.result import RunResult
 
 
@@ -31,7 +32,9 @@ def limits(results: Sequence[RunResult], facts: TrainingFacts, *, max_logit_scal
         f"One run with the seed {own.seed}: how much figures vary from seed to seed was not measured here.",
         *_of_geometry(own.metrics),
     ]
-    if max_logit_scale is not None and own.metrics["logit_scale"] >= 0.99 * max_logit_scale:
+    objective = facts.objective or Objective.read(own.loss)
+    scale = max(value for key, value in own.metrics.items() if key.startswith("logit_scale"))
+    if max_logit_scale is not None and objective.has_scale and scale >= 0.99 * max_logit_scale:
         found.append(f"The loss scale ended at its upper bound of {max_logit_scale:g}.")
     if (unmasked := facts.negatives.get("audit/duplicates_unmasked", 0)) > 0:
         found.append(
@@ -39,7 +42,9 @@ def limits(results: Sequence[RunResult], facts: TrainingFacts, *, max_logit_scal
             "training pushed away as if they did not match."
         )
     if facts.from_scratch and facts.train_rows is not None:
-        found.append(f"Trained from scratch on {facts.train_rows:,} pairs: it knows nothing that these do not show.")
+        found.append(
+            f"Trained from scratch on {facts.train_rows:,} {facts.rows}: it knows nothing that these do not show."
+        )
     found += facts.inputs
     if not facts.sharing.language:
         found.append("The language of the texts was not stated.")

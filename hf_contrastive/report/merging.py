@@ -4,20 +4,23 @@ What is generated stands in blocks between HTML comments, and the card's last li
 block and of each entry of the metadata as it was written. What has another hash was edited; what has none was added.
 """
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hf_contrastive.report import front_matter
+from hf_contrastive.report.licence import chosen_licence
+from hf_contrastive.report.merging_metadata import hash_of, merge_metadata, record_of
 
 
 BLOCK = re.compile(
     r"<!-- hf_contrastive: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- /hf_contrastive: (?P=name) -->", re.DOTALL
 )
-RECORD = re.compile(r"\n*<!-- hf_contrastive record: (?P<json>\{.*\}) -->\s*\Z")
+# Wherever it stands: people write on below it.
+RECORD = re.compile(r"\n*<!-- hf_contrastive record: (?P<json>\{.*\}) -->[ \t]*\n?")
+GONE, LICENCE = "\0", "license"
 # What the Trainer writes for a card that it asks to be replaced.
 PLACEHOLDER = (
     "This model card has been generated automatically according to the information the Trainer had access to."
@@ -50,8 +53,9 @@ def merge_cards(old: str, new: str) -> MergedCard:
     The card `new` with what people wrote into `old`.
 
     Blocks and metadata that nobody edited are replaced. Edited ones, texts between blocks and added metadata are kept;
-    removed ones stay away, and what stands between the blocks of `new` comes to it. Lists such as `tags`, and the results
-    of `model-index`, are merged entry by entry. A card that was not generated here is kept whole, the blocks following it, and the Trainer's placeholder is replaced.
+    removed ones stay away, and what stands between the blocks of `new` comes to it. Lists such as `tags`, and the
+    results of `model-index`, are merged entry by entry. A card that was not generated here is kept whole, the blocks
+    following it; the Trainer's placeholder and the template of `peft` that nobody filled in are replaced.
 
     Args:
         old: The card as it is, perhaps edited.
@@ -62,14 +66,29 @@ def merge_cards(old: str, new: str) -> MergedCard:
     """
     old_front, old_body = front_matter.split(old)
     new_front, new_body = front_matter.split(new)
-    if PLACEHOLDER in old_body:
+    if PLACEHOLDER in old_body or _is_template(old_body):
         return MergedCard(new)
     record = _read_record(old_body)
-    data, kept = _merge_metadata(front_matter.load(old_front), front_matter.load(new_front), record["metadata"])
-    body, kept_blocks = _merge_blocks(RECORD.sub("\n", old_body), RECORD.sub("\n", new_body), record["blocks"])
+    new_data, new_record = front_matter.load(new_front), _read_record(new_body)
+    data, kept = merge_metadata(front_matter.load(old_front), new_data, record["metadata"])
+    if LICENCE in (marks := _blocks(new_body)) and marks[LICENCE] == new_record["blocks"].get(LICENCE):
+        # The section follows a licence that was chosen in the metadata.
+        new_body = new_body.replace(chosen_licence(new_data), chosen_licence(data))
+        new_record["blocks"][LICENCE] = _blocks(new_body)[LICENCE]
+    body, kept_blocks = _merge_blocks(RECORD.sub("\n\n", old_body), RECORD.sub("\n\n", new_body), record["blocks"])
     # The record is of what was generated, so that an edit is known as one the next time too.
-    text = _assemble(front_matter.dump(data, old_front), body, _read_record(new_body))
+    text = _assemble(front_matter.dump(data, old_front), body, new_record)
     return MergedCard(text, (*kept, *kept_blocks))
+
+
+def _is_template(body: str) -> bool:
+    """Whether a card is what `peft` writes where there is none: the template of `huggingface_hub` with its version."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    if "[More Information Needed]" not in body:
+        return False
+    template: str = ModelCard.from_template(ModelCardData()).text
+    return body.partition("### Framework versions\n\n- PEFT")[0].split() == template.split()
 
 
 def _assemble(front: str, body: str, record: Mapping[str, Any]) -> str:
@@ -78,8 +97,11 @@ def _assemble(front: str, body: str, record: Mapping[str, Any]) -> str:
 
 
 def _record(data: Mapping[str, Any], body: str) -> dict[str, Any]:
-    blocks = {match["name"]: _hash(match["body"].strip()) for match in BLOCK.finditer(body)}
-    return {"blocks": blocks, "metadata": {key: _hash_of_entry(key, value) for key, value in data.items()}}
+    return {"blocks": _blocks(body), "metadata": {key: record_of(key, value) for key, value in data.items()}}
+
+
+def _blocks(body: str) -> dict[str, str]:
+    return {match["name"]: hash_of(match["body"].strip()) for match in BLOCK.finditer(body)}
 
 
 def _read_record(body: str) -> dict[str, Any]:
@@ -92,20 +114,15 @@ def _read_record(body: str) -> dict[str, Any]:
     return {part: record[part] if isinstance(record.get(part), dict) else {} for part in ("blocks", "metadata")}
 
 
-def _hash(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
 def _merge_blocks(old: str, new: str, record: Mapping[str, str]) -> tuple[str, list[str]]:
     generated = {match["name"]: match for match in BLOCK.finditer(new)}
     present, kept = [], []
 
     def replace(match: re.Match[str]) -> str:
         name, own = match["name"], match["body"].strip()
-        edited = record.get(name) != _hash(own)
+        edited = record.get(name) != hash_of(own)
         if not edited and name not in generated:
-            return ""
+            return GONE
         present.append(name)
         fresh = name in generated and generated[name]["body"].strip()
         if edited and own != fresh:
@@ -115,7 +132,7 @@ def _merge_blocks(old: str, new: str, record: Mapping[str, str]) -> tuple[str, l
 
     between = _between(new)
     # A section that went leaves no hole.
-    body = re.sub(r"\n{4,}", "\n\n", BLOCK.sub(replace, old))
+    body = re.sub(rf"\n*{GONE}", "", BLOCK.sub(replace, old))
     before: str | None = None
     for name, match in generated.items():
         if name in present:
@@ -144,107 +161,3 @@ def _insert(body: str, block: str, *, after: str | None) -> str:
         return f"{body.rstrip()}\n\n{block}\n"
     place = body.index(mark) + len(mark)
     return f"{body[:place]}\n\n{block}{body[place:]}"
-
-
-# ---- Metadata ----
-
-LISTS = ("tags", "datasets", "metrics", "language")
-
-
-def _merge_metadata(
-    old: Mapping[str, Any], new: Mapping[str, Any], record: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
-    merged: dict[str, Any] = {}
-    kept = []
-    for key, value in old.items():
-        if key not in new:
-            if record.get(key) != _hash_of_entry(key, value):
-                merged[key] = value
-            continue
-        items, known = _items(key), record.get(key)
-        if items is not None and _is_read_whole(key, value):
-            # Where there is no record, all of it is theirs and ours comes to it.
-            entries, changes = _merge_items(items(_listed(value)), items(_listed(new[key])), known or {})
-            merged[key], told = _from_items(key, entries, new[key]), [f"`{key}`: {change}" for change in changes]
-        elif value == new[key] or (items is None and known == _hash_of_entry(key, value)):
-            merged[key], told = new[key], []
-        else:
-            merged[key], told = value, [f"`{key}` is kept as {_short(value)}, not {_short(new[key])}."]
-        kept += told
-    for key, value in new.items():
-        if key not in old and key in record:
-            kept.append(f"`{key}` was removed and stays away.")
-        elif key not in old:
-            merged[key] = value
-    return merged, kept
-
-
-def _hash_of_entry(key: str, value: Any) -> Any:
-    items = _items(key)
-    if items is None:
-        return _hash(value)
-    return {_hash(name): _hash(item) for name, item in items(_listed(value)).items()}
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _is_read_whole(key: str, value: Any) -> bool:
-    """Whether entries say all that a value holds: a `model-index` may have been edited into something else."""
-    items = _items(key)
-    return items is not None and _from_items(key, items(_listed(value)), value) == value
-
-
-def _items(key: str) -> Callable[[list[Any]], dict[str, Any]] | None:
-    if key in LISTS:
-        return lambda values: {str(value): value for value in values}
-    return _index_items if key == "model-index" else None
-
-
-def _merge_items(
-    old: dict[str, Any], new: dict[str, Any], known: Mapping[str, str]
-) -> tuple[dict[str, Any], list[str]]:
-    """Entries of a list by name: new ones in place of those that are known, and what people added or changed."""
-    theirs = {name: item for name, item in old.items() if known.get(_hash(name)) != _hash(item)}
-    removed = set(known) - {_hash(name) for name in old}
-    changes = [f"{name} is kept as it was edited." for name in theirs if name in new and theirs[name] != new[name]] + [
-        f"{name} was removed and stays away." for name in new if _hash(name) in removed
-    ]
-    merged = {name: theirs.get(name, item) for name, item in new.items() if _hash(name) not in removed}
-    return merged | theirs, changes
-
-
-def _index_items(index: Iterable[Any]) -> dict[str, Any]:
-    """Each measure of a `model-index` by what it measures on what, with all that leads to it."""
-    found: dict[str, Any] = {}
-    for model in index:
-        results = model.get("results") if isinstance(model, Mapping) else None
-        found["the name"] = model.get("name") if isinstance(model, Mapping) else None
-        for result in results if isinstance(results, list) else []:
-            if not isinstance(result, Mapping) or not isinstance(result.get("metrics"), list):
-                continue
-            rest = {key: value for key, value in result.items() if key != "metrics"}
-            where = rest["dataset"].get("name") if isinstance(rest.get("dataset"), Mapping) else None
-            for metric in result["metrics"]:
-                named = metric.get("name") or metric.get("type") if isinstance(metric, Mapping) else metric
-                found[f"{named} on {where}"] = {"rest": rest, "metric": metric}
-    return found
-
-
-def _from_items(key: str, items: Mapping[str, Any], new: Any) -> Any:
-    if key != "model-index":
-        values = list(items.values())
-        return values if isinstance(new, list) or len(values) != 1 else values[0]
-    results: dict[str, Any] = {}
-    for name, item in items.items():
-        if name == "the name":
-            continue
-        result = results.setdefault(_hash(item["rest"]), {**item["rest"], "metrics": []})
-        result["metrics"].append(item["metric"])
-    return [{"name": items.get("the name"), "results": list(results.values())}]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -29,9 +29,9 @@ def zero_shot_runs(config: Mapping[str, Any]) -> bool:
 def pipeline_of(facts: TrainingFacts) -> str:
     """The task under which the Hub files a model."""
     runs = facts.model_type in ZERO_SHOT if facts.zero_shot is None else facts.zero_shot
-    if facts.plain and runs:
+    if facts.plain and runs and not facts.adapter:
         return "zero-shot-image-classification"
-    return "sentence-similarity" if set(facts.modalities) == {"text"} else "feature-extraction"
+    return "sentence-similarity" if _kinds(facts) == {"text"} else "feature-extraction"
 
 
 def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: Objective) -> "ModelCardData":
@@ -39,14 +39,17 @@ def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: O
     from huggingface_hub import EvalResult, ModelCardData
 
     measures = {
-        key: value for key, value in own.metrics.items() if key.startswith(("retrieval/", "geometry/modality"))
+        key: value
+        for key, value in own.metrics.items()
+        if key.startswith(("retrieval/", "geometry/modality_gap"))
+        and not key.startswith("geometry/modality_gap_floor")
     }
     sharing = facts.sharing
     languages = list(sharing.language)
     bases = list(facts.hub_base_models)
     losses = [info.name for info in objective.infos] or [objective.name]
     return ModelCardData(
-        library_name="transformers" if facts.plain else "hf_contrastive",
+        library_name="peft" if facts.adapter else "transformers" if facts.plain else "hf_contrastive",
         pipeline_tag=pipeline_of(facts),
         license=sharing.license or "unknown",
         license_name=sharing.license_name,
@@ -60,7 +63,9 @@ def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: O
             *([f"dataset_size:{facts.train_rows}"] if facts.train_rows else []),
         ],
         base_model=bases[0] if len(bases) == 1 else bases or None,
-        datasets=[facts.hub_dataset] if facts.hub_dataset else None,
+        # Said, as the Hub takes a model of several for a merge of their weights.
+        base_model_relation=("adapter" if facts.adapter else "finetune") if bases else None,
+        datasets=facts.hub_datasets or None,
         metrics=list(
             dict.fromkeys(
                 re.sub(r"^.*?_?(recall@\d+|median_rank|mean_rank|mrr)$", r"\1", _name(key))
@@ -72,7 +77,7 @@ def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: O
         model_name=name,
         eval_results=[
             EvalResult(
-                task_type="image-text-retrieval" if {"image", "text"} <= set(facts.modalities) else "retrieval",
+                task_type="image-text-retrieval" if {"image", "text"} <= _kinds(facts) else "retrieval",
                 dataset_type=facts.hub_dataset or _slug(facts.dataset_name),
                 dataset_name=facts.dataset_name,
                 dataset_split=facts.test_split,
@@ -84,6 +89,11 @@ def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: O
         ]
         or None,
     )
+
+
+def _kinds(facts: TrainingFacts) -> set[str]:
+    """What a model takes: modalities may have names of their own, such as query and document."""
+    return {facts.kinds.get(modality, modality) for modality in facts.modalities}
 
 
 def _name(key: str) -> str:

@@ -10,6 +10,9 @@ from hf_contrastive.losses import ContrastiveLoss, LossInfo, inner_losses, list_
 
 # Losses that compare no row with another item's.
 WITHOUT_NEGATIVES = {"barlow_twins", "gaussian_kl", "sliced_gaussian", "vicreg"}
+# Losses that do not read the temperature.
+WITHOUT_SCALE = {"align_uniform", "barlow_twins", "cauchy_schwarz", "hoelder_divergence", "sliced_gaussian"}
+WITHOUT_SCALE |= {"uni_align", "vicreg"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,19 +30,38 @@ class Objective:
     @classmethod
     def of(cls, loss: ContrastiveLoss) -> "Objective":
         """The objective that a loss is, with the losses inside it."""
-        infos = {info.name: info for each in _with_inner(loss) if (info := _info(type(each).__name__)) is not None}
+        # A class may have several names, of which the first is told.
+        found = [next((info for info in list_losses() if info.cls is type(each)), None) for each in _with_inner(loss)]
+        infos = {info.name: info for info in found if info is not None}
         return cls(shown=_without_addresses(repr(loss), type(loss)), infos=tuple(infos.values()))
 
     @classmethod
     def read(cls, shown: str) -> "Objective":
         """The objective of a finished run, of which its `repr` alone is left."""
-        info = _info(shown.partition("(")[0])
+        name = shown.partition("(")[0]
+        info = next((info for info in list_losses() if info.cls.__name__ == name), None)
         return cls(shown=_plain(shown), infos=() if info is None else (info,))
 
     @property
     def name(self) -> str:
         """Registered name of the loss, or `custom`."""
         return self.infos[0].name if self.infos else "custom"
+
+    @property
+    def told(self) -> str:
+        """Its name as Markdown, with the paper, and the names of what it is made of."""
+        if not self.infos:
+            return f"`{self.shown}`"
+        first, *parts = [
+            f"[`{info.name}`](https://huggingface.co/papers/{info.paper})" if info.paper else f"`{info.name}`"
+            for info in self.infos
+        ]
+        return f"{first} of {' and '.join(parts)}" if parts else first
+
+    @property
+    def is_known(self) -> bool:
+        """Whether all of it is this package's own."""
+        return bool(self.infos) and all(info.cls.__module__.startswith("hf_contrastive.") for info in self.infos)
 
     @property
     def papers(self) -> list[str]:
@@ -49,8 +71,16 @@ class Objective:
     @property
     def has_negatives(self) -> bool:
         """Whether rows are compared with those of other items, as far as it is known."""
-        own = [info for info in self.infos if info.name not in ("matryoshka", "weighted_sum")]
-        return not own or any(info.name not in WITHOUT_NEGATIVES for info in own)
+        return self._has_other_than(WITHOUT_NEGATIVES)
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether the temperature matters, as far as it is known."""
+        return self._has_other_than(WITHOUT_SCALE)
+
+    def _has_other_than(self, names: set[str]) -> bool:
+        own = {info.name for info in self.infos} - {"matryoshka", "weighted_sum"}
+        return not own or bool(own - names)
 
 
 def bibtex(paper: str) -> str:
@@ -77,14 +107,11 @@ def _with_inner(loss: ContrastiveLoss) -> Iterator[ContrastiveLoss]:
         yield from _with_inner(inner)
 
 
-def _info(class_name: str) -> LossInfo | None:
-    return next((info for info in list_losses() if info.cls.__name__ == class_name), None)
-
-
 def _without_addresses(shown: str, kind: type) -> str:
-    return kind.__qualname__ if " at 0x" in shown else _plain(shown)
+    return _plain(kind.__qualname__ if " at 0x" in shown else shown)
 
 
 def _plain(shown: str) -> str:
     # How much memory a loss may take changes nothing of what it is.
-    return re.sub(r"keep_bytes=\d+(, )?", "", shown).replace(", )", ")")
+    shown = re.sub(r"keep_bytes=\d+(, )?", "", shown).replace(", )", ")")
+    return re.sub(r"[\w.]*<locals>\.", "", shown)

@@ -59,7 +59,7 @@ def plot_geometry(runs: Mapping[str, Mapping[str, Float[Tensor, "n d"]]], path: 
             raise ValueError(f"plot_geometry draws two modalities, but the run {name!r} has {sorted(embeds)}.")
         unit = {m: F.normalize(x.detach().float().cpu(), dim=1) for m, x in sorted(embeds.items())}
         _draw_clouds(axes[0], name, unit)
-        _draw_cosines(axes[1], *unit.values())
+        _draw_cosines(axes[1], unit)
         _draw_spectrum(axes[2], unit)
     _share_limits(grid)
     figure.savefig(path, dpi=110)
@@ -97,7 +97,8 @@ def gap_directions(x: Tensor, y: Tensor) -> Tensor:
     return torch.stack([along, across], dim=1)
 
 
-def _draw_cosines(axes: "Axes", x: Tensor, y: Tensor) -> None:
+def _draw_cosines(axes: "Axes", unit: Mapping[str, Tensor]) -> None:
+    x, y = unit.values()
     matched = (x * y).sum(dim=1)
     # Row i with row i + 1, ... : as many unmatched pairs as a histogram needs, none drawn twice.
     shifts = range(1, min(len(x), 21))
@@ -106,7 +107,7 @@ def _draw_cosines(axes: "Axes", x: Tensor, y: Tensor) -> None:
     for values, color, label in ((unmatched, UNMATCHED, "unmatched"), (matched, MATCHED, "matched")):
         axes.hist(values.numpy(), bins=bins, density=True, alpha=0.7, color=color, label=label)
     axes.set_title(f"cosines: {float(matched.mean()):.2f} matched, {float(unmatched.mean()):.2f} unmatched")
-    axes.set_xlabel("cosine of image and text")
+    axes.set_xlabel(f"cosine of {' and '.join(unit)}")
     axes.set_ylabel("density")
     axes.legend(loc="upper left")
 

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from hf_contrastive.report import front_matter
 from hf_contrastive.report.card import update_card
 from hf_contrastive.report.checking import CARD
 from hf_contrastive.report.merging import RECORD
@@ -36,21 +37,23 @@ def keep_edits_on_hub(
 
     Raises:
         huggingface_hub.errors.HfHubHTTPError: The card could not be read, so that a push might lose edits.
+        ValueError: The folder's card is not in UTF-8.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
     path = Path(folder) / CARD
-    local = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if not RECORD.search(local):
+    data = path.read_bytes() if path.is_file() else b""
+    if not RECORD.search(data.decode(errors="replace")):
         return ()
+    local = front_matter.decode(data)
     with tempfile.TemporaryDirectory() as fresh:
         # A folder of its own: of a Hub that does not answer, the cache would give an old card without a word.
         try:
             file = hf_hub_download(repo, CARD, revision=revision, token=token, local_dir=fresh)
         except (RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
             return ()
-        remote = Path(file).read_text(encoding="utf-8")
+        remote = Path(file).read_bytes()
     kept = update_card(folder, local, old=remote).kept
     if kept:
         path.with_name(SPARE).write_text(local, encoding="utf-8")

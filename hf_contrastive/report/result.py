@@ -16,10 +16,11 @@ class RunResult:
         metrics: Measures by the names of [`geometry_report`] and [`retrieval_report`].
         train_seconds: Wall time of training.
         steps: Optimizer steps.
-        batch_size: Rows of a global batch, so each row had one fewer negatives.
+        batch_size: Rows of a batch of all processes.
         seed: Seed of weights and data order.
         test_rows: Size of the test pool.
         before: The same measures before training, where they were taken.
+        resumed_at: Step from which the run was resumed; `train_seconds` counts from there.
     """
 
     name: str
@@ -31,6 +32,7 @@ class RunResult:
     seed: int
     test_rows: int
     before: dict[str, float] | None = None
+    resumed_at: int | None = None
 
 
 def write_results(results: Sequence[RunResult], path: str | Path) -> None:

@@ -1,7 +1,9 @@
 """Python lines for a card that run as they stand."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+
+from hf_contrastive.report.facts import TrainingFacts
 
 
 _TEXTS = '["a red star on grass", "a blue ring at night"]'
@@ -17,7 +19,6 @@ _IMPORTS = {"image": "from PIL import Image", "embedding": "import torch"}
 
 def usage_snippet(model: str, *, model_type: str = "clip") -> str:
     """Python lines that load a saved dual encoder and compare an image with two texts."""
-    logits = "logits_per_image.sigmoid()" if _is_siglip(model_type) else "logits_per_image.softmax(dim=-1)"
     return "\n".join(
         [
             "from PIL import Image",
@@ -25,10 +26,7 @@ def usage_snippet(model: str, *, model_type: str = "clip") -> str:
             "",
             f"model = AutoModel.from_pretrained({json.dumps(model)})",
             f"processor = AutoProcessor.from_pretrained({json.dumps(model)})",
-            'image = Image.new("RGB", (64, 64), "green")  # yours: Image.open("picture.png")',
-            f"texts = {_TEXTS}",
-            f"inputs = processor(images=image, text=texts, {_text_options(model_type)})",
-            f"print(model(**inputs).{logits})",
+            *_comparison(model_type),
         ]
     )
 
@@ -110,28 +108,61 @@ def processor_snippet(model: str, kinds: Mapping[str, str]) -> str:
     return "\n".join([*lines, "print({name: x.shape for name, x in model(**inputs).items()})"])
 
 
-def snippets(
-    model: str,
-    *,
-    modalities: Sequence[str],
-    zero_shot: bool,
-    plain: bool,
-    model_type: str = "clip",
-    kinds: Mapping[str, str] | None = None,
-) -> list[tuple[str, str]]:
-    """What people do with a model, each with the lines for it; `kinds` are those of a [`MultiEncoder`]."""
-    if kinds:
+def adapter_snippet(model: str, base: str | None, *, model_type: str | None = None) -> str:
+    """
+    Lines that put an adapter on its base model and, with the `model_type` of a CLIP-like one, compare an image with texts.
+
+    Args:
+        model: Hub id or folder of the adapter.
+        base: That of the base model, None if nobody else has it.
+        model_type: Type of the base model, None for one whose inputs are not an image and texts.
+    """
+    lines = [
+        "import hf_contrastive  # pip install 'hf-contrastive[peft]'",
+        *(["from PIL import Image"] if model_type else []),
+        f"from transformers import AutoModel{', AutoProcessor' if model_type else ''}",
+        "",
+        f"base = AutoModel.from_pretrained({json.dumps(base or 'base')})"
+        + ("" if base else "  # the folder of the model that it was trained on"),
+        f"model = hf_contrastive.load_adapter(base, {json.dumps(model)})  # with the temperature it was trained to",
+    ]
+    if model_type is None:
+        return "\n".join([*lines, "print(type(model).__name__, sum(p.numel() for p in model.parameters()))"])
+    lines.append(f"processor = AutoProcessor.from_pretrained({json.dumps(model)})")
+    return "\n".join([*lines, *_comparison(model_type)])
+
+
+def snippets(model: str, facts: TrainingFacts, *, zero_shot: bool) -> list[tuple[str, str]]:
+    """What people do with a model, each with the lines for it; none for a class that only its author has."""
+    is_image_text = sorted(facts.modalities) == ["image", "text"]
+    if facts.adapter:
+        base = facts.hub_base_models[0] if len(facts.hub_base_models) == 1 else None
+        shown = facts.model_type if is_image_text and not facts.kinds else None
+        return [("Load it", adapter_snippet(model, base, model_type=shown))]
+    if facts.kinds:
         return [
-            ("Embed and compare", encoding_snippet(model, kinds)),
-            ("With its processor", processor_snippet(model, kinds)),
+            ("Embed and compare", encoding_snippet(model, facts.kinds)),
+            ("With its processor", processor_snippet(model, facts.kinds)),
         ]
-    if sorted(modalities) != ["image", "text"] or not plain:
-        return [("Load it", loading_snippet(model, plain=plain))]
+    if not facts.plain:
+        return [("Load it", loading_snippet(model, plain=False))] if facts.is_joined else []
+    if not is_image_text:
+        return [("Load it", loading_snippet(model, plain=True))]
     found = [
-        ("Compare an image with texts", usage_snippet(model, model_type=model_type)),
-        ("Embed and search", embedding_snippet(model, model_type=model_type)),
+        ("Compare an image with texts", usage_snippet(model, model_type=facts.model_type)),
+        ("Embed and search", embedding_snippet(model, model_type=facts.model_type)),
     ]
     return [*found, ("Classify without training", zero_shot_snippet(model))] if zero_shot else found
+
+
+def _comparison(model_type: str) -> list[str]:
+    logits = "logits_per_image.sigmoid()" if _is_siglip(model_type) else "logits_per_image.softmax(dim=-1)"
+    return [
+        'image = Image.new("RGB", (64, 64), "green")  # yours: Image.open("picture.png")',
+        f"texts = {_TEXTS}",
+        f"inputs = processor(images=image, text=texts, {_text_options(model_type)})",
+        f"print(model(**inputs).{logits})",
+    ]
 
 
 def _loading(model: str, kinds: Mapping[str, str], names: str) -> list[str]:

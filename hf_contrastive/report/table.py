@@ -1,5 +1,6 @@
 """One readable table of one or several runs."""
 
+import re
 from collections.abc import Sequence
 
 from hf_contrastive.metrics.measures import Reading, by_group, read_key
@@ -19,7 +20,7 @@ def result_table(results: Sequence[RunResult]) -> str:
         for reading in _geometry(results, headline=True)
     ]
     rows += [["loss scale (1/temperature)", *(f"{r.metrics['logit_scale']:.1f}" for r in results)]]
-    rows += [["training, seconds", *(f"{r.train_seconds:.0f}" for r in results)]]
+    rows += [["training, seconds", *(f"{r.train_seconds:.0f}" if r.train_seconds else "-" for r in results)]]
     return _markdown(["measure", *_names(results)], rows)
 
 
@@ -56,7 +57,11 @@ def _retrieval(result: RunResult) -> list[tuple[str, str]]:
         if group == "retrieval":
             direction, _, measure = name.rpartition("_recall@")
             # Names of modalities hold no underscores of their own in models of transformers.
-            label = f"{direction.replace('_', ' ')}, R@{measure}" if direction else name.replace("_", " ")
+            label = (
+                f"{direction.replace('_', ' ')}, R@{measure}"
+                if direction
+                else re.sub(r"\bmrr$", "MRR", name.replace("_", " "))
+            )
             chance = f" (chance {int(measure) / result.test_rows:.3f})" if measure == "1" and direction else ""
             rows.append((label + chance, key))
     return rows

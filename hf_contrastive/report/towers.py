@@ -28,6 +28,8 @@ _POOLINGS = {
     "attention": "learned attention",
     "pooler": "its own pooler",
 }
+# What `peft` writes in capitals alone.
+_ADAPTERS = {"LORA": "LoRA", "LOHA": "LoHa", "LOKR": "LoKr", "ADALORA": "AdaLoRA"}
 _KINDS = {"input_ids": "text", "pixel_values": "image", "input_features": "audio", "input_values": "audio"}
 # RoBERTa and its like number positions from behind the padding token's.
 _BEFORE_FIRST = {"roberta": 2, "mpnet": 2, "xlm-roberta": 2, "camembert": 2, "clap_text_model": 2}
@@ -53,6 +55,18 @@ def describe_towers(model: nn.Module) -> tuple[TowerFacts, ...]:
         )
         for tower in towers.values()
     )
+
+
+def describe_adapter(model: nn.Module) -> str | None:
+    """An adapter of `peft` in words, such as `LoRA of rank 8 on q_proj and v_proj`; None for a model without."""
+    configs = getattr(model, "peft_config", None)
+    if base_model(model) is model or not configs:
+        return None
+    config = next(iter(configs.values()))
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    rank, targets = getattr(config, "r", None), getattr(config, "target_modules", None)
+    told = f"{_ADAPTERS.get(kind, kind)}{f' of rank {rank}' if rank else ''}"
+    return told if not targets or isinstance(targets, str) else f"{told} on {', '.join(sorted(targets))}"
 
 
 def describe_inputs(config: Any) -> tuple[str, ...]:
@@ -87,8 +101,6 @@ def _of_joined(model: Any, towers: dict[str, Tower], settings: dict[str, Any]) -
         is_features = own.tower is None
         encoder = "precomputed features" if is_features else type(tower.encoder).__name__
         pooling = f"none, {own.features} wide" if is_features else _POOLINGS[own.pooling]
-        if modality.shared_with:
-            encoder, pooling = f"that of {owner}", "as there"
         head = modality.head or own.head
         yield TowerFacts(
             modality=name,
@@ -97,6 +109,7 @@ def _of_joined(model: Any, towers: dict[str, Tower], settings: dict[str, Any]) -
             projection=f"{head} to {model.config.width}" if head != "none" else "none",
             kind="embedding" if is_features else _KINDS[model.inputs_of(name)[0]],
             base=own.base,
+            shared_with=modality.shared_with,
             **_sizes(tower),
         )
 

@@ -1,7 +1,8 @@
 """Adapters of `peft` on dual encoders: temperature and bias are trained, saved and loaded with them."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,16 @@ def load_scalars(model: nn.Module, file: Path) -> None:
     with torch.no_grad():
         for name, p in wanted.items():
             p.copy_(found[name].reshape(p.shape))
+
+
+@contextmanager
+def card_kept(folder: Path) -> Iterator[None]:
+    """Save into a folder inside this context, and its card stays: `peft` replaces tags and base model in any it finds."""
+    card = folder / "README.md"
+    old = card.read_bytes() if card.is_file() else None
+    yield
+    if old is not None:
+        card.write_bytes(old)
 
 
 def _require_peft() -> None:

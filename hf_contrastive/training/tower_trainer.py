@@ -14,7 +14,15 @@ from hf_contrastive.pair_scales import BIAS
 from hf_contrastive.sharding import reshard
 from hf_contrastive.temperature import is_scale_or_bias
 from hf_contrastive.towers.frozen import freeze_towers
-from hf_contrastive.training.adapters import SCALARS_FILE, add_adapter, is_adapted, load_scalars, save_scalars, scalars
+from hf_contrastive.training.adapters import (
+    SCALARS_FILE,
+    add_adapter,
+    card_kept,
+    is_adapted,
+    load_scalars,
+    save_scalars,
+    scalars,
+)
 from hf_contrastive.training.checkpoints import Part
 from hf_contrastive.training.ema import EMA, EMA_FILE
 from hf_contrastive.training.optimizer import describe_groups, set_learning_rates
@@ -134,9 +142,11 @@ class TowerTrainer(ResumableTrainer):
     # ---- Checkpoints ----
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        super()._save(output_dir, state_dict)
+        folder = Path(str(output_dir or self.args.output_dir))
+        with card_kept(folder):
+            super()._save(output_dir, state_dict)
         if is_adapted(self.model) and self.args.should_save:
-            save_scalars(self.model, Path(output_dir or self.args.output_dir), state_dict)
+            save_scalars(self.model, folder, state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         with loading_saved_names(self.model if model is None else model):

@@ -1,9 +1,16 @@
 """Results of runs that never happened."""
 
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
 import torch
+import yaml
 from torch import Tensor
 
-from hf_contrastive.report import RunResult
+from hf_contrastive import ContrastiveTrainingArguments
+from hf_contrastive.report import RunResult, write_model_card
+from hf_contrastive.report.facts import TrainingFacts
 
 
 METRICS = {
@@ -39,3 +46,28 @@ def make_result(
 def make_embeds(seed: int = 0, modalities: tuple[str, ...] = ("image", "text"), rows: int = 60) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {m: torch.randn(rows, 8, generator=generator) + i for i, m in enumerate(modalities)}
+
+
+FACTS: dict[str, Any] = {
+    "dataset": "embedded scenes",
+    "train_rows": 640,
+    "base_model": None,
+    "modalities": ("image", "text"),
+    "model_type": "clip",
+}
+
+
+def write_card(folder: Path, *, loss: str = "CLIP(chunk_size=None)", **changed: Any) -> str:
+    """The text of a card; `changed` are facts, arguments and `picture`."""
+    names = [field.name for field in fields(TrainingFacts)]
+    facts = TrainingFacts(**FACTS | {name: changed.pop(name) for name in names if name in changed})
+    folder.mkdir(exist_ok=True)
+    results = [make_result("clip", loss=loss), make_result("clip_divergence", shift=0.1)]
+    picture = changed.pop("picture", None)
+    args = ContrastiveTrainingArguments(str(folder / "output"), use_cpu=True, **changed)
+    write_model_card(folder, results, args, facts, picture=picture)
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
+def front_matter(text: str) -> dict[str, Any]:
+    return yaml.safe_load(text.split("---\n")[1])

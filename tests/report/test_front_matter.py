@@ -44,3 +44,23 @@ def test_a_quoted_key_is_known():
 
 def test_metadata_is_written_where_there_was_none():
     assert front_matter.dump({"license": "mit"}) == "license: mit\n"
+
+
+def test_the_mark_of_some_editors_is_no_part_of_a_card():
+    assert front_matter.split(front_matter.decode("\ufeff---\na: 1\n---\n".encode())) == ("a: 1\n", "")
+
+
+def test_other_encodings_are_told_with_the_line():
+    with pytest.raises(ValueError, match="not in UTF-8: line 2 holds the byte 0xf6"):
+        front_matter.decode("# x\ngrö".encode("latin-1"))
+
+
+def test_keys_that_share_a_value_are_rewritten_without_it():
+    front = "a: &it [1]\nb: *it\nc: 1\n"
+    text = front_matter.dump({"a": [1], "b": [1], "c": 2}, front)
+    assert yaml.safe_load(text) == {"a": [1], "b": [1], "c": 2}
+
+
+def test_a_key_that_is_a_list_is_no_crash():
+    with pytest.raises(ValueError, match="not valid YAML"):
+        front_matter.load("? [a]\n: 1\n")

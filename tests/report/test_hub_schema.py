@@ -25,6 +25,7 @@ def test_good_metadata_has_no_faults():
     assert metadata_faults({}) == []
     assert metadata_faults(GOOD | {"license": "other", "license_name": "mine", "license_link": "LICENSE"}) == []
     assert metadata_faults(GOOD | {"language": ["en", "zh-Hant", "multilingual"]}) == []
+    assert metadata_faults(GOOD | {"license": ["mit", "cc-by-4.0"]}) == []
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,9 @@ def test_good_metadata_has_no_faults():
     [
         ("license", "Apache 2.0", ["`license` is 'Apache 2.0'", "Did you mean 'apache-2.0'?"]),
         ("license", "other", ["needs `license_name`"]),
+        ("license", ["mit", "mine"], ["`license` is 'mine'"]),
+        ("license", {"name": "mit"}, ["`license` is {'name': 'mit'}"]),
+        ("pipeline_tag", ["feature-extraction"], ["`pipeline_tag` is ['feature-extraction']"]),
         ("license_name", "mine", ["belong to `license: other`", "'apache-2.0'"]),
         ("pipeline_tag", "zero-shot-classify-images", ["`pipeline_tag` is", "one of the Hub's tasks"]),
         ("pipeline_tag", "feature_extraction", ["Did you mean 'feature-extraction'?"]),
@@ -41,6 +45,7 @@ def test_good_metadata_has_no_faults():
         ("tags", ["a", "a"], ["names something twice"]),
         ("tags", ["a", 3], ["`tags` is 3", "texts"]),
         ("base_model", "/home/me/clip", ["`base_model` is '/home/me/clip'", "id of a model on the Hub"]),
+        ("base_model_relation", "fine-tune", ["`base_model_relation` is 'fine-tune'", "finetune"]),
         ("datasets", ["a/b/c"], ["`datasets` is 'a/b/c'"]),
         ("library_name", "", ["`library_name` is ''"]),
         ("metrics", [None], ["`metrics` is None"]),

@@ -3,8 +3,11 @@
 import re
 
 import pytest
+import torch
+import torch.nn.functional as F
 
-from hf_contrastive.losses import LossInfo, get_loss, list_losses
+from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.losses import LossInfo, get_loss, list_losses, total
 from hf_contrastive.report.objective import WITHOUT_NEGATIVES, Objective, bibliography, bibtex
 
 
@@ -60,6 +63,27 @@ def test_losses_inside_others_are_found_at_any_depth():
     assert objective.has_negatives
 
 
+@pytest.mark.parametrize("info", [info for info in OURS if info.name not in ("matryoshka", "weighted_sum")], ids=repr)
+def test_a_loss_reads_the_temperature_or_says_not(info: LossInfo):
+    generator = torch.Generator().manual_seed(0)
+    embeds = {m: F.normalize(torch.randn(6, 4, generator=generator), dim=1) for m in ("image", "text")}
+    loss = get_loss(info.name)
+    values = []
+    for scale in (2.0, 5.0):
+        torch.manual_seed(0)
+        batch = ContrastiveBatch.whole(embeds, torch.tensor(scale), torch.tensor(-1.0))
+        values.append(float(total(loss(batch))))
+    assert (values[0] != values[1]) == Objective.of(loss).has_scale
+
+
+def test_a_class_of_the_same_name_is_not_taken_for_ours():
+    class CLIP:
+        def __call__(self, batch: ContrastiveBatch) -> dict[str, torch.Tensor]:
+            return {}
+
+    assert Objective.of(CLIP()).infos == ()
+
+
 @pytest.mark.parametrize("name", sorted(WITHOUT_NEGATIVES))
 def test_losses_without_negatives_are_registered_and_say_so(name: str):
     assert not Objective.of(get_loss(name)).has_negatives
@@ -77,3 +101,10 @@ def test_a_function_is_shown_without_its_address():
     objective = Objective.of(my_loss)  # type: ignore[arg-type]
     assert "0x" not in objective.shown
     assert objective.name == "custom"
+
+
+def test_an_objective_made_of_others_names_them_with_their_papers():
+    parts = [{"name": "clip"}, {"name": "vicreg"}]
+    told = Objective.of(get_loss("weighted_sum", parts=parts)).told
+    clip, vicreg = (f"(https://huggingface.co/papers/{paper})" for paper in ("2103.00020", "2105.04906"))
+    assert told == f"`weighted_sum` of [`clip`]{clip} and [`vicreg`]{vicreg}"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hf_contrastive.report.privacy import privacy_faults, scrub
+from tests.report.runs import write_card
 
 
 TOKEN = "hf_" + "aB3d" * 9
@@ -58,3 +59,30 @@ def test_a_token_is_told_without_being_repeated():
 
 def test_paths_that_people_write_of_elsewhere_are_theirs():
     assert privacy_faults("put it into /data/images/train") == []
+
+
+def test_the_card_names_nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    home = tmp_path / "home" / "alice"
+    home.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("LOGNAME", "alice")
+    token = "hf_" + "a1B2" * 8
+    text = write_card(
+        home / "runs",
+        loss=f"MyLoss(table='{home}/secret.json', other='/srv/data/alice/x.bin')",
+        dataset=str(home / "pairs.parquet"),
+        base_model=str(home / "clip"),
+        hub_token=token,
+        run_name=token,
+    )
+    assert "alice" not in text
+    assert str(tmp_path) not in text
+    assert token not in text
+    assert "pairs.parquet" in text
+    assert "MyLoss(table='(local path)', other='(local path)')" in text
+
+
+def test_a_folder_that_is_called_as_its_owner_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LOGNAME", "alice")
+    (tmp_path / "alice").mkdir()
+    assert "alice" not in write_card(tmp_path, dataset=str(tmp_path / "alice"))

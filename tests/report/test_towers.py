@@ -4,11 +4,11 @@ import copy
 from typing import Any
 
 import pytest
-from transformers import PreTrainedModel, RobertaConfig
+from transformers import CLIPModel, PreTrainedModel, RobertaConfig
 
 from hf_contrastive.models import MultiEncoder
 from hf_contrastive.report.facts import TrainingFacts
-from hf_contrastive.report.towers import describe_inputs, describe_towers, longest_text
+from hf_contrastive.report.towers import describe_adapter, describe_inputs, describe_towers, longest_text
 from tests.conftest import tiny_clip, tiny_dual_encoder, tiny_siglip
 from tests.models.tower_table import TABLE
 
@@ -65,7 +65,7 @@ def test_joined_towers_are_told_as_they_were_joined():
     assert towers["image"].projection == "linear to 12"
     assert 0 < towers["image"].trainable < towers["image"].parameters
     assert (towers["query"].pooling, towers["query"].projection) == ("mean of the tokens", "mlp to 12")
-    assert (towers["document"].encoder, towers["document"].projection) == ("that of query", "mlp to 12")
+    assert (towers["document"].shared_with, towers["document"].projection) == ("query", "mlp to 12")
     assert (towers["product"].encoder, towers["product"].pooling) == ("precomputed features", "none, 5 wide")
     kinds = {name: tower.kind for name, tower in towers.items()}
     assert kinds == {"document": "text", "image": "image", "product": "embedding", "query": "text"}
@@ -94,3 +94,12 @@ def test_towers_with_weights_of_others_are_not_from_scratch(tmp_path: Any):
     loaded.config.modalities["image"].base = "openai/clip-vit-base-patch32"
     told = TrainingFacts(**facts, towers=describe_towers(loaded))
     assert told.hub_base_models == ("openai/clip-vit-base-patch32",)
+
+
+# A question of peft to transformers under an old name.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_an_adapter_is_told_by_its_kind_and_place(clip: CLIPModel):
+    peft = pytest.importorskip("peft", reason="the package peft is not installed")
+    assert describe_adapter(clip) is None
+    config = peft.LoraConfig(r=2, target_modules=["v_proj", "q_proj"])
+    assert describe_adapter(peft.get_peft_model(clip, config)) == "LoRA of rank 2 on q_proj, v_proj"

@@ -122,6 +122,14 @@ def test_only_the_adapter_is_saved_with_temperature_and_bias(model: PreTrainedMo
     assert all(torch.equal(x, getattr(base, name)) for name, x in scalars.items())
 
 
+def test_a_card_that_is_there_stays_when_an_adapter_is_saved(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
+    trainer = lora_trainer(clip, dataset, tmp_path)
+    card = "---\nlicense: mit\ntags:\n- mine\n---\n# Mine\n"
+    (tmp_path / "README.md").write_text(card, encoding="utf-8")
+    trainer.save_model()
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == card
+
+
 def test_the_adapter_loaded_onto_the_base_gives_the_same(model: PreTrainedModel, dataset: Dataset, tmp_path: Path):
     base = copy.deepcopy(model)
     trainer = lora_trainer(model, dataset, tmp_path, loss=loss_for(model))
