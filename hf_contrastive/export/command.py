@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoConfig
 from transformers.utils import cached_file, logging
 
-from hf_contrastive.export.folders import check_folder
+from hf_contrastive.export.folders import check_apart, check_folder
 from hf_contrastive.export.formats import FORMATS
 from hf_contrastive.report.hub_schema import is_repo_id
 
@@ -99,6 +99,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"`--name` must be a Hub id such as your-name/your-encoder, but got {args.name!r}.")
     if args.base is None and (args.merge or args.format == "adapter"):
         raise ValueError("`--merge` and `--format adapter` are for an adapter, whose model `--base` names.")
+    for name in (args.base, args.model):
+        check_apart(name, Path(args.folder))
     check_folder(Path(args.folder).expanduser(), args.overwrite)
 
 
