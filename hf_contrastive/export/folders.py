@@ -56,7 +56,7 @@ def check_folder(path: Path, overwrite: bool) -> None:
     if not path.exists() or not any(path.iterdir()):
         return
     if not overwrite:
-        raise FileExistsError(f"`folder` {str(path)!r} is not empty. Give another, or say `overwrite`.")
+        raise FileExistsError(f"`folder` {str(path)!r} is not empty. Give another, or `overwrite` it (`--overwrite`).")
     if not any((path / name).exists() for name in _MARKS):
         raise FileExistsError(f"`folder` {str(path)!r} holds no model, so it is not replaced. Give another.")
     if others := sorted(file.name for file in path.iterdir() if not _is_written(file)):

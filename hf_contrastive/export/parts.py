@@ -116,8 +116,8 @@ def pair_of(model: Any, parts: Mapping[str, Part]) -> Pair:
     others = [part for part in parts.values() if part.kind in ("image", "audio")]
     if len(parts) != 2 or len(texts) != 1 or len(others) != 1:
         raise InexpressibleError(
-            f"Its dual encoders read texts and either images or sounds, but the modalities are {kinds}. With more than "
-            "two, name two of them in `modalities`."
+            f"The dual encoders of `transformers` read texts and either images or sounds, but the modalities are {kinds}."
+            + (" Name two of them in `modalities`." if len(parts) > 2 else "")
         )
     scalars = scalars_of(model, list(parts))
     return Pair(others[0], texts[0], model.config.width, scalars["logit_scale"], scalars.get("logit_bias"))
