@@ -73,7 +73,7 @@ def write_card(
     if source is not None:
         _copy_beside(body, source, folder, [] if kept is not None else _BESIDE)
     data["library_name"], data["pipeline_tag"] = told.library_name, told.pipeline_tag
-    tags = [tag for tag in data.get("tags") or [] if tag not in TOWERS]
+    tags = [tag for tag in data.get("tags") or [] if tag not in TOWERS or tag in told.tags]
     data["tags"] = list(dict.fromkeys([*tags, *told.tags]))
     title = PurePosixPath(name.replace("\\", "/")).name
     for model in data.get("model-index") or []:

@@ -121,12 +121,16 @@ RATE = 4000
 EXTRACTORS = {
     "ast": lambda: ASTFeatureExtractor(sampling_rate=RATE, num_mel_bins=8, max_length=16),
     "clap_audio": lambda: ClapFeatureExtractor(
-        feature_size=8, sampling_rate=RATE, fft_window_size=256, hop_length=130, frequency_max=2000, max_length_s=1
+        feature_size=8,
+        sampling_rate=RATE,
+        fft_window_size=512,
+        hop_length=390,
+        frequency_max=2000,
+        max_length_s=3,
+        truncation="rand_trunc",
     ),
     "wav2vec2": lambda: Wav2Vec2FeatureExtractor(sampling_rate=RATE),
-    "whisper": lambda: WhisperFeatureExtractor(
-        feature_size=8, sampling_rate=RATE, hop_length=200, chunk_length=1, n_fft=256
-    ),
+    "whisper": lambda: WhisperFeatureExtractor(feature_size=8, hop_length=800, chunk_length=1),
 }
 
 

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     AutoModel,
+    AutoProcessor,
     CLIPModel,
+    CLIPTextModelWithProjection,
+    CLIPVisionModelWithProjection,
     PreTrainedModel,
     pipeline,
 )
@@ -21,6 +26,7 @@ from transformers.utils import logging
 from hf_contrastive.export import DifferentExportError, InexpressibleError, export, export_metadata, possible_formats
 from hf_contrastive.export.comparing import examples_of
 from hf_contrastive.models import MultiEncoder
+from hf_contrastive.models.precision import unit
 from tests.conftest import make_inputs
 from tests.export.alone import needs_sentence_transformers, run_alone
 from tests.export.cases import CASES, encoder
@@ -80,6 +86,30 @@ def test_a_format_that_cannot_be_names_those_that_can(tmp_path: Path):
     ):
         export(model, None, tmp_path / "out", "transformers")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_of_several_precisions_lose_nothing(tmp_path: Path):
+    model = encoder(CASES["clip"].towers, dtype=torch.bfloat16)
+    with torch.no_grad():
+        # As it is trained beside weights in half precision.
+        model.logit_scale.data = torch.tensor([2.7182817])
+    export(model, None, tmp_path / "out")
+    assert CLIPModel.from_pretrained(tmp_path / "out", dtype="auto").logit_scale.item() == model.logit_scale.item()
+
+
+def test_single_towers_of_an_export_are_loaded_as_such(tmp_path: Path):
+    model = encoder(CASES["clip"].towers)
+    export(model, None, tmp_path / "out")
+    inputs = model.processor(text=TEXTS, images=[PICTURE])
+    text, image = (
+        kind.from_pretrained(tmp_path / "out").eval()
+        for kind in (CLIPTextModelWithProjection, CLIPVisionModelWithProjection)
+    )
+    with torch.no_grad():
+        rows = text(inputs["input_ids"], inputs["attention_mask"]).text_embeds
+        torch.testing.assert_close(unit(rows), model.encode_text(TEXTS), rtol=0, atol=1e-6)
+        rows = image(inputs["pixel_values"]).image_embeds
+        torch.testing.assert_close(unit(rows), model.encode_image([PICTURE]), rtol=0, atol=1e-6)
 
 
 def test_two_of_three_modalities_are_written_with_their_own_temperature(tmp_path: Path):
@@ -337,14 +367,63 @@ def test_a_folder_with_something_in_it_is_kept(clip: CLIPModel, tmp_path: Path):
     (folder / "old.txt").write_text("old")
     with pytest.raises(FileExistsError, match="is not empty"):
         export(clip, None, folder)
-    assert (folder / "old.txt").exists()
+    with pytest.raises(FileExistsError, match=r"holds other things than a model, so it is not replaced: old.txt\."):
+        export(clip, None, folder, overwrite=True)
+    assert (folder / "old.txt").read_text() == "old"
+    (folder / "old.txt").unlink()
+    (folder / "modules.json").write_text("[]")
     export(clip, None, folder, overwrite=True)
-    assert not (folder / "old.txt").exists()
+    # Of another format, which would be read instead.
+    assert not (folder / "modules.json").exists()
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
-    with pytest.raises(FileExistsError, match="is no folder of a model alone"):
+    with pytest.raises(FileExistsError, match="holds no model"):
         export(clip, None, tmp_path / "home", overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "out"]
+
+
+def test_all_that_an_export_writes_may_be_replaced(tmp_path: Path):
+    model = encoder({"query": "bert", "document": "mpnet", "image": "vit"})
+    for _ in range(2):
+        export(model, None, tmp_path / "all", overwrite=True)
+        export(model, None, tmp_path / "texts", "sentence-transformers", modalities=["query"], overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all", "texts"]
+
+
+def test_the_trained_model_is_never_replaced_by_its_export(saved_clip: Path, tmp_path: Path):
+    folder = shutil.copytree(saved_clip, tmp_path / "run" / "trained")
+    (tmp_path / "run" / "config.json").write_text("{}")
+    model = CLIPModel.from_pretrained(folder)
+    for target in (folder, tmp_path / "run"):
+        with pytest.raises(FileExistsError, match="holds the trained model itself"):
+            export(model, None, target, overwrite=True)
+        with pytest.raises(FileExistsError, match="holds the trained model itself"):
+            export(encoder(CASES["clip"].towers), None, target, card=folder, overwrite=True)
+    assert CLIPModel.from_pretrained(folder)
+
+
+def test_the_folder_one_is_in_is_not_moved_away(clip: CLIPModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileExistsError, match="is the one you are in"):
+        export(clip, None, ".")
+
+
+def test_an_interruption_brings_the_old_folder_back(clip: CLIPModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    export(clip, None, tmp_path / "out")
+    moves = []
+
+    def replace(source: Any, target: Any) -> None:
+        moves.append(target)
+        if len(moves) == 2:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    rename = os.replace
+    monkeypatch.setattr("hf_contrastive.export.folders.os.replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        export(clip, None, tmp_path / "out", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert CLIPModel.from_pretrained(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -353,6 +432,25 @@ def test_a_folder_with_something_in_it_is_kept(clip: CLIPModel, tmp_path: Path):
 def test_arguments_that_cannot_be_are_named(arguments: dict[str, Any], message: str, clip: CLIPModel, tmp_path: Path):
     with pytest.raises(ValueError, match=message):
         export(clip, None, tmp_path / "out", **arguments)
+
+
+@pytest.mark.parametrize("modalities", ["text", []])
+def test_modalities_are_a_list_of_names(modalities: Any, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"must be names of modalities of \['image', 'text'\], but got"):
+        export(encoder(CASES["clip"].towers), None, tmp_path / "out", "onnx", modalities=modalities)
+
+
+def test_a_processor_of_another_make_is_refused(saved_clip: Path, tmp_path: Path):
+    processor = AutoProcessor.from_pretrained(saved_clip)
+    with pytest.raises(ValueError, match=r"must be a MultiEncoderProcessor for .* but got a CLIPProcessor without"):
+        export(encoder(CASES["clip"].towers), processor, tmp_path / "out")
+
+
+def test_sounds_and_texts_are_no_sentence_transformer(tmp_path: Path):
+    export(encoder(CASES["clap"].towers), None, tmp_path / "clap")
+    model = AutoModel.from_pretrained(tmp_path / "clap")
+    with pytest.raises(InexpressibleError, match="but the model is a ClapModel"):
+        export(model, AutoProcessor.from_pretrained(tmp_path / "clap"), tmp_path / "out", "sentence-transformers")
 
 
 # ---- The card ----
