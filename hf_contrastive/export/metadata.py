@@ -95,9 +95,11 @@ def _clap_snippet(source: str) -> str:
     lines = ["from transformers import AutoModel, AutoProcessor", ""]
     lines += [f"model = AutoModel.from_pretrained({source})", f"processor = AutoProcessor.from_pretrained({source})"]
     lines += ["sound = [0.0, 0.1] * 24000  # yours, at the rate of the processor", f"texts = {_TEXTS}"]
-    called = "audio=[sound], text=texts, sampling_rate=processor.feature_extractor.sampling_rate"
-    lines.append(f'inputs = processor({called}, return_tensors="pt", padding=True, truncation=True)')
-    return "\n".join([*lines, "print(model(**inputs).logits_per_audio.softmax(dim=-1))"])
+    # Apart: one call would hand what is said of texts, padding and truncation, to sounds as well.
+    lines.append('words = processor.tokenizer(texts, return_tensors="pt", padding=True, truncation=True)')
+    lines.append("extract = processor.feature_extractor")
+    lines.append('sounds = extract([sound], sampling_rate=extract.sampling_rate, return_tensors="pt")')
+    return "\n".join([*lines, "print(model(**words, **sounds).logits_per_audio.softmax(dim=-1))"])
 
 
 def _sentence_snippet(source: str) -> str:

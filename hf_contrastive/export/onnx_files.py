@@ -1,8 +1,10 @@
 """One ONNX file per tower: inputs of any number of rows in, unit embeddings out."""
 
 import importlib.util
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +97,7 @@ def write_onnx(
         tower = _Tower(model, modality, list(first)).eval()
         file = folder / FOLDER / name
         try:
-            with warnings.catch_warnings():
-                # Of the exporter about itself.
-                warnings.simplefilter("ignore")
+            with _quietly():
                 _write(tower, first, second, inputs, embeds, file)
             _check(tower, (first, second), inputs, file)
         except DifferentExportError:
@@ -109,6 +109,20 @@ def write_onnx(
                 f"{type(error).__name__}: {error} Nothing was written. Leave it out with `modalities`, or choose another "
                 "format."
             ) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what the exporter says about itself, such as that torchvision is not installed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _check(tower: _Tower, batches: Sequence[Mapping[str, Tensor]], inputs: Sequence[str], file: Path) -> None:
