@@ -106,8 +106,8 @@ def write_onnx(
             # Torch cannot trace every architecture, and takes the number of rows for a constant in some.
             raise DifferentExportError(
                 f"The tower of {modality!r} cannot be written as ONNX for any number of rows: "
-                f"{type(error).__name__}: {error} Nothing was written. Leave it out with `modalities`, or choose another "
-                "format."
+                f"{type(error).__name__}: {str(error).rstrip('.')}. Nothing was written. Choose another format or, of a "
+                "MultiEncoder, other `modalities`."
             ) from error
 
 
