@@ -15,6 +15,8 @@ from hf_contrastive.report.snippets import encoding_snippet, usage_snippet
 _TAGS: tuple[str, ...] = ("hf_contrastive", "contrastive-learning")
 # By how many towers there are.
 TOWERS = ("dual-encoder", "multi-encoder")
+# Whose ONNX files transformers.js was seen to load by its own classes, such as `CLIPTextModelWithProjection`.
+_IN_JAVASCRIPT = ("clip", "siglip")
 _TEXTS = '["a red star on grass", "a blue ring at night"]'
 
 
@@ -57,9 +59,9 @@ def metadata_of(path: Path, name: str, *, on_hub: bool) -> ExportMetadata:
     if (path / "adapter_config.json").exists():
         return _adapter(path, source)
     if files := sorted(file.name for file in path.glob(f"{FOLDER}/*.onnx")):
-        return ExportMetadata(
-            "onnx", "feature-extraction", _tags(len(files), "onnx"), onnx_snippet(path, source, files, on_hub)
-        )
+        kind = _read(path / "config.json").get("model_type")
+        tags = _tags(len(files), "onnx", *(["transformers.js"] if kind in _IN_JAVASCRIPT else []))
+        return ExportMetadata("onnx", "feature-extraction", tags, onnx_snippet(path, source, files, on_hub))
     if not (path / "config.json").exists():
         raise ValueError(f"`folder` {str(path)!r} holds no model: there is no config.json.")
     config = _read(path / "config.json")

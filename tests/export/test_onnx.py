@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import save_file
 from transformers import CLIPImageProcessor, CLIPModel
 
-from hf_contrastive.export import DifferentExportError, export
+from hf_contrastive.export import DifferentExportError, export, export_metadata
 from hf_contrastive.export.onnx_files import called
 from hf_contrastive.export.onnx_snippet import onnx_snippet
 from tests.export.alone import run_alone
@@ -129,3 +129,14 @@ def test_nothing_is_written_where_packages_lack(clip: CLIPModel, tmp_path: Path,
     with pytest.raises(ImportError, match=r"\['onnxruntime'\]: pip install 'hf-contrastive\[onnx\]'"):
         export(clip, None, tmp_path / "out", "onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "loads"), [("clip", True), ("siglip", True), ("multi_encoder", False)])
+def test_only_what_javascript_loads_is_tagged_so(kind: str, loads: bool, tmp_path: Path):
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    for name in ("text", "vision"):
+        (tmp_path / "onnx" / f"{name}_model.onnx").write_bytes(b"")
+    told = export_metadata(tmp_path)
+    assert ("transformers.js" in told.tags) == loads
+    assert {"onnx", "dual-encoder"} <= set(told.tags)
