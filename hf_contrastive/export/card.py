@@ -20,6 +20,8 @@ from hf_contrastive.report.merging import RECORD, replace_block, seal
 # Files beside a card that it speaks of; pictures come with them.
 _BESIDE = ("metrics.json",)
 _PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg"}
+# Towers whose weights have other names since version 5 of `transformers`, where they are no part of their own pair.
+_RENAMED = ("clip_vision_model", "clip_text_model", "siglip_vision_model", "siglip_text_model")
 _EMPTY = """\
 ---
 {}
@@ -101,11 +103,24 @@ def _use(
         lines.append(
             f"`SentenceTransformer` of `sentence-transformers`{since} loads them too, for texts and pictures."
         )
+    if written in ("transformers", "sentence-transformers") and _has_newer_names(folder):
+        lines.append(
+            "It needs `transformers` 5: version 4 gives the tower of CLIP or SigLIP new weights and only warns."
+        )
     if reason is not None:
         lines.append(f"It needs `hf-contrastive` because no class of `transformers` computes the same: {reason}")
     if not on_hub:
         lines.append('`"."` is the folder of this card, a clone of the repository.')
     return "\n\n".join([*lines, f"```python\n{told.snippet}\n```"])
+
+
+def _has_newer_names(folder: Path) -> bool:
+    """Whether version 4 of `transformers` knows the weights of a tower under other names."""
+    config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    towers = [config]
+    if config["model_type"] == "vision-text-dual-encoder":
+        towers = [config["vision_config"], config["text_config"]]
+    return any(tower["model_type"] in _RENAMED for tower in towers)
 
 
 def _kind(folder: Path, written: str) -> str:

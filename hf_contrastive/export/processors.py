@@ -47,6 +47,15 @@ def save_processor(processor: Any, folder: Path) -> None:
     for name in ("image_processor", "feature_extractor"):
         if (part := getattr(processor, name, None)) is not None:
             part.save_pretrained(folder)
+    name_tokenizer(folder)
+
+
+def name_tokenizer(folder: Path) -> None:
+    """Call the class of a saved tokenizer of no architecture as `transformers` 4 knows it too."""
+    file = folder / "tokenizer_config.json"
+    if file.is_file():
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"'), encoding="utf-8")
 
 
 def text_arguments(model_type: str) -> dict[str, Any]:

@@ -105,6 +105,13 @@ def test_cards_of_all_formats_may_be_shared(tmp_path: Path):
     check_card(tmp_path / "texts")
 
 
+@pytest.mark.parametrize(("image", "text", "needs"), [("vit", "clip_text", True), ("clip_vision", "clip_text", False)])
+def test_what_older_versions_would_load_anew_is_told(image: str, text: str, needs: bool, tmp_path: Path):
+    export(encoder({"image": image, "text": text}, pooling="pooler"), None, tmp_path / "pair")
+    assert ("It needs `transformers` 5" in card(tmp_path / "pair")[1]) == needs
+    assert '"PreTrainedTokenizerFast"' in (tmp_path / "pair" / "tokenizer_config.json").read_text(encoding="utf-8")
+
+
 def test_towers_are_counted(tmp_path: Path):
     model = encoder({"image": "vit", "text": "bert", "audio": "ast"})
     export(model, None, tmp_path / "three")
