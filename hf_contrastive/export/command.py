@@ -5,10 +5,12 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import AutoConfig
 from transformers.utils import cached_file, logging
 
-from hf_contrastive.export.folders import check_folder
+from hf_contrastive.export.errors import DifferentExportError
+from hf_contrastive.export.folders import check_apart, check_folder
 from hf_contrastive.export.formats import FORMATS
 from hf_contrastive.report.hub_schema import is_repo_id
 
@@ -51,6 +53,16 @@ def run(args: argparse.Namespace) -> None:
         OSError: The model is not there, or the folder is.
     """
     _check(args)
+    try:
+        _run(args)
+    except SafetensorError as error:
+        # Weights that were cut off, or a full disk.
+        raise OSError(f"Weights cannot be read or written: {error}. Nothing was written.") from error
+    except DifferentExportError as error:
+        raise ValueError(str(error)) from error
+
+
+def _run(args: argparse.Namespace) -> None:
     from hf_contrastive.export.exporting import export
     from hf_contrastive.models.configuration import MultiEncoderConfig
     from hf_contrastive.models.loading import load_dual_encoder
@@ -60,9 +72,12 @@ def run(args: argparse.Namespace) -> None:
     logging.disable_progress_bar()
     trained = _place(args.model)
     source = trained if args.base is None else _place(args.base)
-    if args.base is None and cached_file(source, "adapter_config.json", _raise_exceptions_for_missing_entries=False):
+    is_adapter = cached_file(trained, "adapter_config.json", _raise_exceptions_for_missing_entries=False) is not None
+    if args.base is None and is_adapter:
         # `transformers` would load it on its model, without temperature and bias.
         raise ValueError(f"{source!r} is an adapter: `--base` must name the model that it was trained on.")
+    if args.base is not None and not is_adapter:
+        raise ValueError(f"{trained!r} is no adapter, so it has no `--base`: there is no adapter_config.json.")
     model: Any
     if isinstance(AutoConfig.from_pretrained(source, trust_remote_code=False), MultiEncoderConfig):
         # It may be without a processor.
@@ -93,12 +108,16 @@ def run(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot be, before a model is loaded."""
     for name in (args.base, args.model):
-        if name is not None and not Path(name).expanduser().is_dir() and not is_repo_id(name):
+        if name is None or (path := Path(name).expanduser()).is_dir():
+            continue
+        if path.exists() or not is_repo_id(name):
             raise FileNotFoundError(f"{name!r} is neither a folder that is there nor a Hub id.")
     if args.name is not None and not is_repo_id(args.name):
         raise ValueError(f"`--name` must be a Hub id such as your-name/your-encoder, but got {args.name!r}.")
     if args.base is None and (args.merge or args.format == "adapter"):
         raise ValueError("`--merge` and `--format adapter` are for an adapter, whose model `--base` names.")
+    for name in (args.base, args.model):
+        check_apart(name, Path(args.folder))
     check_folder(Path(args.folder).expanduser(), args.overwrite)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_contrastive.export.checking import check_equal, example_batch
+from hf_contrastive.export.errors import DifferentExportError
 from hf_contrastive.models.multi_encoder import MultiEncoder
 from hf_contrastive.models.precision import unit
 from hf_contrastive.pair_scales import BIAS, SCALE
@@ -16,19 +17,20 @@ from hf_contrastive.towers.find import base_model, find_towers
 _SUFFIX = "_embeds"
 
 
-def examples_of(model: Any) -> dict[str, dict[str, Tensor]]:
+def examples_of(model: Any, rows: int = 3, tokens: int = 6) -> dict[str, dict[str, Tensor]]:
     """A few examples for each modality of a dual or multi encoder, under the names of its inputs."""
     if not isinstance(model, MultiEncoder):
-        return {m: example_batch(tower.encoder) for m, tower in find_towers(model).items()}
+        return {m: example_batch(tower.encoder, rows, tokens) for m, tower in find_towers(model).items()}
     found = {}
     for modality in model.modalities:
         settings = model.config.modalities[model.config.modalities[modality].shared_with or modality]
         encoder = getattr(model, f"{model.config.modalities[modality].shared_with or modality}_model")
         if settings.tower is None:
-            rows = torch.randn(3, settings.features, generator=torch.Generator().manual_seed(0))
-            found[modality] = {model.input_name(modality, "features"): rows}
+            features = torch.randn(rows, settings.features, generator=torch.Generator().manual_seed(0))
+            found[modality] = {model.input_name(modality, "features"): features}
         else:
-            found[modality] = {model.input_name(modality, own): x for own, x in example_batch(encoder).items()}
+            batch = example_batch(encoder, rows, tokens)
+            found[modality] = {model.input_name(modality, own): x for own, x in batch.items()}
     return found
 
 
@@ -60,3 +62,5 @@ def check_same(reference: Any, found: Any, example: Any) -> None:
         ours, theirs = (getattr(base_model(one), name, None) for one in (reference, found))
         if ours is not None and theirs is not None:
             check_equal(f"`{name}`", ours.detach().float(), theirs.detach().float())
+        elif ours is not None or theirs is not None:
+            raise DifferentExportError(f"`{name}` is in one of the model and its export alone. Nothing was written.")

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from hf_contrastive.export.adapters import merged, write_adapter
 from hf_contrastive.export.card import write_card
-from hf_contrastive.export.folders import new_folder
+from hf_contrastive.export.folders import check_apart, new_folder
 from hf_contrastive.export.formats import FORMATS
 from hf_contrastive.export.metadata import ExportMetadata
 from hf_contrastive.export.onnx_files import require_onnx
@@ -65,7 +65,7 @@ def export(
             - `"transformers"`: `CLIPModel`, `SiglipModel`, `VisionTextDualEncoderModel` or `ClapModel`. With images and a
               processor, `SentenceTransformer(folder)` works as well.
             - `"sentence-transformers"`: the text tower alone, for `SentenceTransformer(folder)`.
-            - `"onnx"`: a file per modality.
+            - `"onnx"`: a file per modality, `onnx/text_model.onnx` for texts, and so on.
             - `"multi_encoder"`: as it is, to be loaded with this package, whose name is in the card.
             - `"adapter"`: the adapter alone.
 
@@ -99,11 +99,16 @@ def export(
         if format not in ("auto", "adapter"):
             raise ValueError(f"A model with an adapter is written as {format!r} with `merge=True`.")
         format = "adapter"
+        if modalities is not None:
+            raise ValueError("`modalities` is for other formats: an adapter is that of all towers. Say `merge=True`.")
     elif format == "adapter":
         raise ValueError("`format` is 'adapter', but the model has none, or it is to be merged.")
     if format == "onnx":
         require_onnx()
+    for source in (card, getattr(model, "name_or_path", None)):
+        check_apart(source, Path(folder))
     before = Path(folder).expanduser() / CARD
+    kept = None
     with new_folder(folder, overwrite=overwrite) as temporary:
         old = before.read_text(encoding="utf-8") if before.is_file() else None
         if format == "adapter":
@@ -112,8 +117,17 @@ def export(
                 processor.save_pretrained(temporary)
             written, reason = "adapter", None
         else:
-            written, reason = Writer(merged(model) if merge else model, processor, modalities).write(format, temporary)
+            writer = Writer(merged(model) if merge else model, processor, modalities)
+            written, reason = writer.write(format, temporary)
+            kept = writer.kept(written)
         metadata = write_card(
-            temporary, written, reason, name=name or str(folder), on_hub=name is not None, source=card, old=old
+            temporary,
+            written,
+            reason,
+            name=name or str(folder),
+            on_hub=name is not None,
+            source=card,
+            old=old,
+            kept=kept,
         )
     return Exported(Path(folder).expanduser(), written, metadata, reason)

@@ -1,16 +1,22 @@
 """What the card of an exported folder says to the Hub, and the lines that load it."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_contrastive.export.onnx_files import FOLDER
+from hf_contrastive.export.onnx_snippet import onnx_snippet
+from hf_contrastive.report.hub_schema import is_repo_id
 from hf_contrastive.report.metadata import ZERO_SHOT, zero_shot_runs
 from hf_contrastive.report.snippets import encoding_snippet, usage_snippet
 
 
-_TAGS: tuple[str, ...] = ("hf_contrastive", "contrastive-learning", "dual-encoder")
+_TAGS: tuple[str, ...] = ("hf_contrastive", "contrastive-learning")
+# By how many towers there are.
+TOWERS = ("dual-encoder", "multi-encoder")
+# Whose ONNX files transformers.js was seen to load by its own classes, such as `CLIPTextModelWithProjection`.
+_IN_JAVASCRIPT = ("clip", "siglip")
 _TEXTS = '["a red star on grass", "a blue ring at night"]'
 
 
@@ -52,41 +58,50 @@ def metadata_of(path: Path, name: str, *, on_hub: bool) -> ExportMetadata:
     source = json.dumps(name)
     if (path / "adapter_config.json").exists():
         return _adapter(path, source)
-    if files := sorted(file.name for file in path.glob("*.onnx")):
-        tags = (*_TAGS, "onnx")
-        return ExportMetadata("onnx", "feature-extraction", tags, _onnx_snippet(path, source, files, on_hub))
+    if files := sorted(file.name for file in path.glob(f"{FOLDER}/*.onnx")):
+        kind = _read(path / "config.json").get("model_type")
+        tags = _tags(len(files), "onnx", *(["transformers.js"] if kind in _IN_JAVASCRIPT else []))
+        return ExportMetadata("onnx", "feature-extraction", tags, onnx_snippet(path, source, files, on_hub))
     if not (path / "config.json").exists():
         raise ValueError(f"`folder` {str(path)!r} holds no model: there is no config.json.")
     config = _read(path / "config.json")
     kind = config.get("model_type")
     has_processor = (path / "processor_config.json").exists()
     if kind == "multi_encoder":
-        return ExportMetadata("hf_contrastive", "feature-extraction", _TAGS, _own_snippet(path, name))
+        tags = _tags(len(config["modalities"]))
+        return ExportMetadata("hf_contrastive", _task_of_own(path), tags, _own_snippet(path, name))
     if (path / "modules.json").exists() and kind not in ZERO_SHOT:
-        tags = (*_TAGS, "sentence-transformers", "feature-extraction")
+        tags = _tags(1, "sentence-transformers", "feature-extraction")
         return ExportMetadata("sentence-transformers", "sentence-similarity", tags, _sentence_snippet(source))
-    tags = (*_TAGS, *(["sentence-transformers"] if (path / "modules.json").exists() else []))
-    task = "feature-extraction"
-    if has_processor and zero_shot_runs(config):
-        task = "zero-shot-image-classification"
-    elif has_processor and kind == "clap":
-        # A pipeline of transformers that is none of the Hub's tasks.
+    tags = _tags(2, *(["sentence-transformers"] if (path / "modules.json").exists() else []))
+    if not has_processor:
+        return ExportMetadata("transformers", "feature-extraction", tags, _bare_snippet(source))
+    if kind == "clap":
+        # Its pipeline is none of the Hub's tasks.
         tags = (*tags, "zero-shot-audio-classification")
-    return ExportMetadata(
-        "transformers",
-        task,
-        tags,
-        _clap_snippet(source) if kind == "clap" else usage_snippet(name, model_type=str(kind)),
-    )
+        return ExportMetadata("transformers", "feature-extraction", tags, _clap_snippet(source))
+    task = "zero-shot-image-classification" if zero_shot_runs(config) else "feature-extraction"
+    return ExportMetadata("transformers", task, tags, usage_snippet(name, model_type=str(kind)))
+
+
+def _tags(towers: int, *others: str) -> tuple[str, ...]:
+    return (*_TAGS, *([TOWERS[min(towers, 3) - 2]] if towers > 1 else []), *others)
+
+
+def _bare_snippet(source: str) -> str:
+    lines = ["from transformers import AutoModel", "", f"model = AutoModel.from_pretrained({source})"]
+    return "\n".join([*lines, "print(model.config)"])
 
 
 def _clap_snippet(source: str) -> str:
     lines = ["from transformers import AutoModel, AutoProcessor", ""]
     lines += [f"model = AutoModel.from_pretrained({source})", f"processor = AutoProcessor.from_pretrained({source})"]
     lines += ["sound = [0.0, 0.1] * 24000  # yours, at the rate of the processor", f"texts = {_TEXTS}"]
-    called = "audio=[sound], text=texts, sampling_rate=processor.feature_extractor.sampling_rate"
-    lines.append(f'inputs = processor({called}, return_tensors="pt", padding=True, truncation=True)')
-    return "\n".join([*lines, "print(model(**inputs).logits_per_audio.softmax(dim=-1))"])
+    # Apart: one call would hand what is said of texts, padding and truncation, to sounds as well.
+    lines.append('words = processor.tokenizer(texts, return_tensors="pt", padding=True, truncation=True)')
+    lines.append("extract = processor.feature_extractor")
+    lines.append('sounds = extract([sound], sampling_rate=extract.sampling_rate, return_tensors="pt")')
+    return "\n".join([*lines, "print(model(**words, **sounds).logits_per_audio.softmax(dim=-1))"])
 
 
 def _sentence_snippet(source: str) -> str:
@@ -100,34 +115,29 @@ def _own_snippet(folder: Path, name: str) -> str:
     if not (folder / "processor_config.json").exists():
         lines = ["import hf_contrastive  # pip install hf-contrastive", "from transformers import AutoModel", ""]
         return "\n".join([*lines, f"print(AutoModel.from_pretrained({json.dumps(name)}).modalities)"])
+    return encoding_snippet(name, _kinds(folder))
+
+
+def _task_of_own(folder: Path) -> str:
+    kinds = set(_kinds(folder).values()) if (folder / "processor_config.json").exists() else set()
+    return "sentence-similarity" if kinds == {"text"} else "feature-extraction"
+
+
+def _kinds(folder: Path) -> dict[str, str]:
     entries = _read(folder / "processor_config.json")["modalities"]
-    return encoding_snippet(name, {modality: entry["kind"] for modality, entry in entries.items()})
-
-
-def _onnx_snippet(folder: Path, source: str, files: Iterable[str], on_hub: bool) -> str:
-    lines = ["from pathlib import Path", "", "import onnxruntime", ""]
-    if on_hub:
-        lines.insert(3, "from huggingface_hub import snapshot_download")
-    lines.append(f"folder = Path({f'snapshot_download({source})' if on_hub else source})")
-    for file in files:
-        stem = file.removesuffix(".onnx")
-        lines.append(f'{stem} = onnxruntime.InferenceSession(folder / "{file}")')
-        lines.append(f"print([x.name for x in {stem}.get_inputs()])")
-    if "text.onnx" in files and (folder / "tokenizer.json").exists():
-        lines.insert(lines.index("", 3), "from transformers import AutoTokenizer")
-        lines.append("wanted = {x.name for x in text.get_inputs()}")
-        lines.append(f'inputs = AutoTokenizer.from_pretrained(folder)({_TEXTS}, return_tensors="np", padding=True)')
-        lines.append("print(text.run(None, {name: x for name, x in inputs.items() if name in wanted})[0].shape)")
-    return "\n".join(lines)
+    return {modality: entry["kind"] for modality, entry in entries.items()}
 
 
 def _adapter(folder: Path, source: str) -> ExportMetadata:
-    base = _read(folder / "adapter_config.json").get("base_model_name_or_path") or "the base model"
+    config = _read(folder / "adapter_config.json")
+    # A place on a disk concerns nobody.
+    base = name if is_repo_id(name := config.get("base_model_name_or_path")) else "the model it was trained on"
     lines = ["import hf_contrastive  # pip install hf-contrastive[peft]", "from transformers import AutoModel", ""]
     lines.append(f"base = AutoModel.from_pretrained({json.dumps(base)})")
     lines.append(f"model = hf_contrastive.load_adapter(base, {source})  # with the temperature it was trained to")
     lines.append("# Without that package: peft.PeftModel.from_pretrained(base, ...), the same embeddings")
-    return ExportMetadata("peft", "feature-extraction", (*_TAGS, "lora"), "\n".join(lines))
+    tags = (*_TAGS, str(config.get("peft_type") or "adapter").lower())
+    return ExportMetadata("peft", "feature-extraction", tags, "\n".join(lines))
 
 
 def _read(file: Path) -> Any:

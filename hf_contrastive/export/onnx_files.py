@@ -1,8 +1,10 @@
 """One ONNX file per tower: inputs of any number of rows in, unit embeddings out."""
 
 import importlib.util
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,13 @@ from hf_contrastive.models.precision import unit
 
 # Those of the attention's sums in another order.
 TOLERANCE = 1e-4
+# Where Optimum and transformers.js put and look for files, and what they call them.
+FOLDER = "onnx"
+_STEMS = {"image": "vision", "text": "text", "audio": "audio"}
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 _OPSET = 18
+# A single file holds no more than 2 GB: larger weights lie beside it.
+_LARGEST = 1_900_000_000
 
 
 class _Tower(nn.Module):
@@ -44,14 +51,38 @@ def require_onnx() -> None:
         raise ImportError(f"ONNX files need the packages {missing}: pip install 'hf-contrastive[onnx]'.")
 
 
-@torch.no_grad()
-def write_onnx(model: Any, inputs: Mapping[str, Mapping[str, Tensor]], folder: Path) -> None:
+def called(kinds: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """
-    Write `<modality>.onnx` for each modality and compare what it returns, for these inputs and for others.
+    By modality, the name of its file and of its embeddings.
+
+    Args:
+        kinds: What each modality reads, see [`Part`].
+    """
+    found = {}
+    for modality, kind in kinds.items():
+        usual = kind in _STEMS and list(kinds.values()).count(kind) == 1
+        stem, prefix = (_STEMS[kind], kind) if usual else (modality, modality)
+        found[modality] = (f"{stem}_model.onnx", f"{prefix}_embeds")
+    return found
+
+
+@torch.no_grad()
+def write_onnx(
+    model: Any,
+    kinds: Mapping[str, str],
+    examples: Mapping[str, Sequence[Mapping[str, Tensor]]],
+    names: Mapping[str, str],
+    folder: Path,
+) -> None:
+    """
+    Write a file for each modality into `folder/onnx` and compare what it returns with what the model does.
 
     Args:
         model: The model, on the CPU, in single precision.
-        inputs: An example of the inputs of each modality, under the model's names.
+        kinds: What each modality reads.
+        examples: Two batches of inputs for each modality, under the model's names. What differs in size between them,
+            rows and tokens, may have any size.
+        names: What an input of the model is called in the files, where otherwise.
         folder: Where to.
 
     Raises:
@@ -59,62 +90,88 @@ def write_onnx(model: Any, inputs: Mapping[str, Mapping[str, Tensor]], folder: P
         DifferentExportError: The embeddings differ by more than 1e-4.
     """
     require_onnx()
-    for modality, given in inputs.items():
-        tower = _Tower(model, modality, list(given)).eval()
-        file = folder / f"{modality}.onnx"
+    (folder / FOLDER).mkdir()
+    for modality, (name, embeds) in called(kinds).items():
+        first, second = examples[modality]
+        inputs = [names.get(key, key) for key in first]
+        tower = _Tower(model, modality, list(first)).eval()
+        file = folder / FOLDER / name
         try:
-            with warnings.catch_warnings():
-                # Of the exporter about itself.
-                warnings.simplefilter("ignore")
-                _write(tower, given, file)
-            _check(tower, given, file)
+            with _quietly():
+                _write(tower, first, second, inputs, embeds, file)
+            _check(tower, (first, second), inputs, file)
         except DifferentExportError:
             raise
         except Exception as error:
             # Torch cannot trace every architecture, and takes the number of rows for a constant in some.
             raise DifferentExportError(
                 f"The tower of {modality!r} cannot be written as ONNX for any number of rows: "
-                f"{type(error).__name__}: {error} Nothing was written."
+                f"{type(error).__name__}: {str(error).rstrip('.')}. Nothing was written. Choose another format or, of a "
+                "MultiEncoder, other `modalities`."
             ) from error
 
 
-def _check(tower: _Tower, given: Mapping[str, Tensor], file: Path) -> None:
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what the exporter says about itself, such as that torchvision is not installed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _check(tower: _Tower, batches: Sequence[Mapping[str, Tensor]], inputs: Sequence[str], file: Path) -> None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     wanted = {x.name for x in session.get_inputs()}
-    for rows in (given, {name: _other_size(x) for name, x in given.items()}):
-        found = session.run(None, {name: x.numpy() for name, x in rows.items() if name in wanted})[0]
+    for given in (row for batch in batches for row in (batch, {name: x[:1] for name, x in batch.items()})):
+        named = dict(zip(inputs, given.values(), strict=True))
+        found = session.run(None, {name: x.numpy() for name, x in named.items() if name in wanted})[0]
         check_equal(
             f"The {tower.modality} embeddings of {file.name}",
-            tower(*rows.values()),
+            tower(*given.values()),
             torch.from_numpy(found),
             TOLERANCE,
         )
 
 
-def _write(tower: nn.Module, given: Mapping[str, Tensor], file: Path) -> None:
-    rows, tokens = torch.export.Dim("batch"), torch.export.Dim("sequence")
-    sizes = tuple({0: rows, 1: tokens} if _is_text(x) else {0: rows} for x in given.values())
+def _write(
+    tower: nn.Module,
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor],
+    inputs: Sequence[str],
+    embeds: str,
+    file: Path,
+) -> None:
+    size = sum(p.numel() * p.element_size() for p in tower.parameters())
     torch.onnx.export(
         tower,
-        tuple(given.values()),
+        tuple(first.values()),
         file,
-        input_names=list(given),
-        output_names=["embeds"],
-        dynamic_shapes=(sizes,),
+        input_names=list(inputs),
+        output_names=[embeds],
+        dynamic_shapes=(tuple(_sizes(first, second)),),
         opset_version=_OPSET,
         dynamo=True,
-        external_data=False,
+        external_data=size > _LARGEST,
         verbose=False,
     )
 
 
-def _is_text(x: Tensor) -> bool:
-    return x.dim() == 2 and x.dtype == torch.long
-
-
-def _other_size(x: Tensor) -> Tensor:
-    """More rows, and of texts fewer tokens from the end."""
-    x = torch.cat([x, x, x[:1]])
-    return x[:, 1:] if _is_text(x) else x
+def _sizes(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Iterator[dict[int, Any]]:
+    """For each input, the dimensions of any size: those that differ. What has the same two sizes is the same one."""
+    known: dict[tuple[int, int], Any] = {}
+    for x, y in zip(first.values(), second.values(), strict=True):
+        found = {}
+        for place, sizes in enumerate(zip(x.shape, y.shape, strict=True)):
+            if sizes[0] != sizes[1]:
+                found[place] = known.setdefault(
+                    sizes, torch.export.Dim("batch" if place == 0 else f"size_{len(known)}")
+                )
+        yield found

@@ -81,6 +81,8 @@ def parts_of(model: Any, modalities: Sequence[str] | None = None) -> dict[str, P
     Raises:
         ValueError: The model has no such modality.
     """
+    if isinstance(modalities, str) or (modalities is not None and not modalities):
+        raise ValueError(f"`modalities` must be names of modalities of {model.modalities}, but got {modalities!r}.")
     if unknown := sorted(set(modalities or ()) - set(model.modalities)):
         raise ValueError(f"`modalities` has {unknown}, but the model has {model.modalities}.")
     found = {}
@@ -114,20 +116,26 @@ def pair_of(model: Any, parts: Mapping[str, Part]) -> Pair:
     others = [part for part in parts.values() if part.kind in ("image", "audio")]
     if len(parts) != 2 or len(texts) != 1 or len(others) != 1:
         raise InexpressibleError(
-            f"Its dual encoders read texts and either images or sounds, but the modalities are {kinds}. With more than "
-            "two, name two of them in `modalities`."
+            f"The dual encoders of `transformers` read texts and either images or sounds, but the modalities are {kinds}."
+            + (" Name two of them in `modalities`." if len(parts) > 2 else "")
         )
-    place = 0
-    if model.config.scale_per_pair:
-        place = pair_names(model.modalities).index(pair_names([texts[0].modality, others[0].modality])[0])
-    bias = getattr(model, "logit_bias", None)
-    return Pair(
-        others[0],
-        texts[0],
-        model.config.width,
-        model.logit_scale[place].item(),
-        None if bias is None else bias[place].item(),
-    )
+    scalars = scalars_of(model, list(parts))
+    return Pair(others[0], texts[0], model.config.width, scalars["logit_scale"], scalars.get("logit_bias"))
+
+
+def scalars_of(model: Any, modalities: Sequence[str]) -> dict[str, Any]:
+    """Trained `logit_scale` and `logit_bias` of a model: one number each, or a list where there is one for each pair."""
+    found = {}
+    for name in ("logit_scale", "logit_bias"):
+        # CLAP has two temperatures, of which its losses use the first for sounds.
+        value = getattr(model, name, getattr(model, f"{name}_a", None))
+        if value is not None:
+            numbers = value.detach().float().reshape(-1).tolist()
+            if len(numbers) > 1 and len(modalities) == 2:
+                place = pair_names(model.modalities).index(pair_names(list(modalities))[0])
+                numbers = [numbers[place]]
+            found[name] = numbers[0] if len(numbers) == 1 else numbers
+    return found
 
 
 def is_automatic(encoder: Any) -> bool:

@@ -61,9 +61,11 @@ def _candidates(pair: Pair) -> list[Callable[[Pair], tuple[PreTrainedModel, bool
 
 def _clip(pair: Pair) -> tuple[PreTrainedModel, bool]:
     _check(pair, "CLIPModel", poolings=("pooler",), heads=("linear", "none"), bias=False)
+    # For `CLIPTextModelWithProjection` and the like, which read it there.
+    width = {"projection_dim": pair.width}
     config = CLIPConfig(
-        vision_config=_settings(pair.other),
-        text_config=_settings(pair.text),
+        vision_config=_settings(pair.other) | width,
+        text_config=_settings(pair.text) | width,
         projection_dim=pair.width,
         logit_scale_init_value=pair.logit_scale,
     )
@@ -147,11 +149,14 @@ def _clap(pair: Pair) -> tuple[PreTrainedModel, bool]:
             f"ClapModel's heads are as wide inside as the joint space, {pair.width}, but those of the model are "
             f"{pair.other.features} and {pair.text.features}."
         )
+    projection: dict[str, Any] = {
+        "projection_dim": pair.width,
+        "projection_hidden_act": "gelu" if mlp else "linear",
+    }
     config = ClapConfig(
-        audio_config=_settings(pair.other),
-        text_config=_settings(pair.text),
-        projection_dim=pair.width,
-        projection_hidden_act="gelu" if mlp else "linear",
+        audio_config=_settings(pair.other) | projection,
+        text_config=_settings(pair.text) | projection,
+        **projection,
     )
     model = ClapModel(config)
     for name, part in (("audio", pair.other), ("text", pair.text)):

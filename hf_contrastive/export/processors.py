@@ -1,6 +1,7 @@
 """The processor of a plain dual encoder, from that of any modalities, so that raw values become the same inputs."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 from transformers import (
@@ -40,6 +41,23 @@ def plain_processor(architecture: str, other: Any, text: Any) -> ProcessorMixin:
     """The processor that goes with a class of `transformers`, from the [`Modality`] of images or sounds and of texts."""
     made: ProcessorMixin = _CLASSES[architecture](copy.deepcopy(other.processor), plain_tokenizer(text))
     return made
+
+
+def save_processor(processor: Any, folder: Path) -> None:
+    """Write a processor where all versions of `transformers`, and other libraries, look for its parts."""
+    processor.save_pretrained(folder)
+    for name in ("image_processor", "feature_extractor"):
+        if (part := getattr(processor, name, None)) is not None:
+            part.save_pretrained(folder)
+    name_tokenizer(folder)
+
+
+def name_tokenizer(folder: Path) -> None:
+    """Call the class of a saved tokenizer of no architecture as `transformers` 4 knows it too."""
+    file = folder / "tokenizer_config.json"
+    if file.is_file():
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"'), encoding="utf-8")
 
 
 def text_arguments(model_type: str) -> dict[str, Any]:

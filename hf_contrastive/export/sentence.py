@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from hf_contrastive.export.errors import InexpressibleError
 from hf_contrastive.export.parts import Part, is_automatic
+from hf_contrastive.export.processors import name_tokenizer
 from hf_contrastive.models.pooling import pool
 from hf_contrastive.report.towers import longest_text
 
@@ -72,6 +73,7 @@ def write_text_tower(part: Part, tokenizer: Any, folder: Path) -> None:
     pooling, layers = dense_layers(part)
     part.encoder.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    name_tokenizer(folder)
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     modules += [(f"{place}_Dense", "Dense") for place, _ in enumerate(layers, 2)]
     modules.append((f"{len(modules)}_Normalize", "Normalize"))

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoProcessor, PreTrainedModel
 
-from hf_contrastive.export.checking import RAW, TEXTS, check_equal, reference_of
+from hf_contrastive.export.checking import check_equal, reference_of
 from hf_contrastive.export.comparing import check_same, embeds_of, examples_of
 from hf_contrastive.export.errors import InexpressibleError
-from hf_contrastive.export.onnx_files import write_onnx
+from hf_contrastive.export.graphs import write_graphs
 from hf_contrastive.export.parts import Pair, Part, pair_of, parts_of
 from hf_contrastive.export.plain import plain_model
-from hf_contrastive.export.processors import plain_processor, plain_tokenizer, text_arguments
+from hf_contrastive.export.processors import plain_processor, plain_tokenizer, save_processor, text_arguments
+from hf_contrastive.export.raw import inputs_of_raw, raw_values
 from hf_contrastive.export.sentence import dense_layers, read_text_tower, write_pair, write_text_tower
 from hf_contrastive.models.multi_encoder import MultiEncoder
 
@@ -37,7 +38,7 @@ def possible_formats(model: Any, modalities: Sequence[str] | None = None) -> dic
             found[name] = None
         except InexpressibleError as error:
             found[name] = str(error)
-    return found | {"onnx": None} | ({"multi_encoder": None} if writer.own else {})
+    return found | {"onnx": None} | ({"multi_encoder": None} if writer.own and modalities is None else {})
 
 
 class Writer:
@@ -51,6 +52,12 @@ class Writer:
             processor = model.processor
         self.model, self.processor, self.modalities = model, processor, modalities
         self.parts = parts_of(model, modalities) if self.own else {}
+        has = getattr(processor, "modalities", {})
+        if self.own and processor is not None and (missing := sorted(set(self.parts) - set(has))):
+            raise ValueError(
+                f"`processor` must be a MultiEncoderProcessor for the modalities {model.modalities}, but got a "
+                f"{type(processor).__name__} without {missing}. Make one with `MultiEncoderProcessor.for_model`."
+            )
 
     def write(self, format: str, folder: Path) -> tuple[str, str | None]:
         """The format that was written, and why it is not the plain class that was tried."""
@@ -59,18 +66,15 @@ class Writer:
                 self.write_plain(folder)
                 return "transformers", None
             if format == "sentence-transformers":
-                self.write_sentence(folder)
-                return format, None
+                return self.write_sentence(folder), None
         except InexpressibleError as error:
-            if format != "auto":
-                possible = [
-                    name for name, reason in possible_formats(self.model, self.modalities).items() if not reason
-                ]
+            possible = [name for name, why in possible_formats(self.model, self.modalities).items() if not why]
+            if format != "auto" or "multi_encoder" not in possible:
                 raise InexpressibleError(f"{error} Possible are the formats {possible}.") from error
             self.write_own(folder)
             return "multi_encoder", str(error)
         if format == "onnx":
-            self.write_onnx(folder)
+            write_graphs(self, folder)
         else:
             self.write_own(folder)
         return format, None
@@ -80,18 +84,23 @@ class Writer:
         if not self.own:
             return self.model, None
         pair = pair_of(self.model, self.parts)
-        return plain_model(pair, self.model.dtype), pair
+        precisions = {p.dtype for p in self.model.parameters()}
+        return plain_model(pair, precisions.pop() if len(precisions) == 1 else torch.float32), pair
+
+    def plain_processor(self, model: PreTrainedModel, pair: Pair | None) -> Any:
+        """The processor for a plain class, None if there is none for the model."""
+        if pair is None or self.processor is None:
+            return self.processor
+        text, other = (self.processor.modalities[part.modality] for part in (pair.text, pair.other))
+        return plain_processor(type(model).__name__, other, text)
 
     def write_plain(self, folder: Path) -> None:
         model, pair = self.plain()
-        processor = self.processor
-        if pair is not None and processor is not None:
-            text, other = (processor.modalities[part.modality] for part in (pair.text, pair.other))
-            processor = plain_processor(type(model).__name__, other, text)
+        processor = self.plain_processor(model, pair)
         model.save_pretrained(folder)
         if processor is not None:
-            processor.save_pretrained(folder)
-            if hasattr(model, "get_image_features") and hasattr(model, "get_text_features"):
+            save_processor(processor, folder)
+            if _has_pictures(model):
                 padded = text_arguments(model.config.model_type)
                 write_pair(model, folder, padded if padded["padding"] == "max_length" else {})
         found: Any = AutoModel.from_pretrained(
@@ -126,19 +135,11 @@ class Writer:
             theirs[mine[m]] = bare
         self._compare(reference, ours, found, theirs, mine, "embeddings")
         if processor is not None:
-            raw = {
-                m: self.processor.modalities[m].inputs(m, _raw(kind, self.processor.modalities[m]))
-                for m, kind in mine.items()
-            }
-            made = dict(processor.tokenizer(TEXTS, return_tensors="pt", **text_arguments(found.config.model_type)))
-            if pair.other.kind == "image":
-                values = dict(processor.image_processor(RAW["image"], return_tensors="pt"))
-            else:
-                rate = processor.feature_extractor.sampling_rate
-                values = dict(processor.feature_extractor(RAW["audio"], sampling_rate=rate, return_tensors="pt"))
-            self._compare(
-                reference, raw, found, {"text": made, pair.other.kind: values}, mine, "embeddings of raw values"
-            )
+            values = {part.modality: raw_values(part, self.processor) for part in (pair.other, pair.text)}
+            raw = {m: self.processor.modalities[m].inputs(m, values[m]) for m in mine}
+            arguments = text_arguments(found.config.model_type)
+            made = {kind: inputs_of_raw(processor, kind, values[m], arguments) for m, kind in mine.items()}
+            self._compare(reference, raw, found, made, mine, "embeddings of raw values")
 
     @staticmethod
     def _compare(reference: Any, ours: Any, found: Any, theirs: Any, names: dict[str, str], what: str) -> None:
@@ -149,6 +150,11 @@ class Writer:
     def text_part(self) -> Part | None:
         """The one text tower, None where the model is a plain class that holds it."""
         if not self.own:
+            if not _has_pictures(self.model):
+                raise InexpressibleError(
+                    f"SentenceTransformer takes a MultiEncoder's text tower, or a model of pictures and texts such as "
+                    f"CLIPModel, but the model is a {type(self.model).__name__}."
+                )
             return None
         texts = {part.owner: part for part in self.parts.values() if part.kind == "text"}
         if len(texts) != 1:
@@ -160,19 +166,21 @@ class Writer:
         dense_layers(part)
         return part
 
-    def write_sentence(self, folder: Path) -> None:
+    def write_sentence(self, folder: Path) -> str:
         part = self.text_part()
         if self.processor is None:
             raise ValueError("`format` 'sentence-transformers' needs the `processor`, whose tokenizer is written too.")
         if part is None:
             self.write_plain(folder)
-            return
+            return "transformers"
         modality = self.processor.modalities[part.modality]
         write_text_tower(part, plain_tokenizer(modality), folder)
         reference = reference_of(self.model)
-        inputs = modality.inputs(part.modality, TEXTS)
+        texts = raw_values(part, self.processor)
+        inputs = modality.inputs(part.modality, texts)
         expected = embeds_of(reference, {part.modality: inputs})[part.modality]
-        check_equal("The embeddings of texts", expected, read_text_tower(folder, TEXTS))
+        check_equal("The embeddings of texts", expected, read_text_tower(folder, texts))
+        return "sentence-transformers"
 
     def write_own(self, folder: Path) -> None:
         if not self.own:
@@ -186,16 +194,15 @@ class Writer:
         found = MultiEncoder.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
         check_same(reference_of(self.model), found, found)
 
-    def write_onnx(self, folder: Path) -> None:
-        reference = reference_of(self.model)
-        inputs = examples_of(reference)
-        write_onnx(reference, {m: x for m, x in inputs.items() if m in (self.modalities or inputs)}, folder)
-        self.model.config.save_pretrained(folder)
-        if self.processor is not None:
-            self.processor.save_pretrained(folder)
+    def kept(self, written: str) -> list[str] | None:
+        """The modalities that were written in a format, None for all of the model's."""
+        if not self.own:
+            return None
+        found = self.parts
+        if written == "sentence-transformers" and (tower := self.text_part()) is not None:
+            found = {m: part for m, part in parts_of(self.model).items() if part.owner == tower.owner}
+        return None if len(found) == len(self.model.modalities) else list(found)
 
 
-def _raw(kind: str, modality: Any) -> Any:
-    if kind != "audio":
-        return RAW[kind]
-    return [{"array": x, "sampling_rate": modality.processor.sampling_rate} for x in RAW["audio"]]
+def _has_pictures(model: Any) -> bool:
+    return hasattr(model, "get_image_features") and hasattr(model, "get_text_features")

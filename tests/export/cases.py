@@ -7,7 +7,15 @@ from functools import cache
 from typing import Any
 
 import torch
-from transformers import CLIPImageProcessor, PreTrainedTokenizerFast, set_seed
+from transformers import (
+    ASTFeatureExtractor,
+    ClapFeatureExtractor,
+    CLIPImageProcessor,
+    PreTrainedTokenizerFast,
+    Wav2Vec2FeatureExtractor,
+    WhisperFeatureExtractor,
+    set_seed,
+)
 
 from hf_contrastive.models import MultiEncoder, MultiEncoderProcessor
 from hf_contrastive.models.from_scratch import train_tokenizer
@@ -105,7 +113,24 @@ CASES = {
         {"audio": "ast", "text": "clap_text"}, plain="the tower of 'audio' is a ASTModel", texts="is a ClapTextModel"
     ),
     "wav2vec2, bert": Case({"audio": "wav2vec2", "text": "bert"}, plain="pooling of 'audio' is 'mean'"),
-    "three": Case({"image": "vit", "text": "bert", "audio": "ast"}, plain="name two of them"),
+    "three": Case({"image": "vit", "text": "bert", "audio": "ast"}, plain="Name two of them"),
+}
+
+
+RATE = 4000
+EXTRACTORS = {
+    "ast": lambda: ASTFeatureExtractor(sampling_rate=RATE, num_mel_bins=8, max_length=16),
+    "clap_audio": lambda: ClapFeatureExtractor(
+        feature_size=8,
+        sampling_rate=RATE,
+        fft_window_size=512,
+        hop_length=390,
+        frequency_max=2000,
+        max_length_s=3,
+        truncation="rand_trunc",
+    ),
+    "wav2vec2": lambda: Wav2Vec2FeatureExtractor(sampling_rate=RATE),
+    "whisper": lambda: WhisperFeatureExtractor(feature_size=8, hop_length=800, chunk_length=1),
 }
 
 
@@ -128,7 +153,7 @@ def config_of(name: str) -> Any:
 
 
 def encoder(towers: Mapping[str, str], **kwargs: Any) -> MultiEncoder:
-    """Named towers of the table, joined, with a processor where they read pictures and texts."""
+    """Named towers of the table, joined, with a processor."""
     set_seed(0)
     model = MultiEncoder.from_towers({m: config_of(name) for m, name in towers.items()}, **{"width": WIDTH} | kwargs)
     kinds = {m: model.inputs_of(m)[0] for m in model.modalities}
@@ -140,6 +165,8 @@ def encoder(towers: Mapping[str, str], **kwargs: Any) -> MultiEncoder:
             made[modality] = CLIPImageProcessor(size=square, crop_size=square)
         elif reads == "input_ids":
             made[modality] = copy.deepcopy(tokenizer())
+        elif towers[modality] in EXTRACTORS:
+            made[modality] = EXTRACTORS[towers[modality]]()
     if set(made) == set(model.modalities):
         model.processor = MultiEncoderProcessor.for_model(model, made)
     return model

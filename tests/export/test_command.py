@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModel, CLIPModel
 
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments
 from hf_contrastive.command import main
+from hf_contrastive.export import DifferentExportError
 from tests.export.cases import encoder
 
 
@@ -48,7 +50,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["x", "out", "--name", "your name"], "`--name` must be a Hub id such as your-name/your-encoder"),
         (["x", "out", "--merge"], "whose model `--base` names"),
         (["x", "full"], "'full' is not empty"),
-        (["x", "full", "--overwrite"], "is no folder of a model alone"),
+        (["x", "full", "--overwrite"], "holds no model"),
         (["x", "full/file"], "is something else"),
         (["x"], "required: folder"),
     ],
@@ -65,6 +67,28 @@ def test_nonsense_is_told_before_a_model_is_loaded(
     (tmp_path / "full" / "file").write_text("mine")
     assert message in refused(arguments, capsys)
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "file"]
+
+
+def test_what_stops_it_is_one_line(
+    saved_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    out = str(tmp_path / "out")
+    assert "neither a folder that is there" in refused([str(saved_clip / "config.json"), out], capsys)
+    assert "is no adapter, so it has no `--base`" in refused([str(saved_clip), out, "--base", str(saved_clip)], capsys)
+    assert "holds the trained model itself" in refused([str(saved_clip), str(saved_clip), "--overwrite"], capsys)
+
+    def differ(*args: object) -> None:
+        raise DifferentExportError("They differ.")
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr("hf_contrastive.export.writer.check_same", differ)
+    assert refused([str(saved_clip), out], capsys).endswith("hf-contrastive: They differ.\n")
+    monkeypatch.setattr(CLIPModel, "save_pretrained", full)
+    assert "No space left on device. Nothing was written." in refused([str(saved_clip), out], capsys)
+    assert not list(tmp_path.glob("out*"))
+    assert not list(tmp_path.glob(".out*"))
 
 
 def test_unknown_modalities_and_adapters_without_a_base_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -2,7 +2,8 @@
 
 import copy
 import json
-import sys
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     AutoModel,
+    AutoProcessor,
     CLIPModel,
+    CLIPTextModelWithProjection,
+    CLIPVisionModelWithProjection,
     PreTrainedModel,
     pipeline,
 )
@@ -22,15 +26,13 @@ from transformers.utils import logging
 from hf_contrastive.export import DifferentExportError, InexpressibleError, export, export_metadata, possible_formats
 from hf_contrastive.export.comparing import examples_of
 from hf_contrastive.models import MultiEncoder
+from hf_contrastive.models.precision import unit
 from tests.conftest import make_inputs
-from tests.export.alone import run_alone, sentence_python
+from tests.export.alone import needs_sentence_transformers, run_alone
 from tests.export.cases import CASES, encoder
 
 
-__all__ = ["sentence_python"]
-
-
-TEXTS = ["a red picture", "green", "something blue and something else"]
+TEXTS = ["a red picture", "green", "something blue and something else", "picture " * 30]
 PICTURE = Image.new("RGB", (20, 30), "red")
 
 
@@ -86,6 +88,30 @@ def test_a_format_that_cannot_be_names_those_that_can(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weights_of_several_precisions_lose_nothing(tmp_path: Path):
+    model = encoder(CASES["clip"].towers, dtype=torch.bfloat16)
+    with torch.no_grad():
+        # As it is trained beside weights in half precision.
+        model.logit_scale.data = torch.tensor([2.7182817])
+    export(model, None, tmp_path / "out")
+    assert CLIPModel.from_pretrained(tmp_path / "out", dtype="auto").logit_scale.item() == model.logit_scale.item()
+
+
+def test_single_towers_of_an_export_are_loaded_as_such(tmp_path: Path):
+    model = encoder(CASES["clip"].towers)
+    export(model, None, tmp_path / "out")
+    inputs = model.processor(text=TEXTS, images=[PICTURE])
+    text, image = (
+        kind.from_pretrained(tmp_path / "out").eval()
+        for kind in (CLIPTextModelWithProjection, CLIPVisionModelWithProjection)
+    )
+    with torch.no_grad():
+        rows = text(inputs["input_ids"], inputs["attention_mask"]).text_embeds
+        torch.testing.assert_close(unit(rows), model.encode_text(TEXTS), rtol=0, atol=1e-6)
+        rows = image(inputs["pixel_values"]).image_embeds
+        torch.testing.assert_close(unit(rows), model.encode_image([PICTURE]), rtol=0, atol=1e-6)
+
+
 def test_two_of_three_modalities_are_written_with_their_own_temperature(tmp_path: Path):
     towers = {"image": "clip_vision", "text": "clip_text", "audio": "ast"}
     model = encoder(towers, scale_per_pair=True)
@@ -97,21 +123,31 @@ def test_two_of_three_modalities_are_written_with_their_own_temperature(tmp_path
 
 # ---- Without the package ----
 
+# One process for all folders: libraries take longer to be imported than models to be compared.
 ALONE = """
 import sys, torch
+from pathlib import Path
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
-folder, rows = sys.argv[1:]
-model, processor, expected = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder), load_file(rows)
-from PIL import Image
-padding = "max_length" if "siglip" in model.config.model_type else True
-inputs = processor(text={texts}, images=Image.new("RGB", (20, 30), "red"), padding=padding, truncation=True,
-                   return_tensors="pt")
-with torch.no_grad():
-    output = model(**inputs)
-for name in ("text", "image"):
-    torch.testing.assert_close(output[name + "_embeds"], expected[name], rtol=0, atol=1e-6)
-print(type(model).__name__)
+for folder in map(Path, sys.argv[1:]):
+    expected = load_file(folder / "rows.safetensors")
+    model, processor = AutoModel.from_pretrained(folder / "out"), AutoProcessor.from_pretrained(folder / "out")
+    padding = "max_length" if "siglip" in model.config.model_type else True
+    options = {"padding": padding, "truncation": True, "return_tensors": "pt"}
+    other = "audio" if "audio" in expected else "image"
+    if other == "audio":
+        sounds = processor.feature_extractor([[0.0, 0.1] * 1500], sampling_rate=4000, return_tensors="pt")
+        inputs = sounds | processor.tokenizer({texts}, **options)
+    else:
+        inputs = processor(text={texts}, images=Image.new("RGB", (20, 30), "red"), **options)
+    with torch.no_grad():
+        output = model(**inputs)
+    for name in ("text", other):
+        torch.testing.assert_close(output[name + "_embeds"], expected[name], rtol=0, atol=1e-6)
+    logits = (expected[other] @ expected["text"].T) * expected["scale"].exp() + expected.get("bias", 0)
+    torch.testing.assert_close(output["logits_per_" + other], logits, rtol=0, atol=1e-4)
+    print(folder.name, type(model).__name__)
 """
 
 
@@ -119,17 +155,31 @@ def written(name: str, folder: Path, format: str = "auto") -> MultiEncoder:
     """An exported case, with what its model makes of raw values beside it."""
     model = encoder(CASES[name].towers, **CASES[name].kwargs)
     export(model, None, folder / "out", format)
-    rows = {"text": model.encode_text(TEXTS), "image": model.encode_image([PICTURE])}
+    rows = {"text": model.encode_text(TEXTS), "scale": model.logit_scale.detach()}
+    if "image" in model.modalities:
+        rows["image"] = model.encode_image([PICTURE])
+    else:
+        rows["audio"] = model.encode_audio([{"array": [0.0, 0.1] * 1500, "sampling_rate": 4000}])
+    if hasattr(model, "logit_bias"):
+        rows["bias"] = model.logit_bias.detach()
     save_file(rows, folder / "rows.safetensors")
     return model
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip, head of texts", "vit, bert"])
-def test_people_without_the_package_get_the_same_embeddings_of_raw_values(name: str, tmp_path: Path):
-    written(name, tmp_path)
-    code = ALONE.replace("{texts}", repr(TEXTS))
-    out = run_alone(sys.executable, code, tmp_path / "out", tmp_path / "rows.safetensors", cwd=tmp_path)
-    assert CASES[name].written in out
+def read_alone(code: str, names: list[str], folder: Path, format: str) -> list[str]:
+    """What a program without the package says of exported cases."""
+    folders = []
+    for place, name in enumerate(names):
+        folders.append(folder / str(place))
+        folders[-1].mkdir()
+        written(name, folders[-1], format)
+    return run_alone(code.replace("{texts}", repr(TEXTS)), *folders, cwd=folder).splitlines()
+
+
+def test_people_without_the_package_get_the_same_embeddings_of_raw_values(tmp_path: Path):
+    names = ["clip", "siglip", "siglip, head of texts", "vit, bert", "clap"]
+    said = read_alone(ALONE, names, tmp_path, "auto")
+    assert said == [f"{place} {CASES[name].written}" for place, name in enumerate(names)]
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip", "siglip of 64", "vit, bert"])
@@ -159,16 +209,22 @@ def test_the_zero_shot_pipeline_runs(name: str, tmp_path: Path):
 
 SENTENCES = """
 import sys, torch
+from pathlib import Path
 from PIL import Image
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
-folder, rows = sys.argv[1:]
-model, expected = SentenceTransformer(folder, device="cpu"), load_file(rows)
-torch.testing.assert_close(torch.tensor(model.encode({texts})), expected["text"], rtol=0, atol=1e-6)
-if "{what}" == "pair":
-    image = torch.tensor(model.encode([Image.new("RGB", (20, 30), "red")]))
-    torch.testing.assert_close(image, expected["image"], rtol=0, atol=1e-6)
-print("equal")
+texts, picture = {texts}, Image.new("RGB", (20, 30), "red")
+for folder in map(Path, sys.argv[1:]):
+    model, expected = SentenceTransformer(str(folder / "out"), device="cpu"), load_file(folder / "rows.safetensors")
+    rows = torch.tensor(model.encode(texts))
+    torch.testing.assert_close(rows, expected["text"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(model.similarity(rows, rows), rows @ rows.T, rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(model.encode(["red picture"], prompt="a ")), rows[:1], rtol=0, atol=1e-6)
+    modules = [type(module).__name__ for module in model]
+    assert modules[-1] == "Normalize", modules
+    if "Pooling" not in modules:
+        torch.testing.assert_close(torch.tensor(model.encode([picture])), expected["image"], rtol=0, atol=1e-6)
+    print(folder.name, model.max_seq_length)
 """
 
 
@@ -197,19 +253,18 @@ def test_a_text_tower_is_written_in_modules(name: str, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TOWERS)
-def test_the_library_reads_a_text_tower(name: str, sentence_python: str, tmp_path: Path):
-    written(name, tmp_path, "sentence-transformers")
-    code = SENTENCES.replace("{texts}", repr(TEXTS)).replace("{what}", "text")
-    assert "equal" in run_alone(sentence_python, code, tmp_path / "out", tmp_path / "rows.safetensors", cwd=tmp_path)
+@needs_sentence_transformers
+def test_the_library_reads_text_towers(tmp_path: Path):
+    said = read_alone(SENTENCES, TOWERS, tmp_path, "sentence-transformers")
+    # As many tokens as the tokenizer leaves, or as there are positions for.
+    assert said == [f"{place} 12" for place in range(len(TOWERS))]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["clip", "siglip", "vit, bert"])
-def test_the_library_reads_a_plain_pair(name: str, sentence_python: str, tmp_path: Path):
-    written(name, tmp_path)
-    code = SENTENCES.replace("{texts}", repr(TEXTS)).replace("{what}", "pair")
-    assert "equal" in run_alone(sentence_python, code, tmp_path / "out", tmp_path / "rows.safetensors", cwd=tmp_path)
+@needs_sentence_transformers
+def test_the_library_reads_plain_pairs(tmp_path: Path):
+    said = read_alone(SENTENCES, ["clip", "siglip", "vit, bert"], tmp_path, "auto")
+    assert len(said) == 3
 
 
 def test_several_text_towers_must_be_told_apart(tmp_path: Path):
@@ -277,30 +332,6 @@ def test_a_merged_adapter_is_a_plain_model(clip: CLIPModel, tmp_path: Path):
     assert any("lora" in name for name, _ in model.named_parameters())
 
 
-# ---- ONNX ----
-
-
-@pytest.mark.slow
-def test_onnx_files_take_any_number_of_rows(tmp_path: Path):
-    for package in ("onnx", "onnxscript"):
-        pytest.importorskip(package)
-    onnxruntime = pytest.importorskip("onnxruntime")
-    model = encoder({"image": "clip_vision", "text": "qwen3"})
-    exported = export(model, None, tmp_path / "out", "onnx", modalities=["text"])
-    assert exported.metadata.library_name == "onnx"
-    session = onnxruntime.InferenceSession(tmp_path / "out" / "text.onnx")
-    inputs = model.processor(text=TEXTS[:2])
-    found = session.run(None, {x.name: inputs[x.name].numpy() for x in session.get_inputs()})[0]
-    torch.testing.assert_close(torch.from_numpy(found), model.encode_text(TEXTS[:2]), rtol=0, atol=1e-4)
-
-
-def test_packages_that_lack_are_named(clip: CLIPModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else object())
-    with pytest.raises(ImportError, match=r"\['onnxruntime'\]: pip install 'hf-contrastive\[onnx\]'"):
-        export(clip, None, tmp_path / "out", "onnx")
-    assert list(tmp_path.iterdir()) == []
-
-
 # ---- The folder ----
 
 
@@ -338,14 +369,63 @@ def test_a_folder_with_something_in_it_is_kept(clip: CLIPModel, tmp_path: Path):
     (folder / "old.txt").write_text("old")
     with pytest.raises(FileExistsError, match="is not empty"):
         export(clip, None, folder)
-    assert (folder / "old.txt").exists()
+    with pytest.raises(FileExistsError, match=r"holds other things than a model, so it is not replaced: old.txt\."):
+        export(clip, None, folder, overwrite=True)
+    assert (folder / "old.txt").read_text() == "old"
+    (folder / "old.txt").unlink()
+    (folder / "modules.json").write_text("[]")
     export(clip, None, folder, overwrite=True)
-    assert not (folder / "old.txt").exists()
+    # Of another format, which would be read instead.
+    assert not (folder / "modules.json").exists()
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
-    with pytest.raises(FileExistsError, match="is no folder of a model alone"):
+    with pytest.raises(FileExistsError, match="holds no model"):
         export(clip, None, tmp_path / "home", overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "out"]
+
+
+def test_all_that_an_export_writes_may_be_replaced(tmp_path: Path):
+    model = encoder({"query": "bert", "document": "mpnet", "image": "vit"})
+    for _ in range(2):
+        export(model, None, tmp_path / "all", overwrite=True)
+        export(model, None, tmp_path / "texts", "sentence-transformers", modalities=["query"], overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all", "texts"]
+
+
+def test_the_trained_model_is_never_replaced_by_its_export(saved_clip: Path, tmp_path: Path):
+    folder = shutil.copytree(saved_clip, tmp_path / "run" / "trained")
+    (tmp_path / "run" / "config.json").write_text("{}")
+    model = CLIPModel.from_pretrained(folder)
+    for target in (folder, tmp_path / "run"):
+        with pytest.raises(FileExistsError, match="holds the trained model itself"):
+            export(model, None, target, overwrite=True)
+        with pytest.raises(FileExistsError, match="holds the trained model itself"):
+            export(encoder(CASES["clip"].towers), None, target, card=folder, overwrite=True)
+    assert CLIPModel.from_pretrained(folder)
+
+
+def test_the_folder_one_is_in_is_not_moved_away(clip: CLIPModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileExistsError, match="is the one you are in"):
+        export(clip, None, ".")
+
+
+def test_an_interruption_brings_the_old_folder_back(clip: CLIPModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    export(clip, None, tmp_path / "out")
+    moves = []
+
+    def replace(source: Any, target: Any) -> None:
+        moves.append(target)
+        if len(moves) == 2:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    rename = os.replace
+    monkeypatch.setattr("hf_contrastive.export.folders.os.replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        export(clip, None, tmp_path / "out", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert CLIPModel.from_pretrained(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -356,10 +436,29 @@ def test_arguments_that_cannot_be_are_named(arguments: dict[str, Any], message: 
         export(clip, None, tmp_path / "out", **arguments)
 
 
+@pytest.mark.parametrize("modalities", ["text", []])
+def test_modalities_are_a_list_of_names(modalities: Any, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"must be names of modalities of \['image', 'text'\], but got"):
+        export(encoder(CASES["clip"].towers), None, tmp_path / "out", "onnx", modalities=modalities)
+
+
+def test_a_processor_of_another_make_is_refused(saved_clip: Path, tmp_path: Path):
+    processor = AutoProcessor.from_pretrained(saved_clip)
+    with pytest.raises(ValueError, match=r"must be a MultiEncoderProcessor for .* but got a CLIPProcessor without"):
+        export(encoder(CASES["clip"].towers), processor, tmp_path / "out")
+
+
+def test_sounds_and_texts_are_no_sentence_transformer(tmp_path: Path):
+    export(encoder(CASES["clap"].towers), None, tmp_path / "clap")
+    model = AutoModel.from_pretrained(tmp_path / "clap")
+    with pytest.raises(InexpressibleError, match="but the model is a ClapModel"):
+        export(model, AutoProcessor.from_pretrained(tmp_path / "clap"), tmp_path / "out", "sentence-transformers")
+
+
 # ---- The card ----
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip", "vit, bert", "vit, bert mean"])
+@pytest.mark.parametrize("name", ["clip", "siglip", "vit, bert", "vit, bert mean", "clap"])
 def test_the_lines_of_the_card_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -1,18 +1,15 @@
 """From any towers to people who know nothing of this package: trained, pushed, loaded elsewhere, equal embeddings."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.export.alone import run_alone, sentence_python
+from tests.export.alone import needs_sentence_transformers, run_alone
 
 from .server import USER, LoopbackHub
 
-
-__all__ = ["sentence_python"]
 
 # What each program compares its embeddings with; all have a cache of their own.
 EXPECTED = """
@@ -89,29 +86,37 @@ def test_a_process_without_it_loads_the_plain_model(module_hub: LoopbackHub, pus
     assert metadata_of(module_hub, "plain") == ("transformers", "zero-shot-image-classification")
     code = "\n".join([EXPECTED, WITHOUT_US, *lines_of(module_hub, "plain")])
     env = module_hub.environment(tmp_path / "home")
-    out = run_alone(sys.executable, code, pushed / "rows.safetensors", cwd=tmp_path, env=env)
+    out = run_alone(code, pushed / "rows.safetensors", cwd=tmp_path, env=env)
     assert out.splitlines()[:2] == ["equal image text", "VisionTextDualEncoderModel"]
     assert "score" in out
 
 
 @pytest.mark.slow
-def test_sentence_transformers_loads_the_text_tower(
-    module_hub: LoopbackHub, pushed: Path, sentence_python: str, tmp_path: Path
-):
+@needs_sentence_transformers
+def test_sentence_transformers_loads_the_text_tower(module_hub: LoopbackHub, pushed: Path, tmp_path: Path):
     assert metadata_of(module_hub, "texts") == ("sentence-transformers", "sentence-similarity")
     code = "\n".join([EXPECTED, SENTENCES, *lines_of(module_hub, "texts")])
     env = module_hub.environment(tmp_path / "home")
-    out = run_alone(sentence_python, code, pushed / "rows.safetensors", cwd=tmp_path, env=env)
+    out = run_alone(code, pushed / "rows.safetensors", cwd=tmp_path, env=env)
     assert out.startswith("equal text\n")
 
 
-@pytest.mark.parametrize("name", ["plain", "texts"])
-def test_the_card_of_an_export_is_that_of_the_run(name: str, module_hub: LoopbackHub, pushed: Path):
-    own, of_export = card_of(module_hub, "joined"), card_of(module_hub, name)
+def test_the_card_of_an_export_is_that_of_the_run(module_hub: LoopbackHub, pushed: Path):
+    own, of_export = card_of(module_hub, "joined"), card_of(module_hub, "plain")
     measured, found = (
         card.partition("## What was measured")[2].partition("## Licence")[0] for card in (own, of_export)
     )
     assert measured == found != ""
-    assert f"# {name}\n" in of_export
+    assert "# plain\n" in of_export
     assert str(pushed) not in of_export
-    assert "geometry.png" in module_hub.files(f"{USER}/{name}")
+    assert "geometry.png" in module_hub.files(f"{USER}/plain")
+
+
+def test_the_card_of_one_tower_has_no_figures_of_two(module_hub: LoopbackHub, pushed: Path):
+    of_export = card_of(module_hub, "texts")
+    assert "Of these, only `text` is here." in of_export
+    assert "# texts\n" in of_export
+    assert "model-index" not in of_export
+    assert "## What was measured" not in of_export
+    assert str(pushed) not in of_export
+    assert not {"geometry.png", "metrics.json"} & set(module_hub.files(f"{USER}/texts"))
