@@ -84,7 +84,8 @@ def units_imported_by(name: str) -> set[str]:
         ("models", {"data", "encoder", "hub", "pair_scales", "temperature", "towers"}),
         ("data", {"hard_negatives"}),
         ("export", {"models", "pair_scales", "report", "towers", "training"}),
-        ("command", {"diagnosis", "export"}),
+        ("command", {"diagnosis", "export", "hub"}),
+        ("__main__", {"command"}),
         ("evaluators", {"data", "distributed", "encoder", "functional"}),
         ("report", {"functional", "losses", "metrics", "towers"}),
         (

@@ -12,7 +12,14 @@ import torch
 from transformers import CLIPModel
 
 from hf_contrastive import load_adapter, load_dual_encoder
-from hf_contrastive.hub.untrusted import UntrustedError, check_adapter, check_model, check_name, inside
+from hf_contrastive.hub.untrusted import (
+    LEADING_ELSEWHERE,
+    UntrustedError,
+    check_adapter,
+    check_model,
+    check_name,
+    inside,
+)
 from hf_contrastive.training.manifest import MANIFEST, faults_of, write_manifest
 
 from .server import TOKEN, LoopbackHub
@@ -127,6 +134,12 @@ def pickled_shard(folder: Path) -> None:
     edit(folder / "model.safetensors.index.json", metadata={}, weight_map={"logit_scale": "a.bin"})
 
 
+def shard_of_a_variant_outside(folder: Path) -> None:
+    edit(
+        folder / "model.safetensors.index.fp16.json", metadata={}, weight_map={"logit_scale": "../stolen.safetensors"}
+    )
+
+
 def weights_outside(folder: Path) -> None:
     edit(folder / "config.json", transformers_weights="../stolen.safetensors")
 
@@ -155,6 +168,7 @@ TRICKS: dict[Callable[[Path], None], str] = {
     shard_outside: r"model\.safetensors\.index\.json of .* names the file '\.\./stolen",
     shard_by_link: "names the file 'a.safetensors', a link to",
     pickled_shard: "no safetensors file",
+    shard_of_a_variant_outside: r"index\.fp16\.json of .* names the file '\.\./stolen",
     weights_outside: r"config\.json of .* names the file '\.\./stolen",
     pickles_alone: r"only as pytorch_model\.bin, which are pickles: reading them can run code",
     unknown_code: "of the kind 'evil', whose code is in its repository. Code from a repository is never run",
@@ -194,7 +208,7 @@ def test_a_revision_is_no_path():
 # ---- Adapters ----
 
 
-@pytest.mark.parametrize("field", ["megatron_config", "tokenizer_kwargs", "tokenizer_name_or_path", "adapters"])
+@pytest.mark.parametrize("field", LEADING_ELSEWHERE)
 def test_an_adapter_that_names_more_than_weights_is_refused(clip: CLIPModel, tmp_path: Path, field: str):
     pytest.importorskip("peft", reason="peft is not installed")
     edit(tmp_path / "adapter_config.json", peft_type="LORA", **{field: {"trust_remote_code": True}})
