@@ -1,7 +1,7 @@
 """Pushes beside training: one at a time, of copies that nobody deletes, tried again at the end where they failed."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -88,15 +88,14 @@ class BackgroundPushes:
     def take_up(self) -> None:
         """Have pushes be due that an earlier process of the same run has left in its folder."""
         with self._changed:
-            for push in self.left_by_others():
+            for push in self._left_by_others():
                 self._order.append(push.folder)
                 self._settle(push, INTERRUPTED)
 
-    def left_by_others(self) -> list[Push]:
-        """Pushes to the same place that wait in the folder, and that this process has not started."""
-        mine = (self.full_name, self.repository.revision)
-        found = [push for push in read_pushes(self.folder) if (push.repository, push.revision) == mine]
-        return [push for push in found if push.folder not in self._order]
+    def left_by_others(self) -> list[str]:
+        """What waits in the folder for its push to the same place, and is none of this run's, one message each."""
+        latest = {place: push for push in self._left_by_others() for place in push.places}
+        return [self._message(push, [p for p in push.places if latest[p] is push]) for push in _once(latest.values())]
 
     def finish(self) -> list[str]:
         """Wait for all pushes, try those that are due again, and say of each that fails how to do it later."""
@@ -123,13 +122,16 @@ class BackgroundPushes:
     def messages(self) -> list[str]:
         """What has not been pushed, and how to do it, one message each."""
         with self._changed:
-            waiting = self._still_due()
-            running = [push for push in (self._running,) if push is not None and self._stopped.is_set()]
-        return self._left_out + [self.message(push) for push in [*running, *waiting]]
+            waiting = {push.folder: push.places for push in self._still_due()}
+            if self._running is not None and self._stopped.is_set():
+                waiting[self._running.folder] = [place for place in self._running.places if place not in self.due]
+            pushes = [
+                push for folder in self._order if waiting.get(folder) and (push := read_push(folder)) is not None
+            ]
+            return self._left_out + [self._message(push, waiting[push.folder]) for push in pushes]
 
-    def message(self, push: Push) -> str:
-        """That a checkpoint has not been pushed, why, and the command that does it."""
-        parts = ["the model"] * ("" in push.places) + ["the checkpoint"] * any(push.places)
+    def _message(self, push: Push, places: Collection[str]) -> str:
+        parts = ["the model"] * ("" in places) + ["the checkpoint"] * any(places)
         what = " and ".join(parts).capitalize()
         return (
             f"{what} of step {push.step} {'were' if len(parts) > 1 else 'was'} not pushed to {push.repository!r}: "
@@ -144,7 +146,7 @@ class BackgroundPushes:
         while (push := self._running) is not None:
             if not self._attempt(push):
                 with self._changed:
-                    self._put_off("the Hub failed on the push before it.")
+                    self._put_off(f"the push before it failed, {self.reasons[push.folder]}")
             with self._changed:
                 if push in self._line:
                     self._line.remove(push)
@@ -213,3 +215,12 @@ class BackgroundPushes:
 
     def _is_due(self, place: str, folder: Path) -> bool:
         return place in self.due and self.due[place].folder == folder
+
+    def _left_by_others(self) -> list[Push]:
+        mine = (self.full_name, self.repository.revision)
+        found = [push for push in read_pushes(self.folder) if (push.repository, push.revision) == mine]
+        return [push for push in found if push.folder not in self._order]
+
+
+def _once(pushes: Iterable[Push]) -> list[Push]:
+    return list({push.folder: push for push in pushes}.values())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_contrastive.hub.contents import IGNORED, TRAINING_STATE
-from hf_contrastive.hub.failures import PushError
+from hf_contrastive.hub.failures import PushError, without_secrets
 from hf_contrastive.hub.folders import push_copy, upload
 from hf_contrastive.hub.repositories import Repository
 from hf_contrastive.hub.unpushed import read_push
@@ -82,7 +82,8 @@ def _check(folder: Path, repository: str | None) -> None:
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
-        raise ValueError(f"`repository` is {repository!r}, which is no Hub id: {error}") from error
+        told = f"`repository` is {repository!r}, which is no Hub id: {error}"
+        raise ValueError(without_secrets(told)) from None
     card = folder / CARD
     if card.is_file() and RECORD.search(card.read_text(encoding="utf-8")):
         check_card(folder)

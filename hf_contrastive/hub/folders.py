@@ -56,13 +56,17 @@ def upload(
         )
         commit = repository.commit(name, files_to_push(folder, ignored, token=repository.secret), message)
     except Exception as error:
-        raise PushError(
-            f"The push to {repository.name!r} failed: {brief(error, repository.secret)}\n"
-            f"Nothing is lost: {str(folder)!r} holds the model, its processor, card and plots. Push it later with\n"
-            f"  {push_line(Path(folder), repository)}"
-        ) from shown(error, repository.secret)
-    root_was_pushed(Path(folder).absolute(), name, revision)
-    return commit
+        failure = _failure(
+            error,
+            repository,
+            f"{str(folder)!r} holds the model, its processor, card and plots",
+            push_line(Path(folder), repository),
+        )
+    else:
+        root_was_pushed(Path(folder).absolute(), name, revision)
+        return commit
+    # Not where it was caught: what it then has for a context may hold the token.
+    raise failure
 
 
 def push_copy(push: Push) -> str:
@@ -84,9 +88,17 @@ def push_copy(push: Push) -> str:
         files = push.files(repository.secret)
         commit = repository.commit(repository.open(), files, push.title)
     except Exception as error:
-        raise PushError(
-            f"The push to {repository.name!r} failed: {brief(error, repository.secret)}\n"
-            f"Nothing is lost: {str(push.folder)!r} is complete. Push it later with\n  {push_line(push.folder)}"
-        ) from shown(error, repository.secret)
-    forget(push.folder, keep_copy=True)
-    return str(commit.commit_url)
+        failure = _failure(error, repository, f"{str(push.folder)!r} is complete", push_line(push.folder))
+    else:
+        forget(push.folder, keep_copy=True)
+        return str(commit.commit_url)
+    raise failure
+
+
+def _failure(error: Exception, repository: Repository, complete: str, line: str) -> PushError:
+    failure = PushError(
+        f"The push to {repository.name!r} failed: {brief(error, repository.secret)}\n"
+        f"Nothing is lost: {complete}. Push it later with\n  {line}"
+    )
+    failure.__cause__ = shown(error, repository.secret)
+    return failure

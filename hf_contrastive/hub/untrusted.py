@@ -161,8 +161,12 @@ def _download_small_files(name: str, revision: str | None, where: Mapping[str, A
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    from hf_contrastive.hub.failures import is_passing
+    from hf_contrastive.hub.failures import is_passing, without_secrets
 
+    if "://" in name:
+        raise UntrustedError(
+            f"A model is named by its Hub id or a folder, but got the address {without_secrets(name)!r}."
+        )
     if revision is not None:
         check_name(revision, "`revision`")
     options = {key: where[key] for key in ("token", "cache_dir", "local_files_only", "force_download") if key in where}

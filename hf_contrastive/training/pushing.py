@@ -58,8 +58,8 @@ class PushingTrainer(ManyProcessesTrainer):
         if self.pushes is not None:
             if resume_from_checkpoint:
                 self.pushes.take_up()
-            for push in self.pushes.left_by_others():
-                logger.warning(self.pushes.message(push))
+            for message in self.pushes.left_by_others():
+                logger.warning(message)
         try:
             output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
         except BaseException:

@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 from hf_contrastive import ContrastiveTrainer
 from hf_contrastive.hub import failures
 from hf_contrastive.training import pushing
+from hf_contrastive.training.manifest import faults_of
 from tests.hub.training_client import trainer_of
 
 
@@ -47,16 +48,19 @@ def report(trainer: ContrastiveTrainer, *, resume: bool = False) -> dict[str, An
         trainer.train(resume_from_checkpoint=resume)
     except BaseException as error:
         raised = type(error).__name__
+    kept = Path(trainer.args.output_dir) / "_unpushed"
     return {
         "raised": raised,
         "step": trainer.state.global_step,
         "unpushed": trainer.unpushed,
-        "kept": sorted(path.name for path in (Path(trainer.args.output_dir) / "_unpushed").glob("*")),
+        "kept": sorted(path.name for path in kept.glob("*")),
+        "faults": [fault for path in kept.glob("*") if path.is_dir() for fault in faults_of(path)],
     }
 
 
 def ended(name: str, act: Callable[[], None], **options: Any) -> dict[str, Any]:
-    trainer = trainer_of(name, max_steps=4, hub_strategy="checkpoint", save_total_limit=1, **options)
+    common = {"max_steps": 6, "hub_strategy": "checkpoint", "save_total_limit": 1}
+    trainer = trainer_of(name, **(common | options))
     trainer.add_callback(AtStep(2, act))
     if trainer.preemption is not None:
         trainer.preemption.jit_manager.kill_wait = 0
@@ -72,7 +76,7 @@ def main() -> None:
         "interrupt": ended("interrupt", interrupt),
         "terminated": ended("terminated", terminate, enable_jit_checkpoint=True),
         # Its push takes longer than an ending process waits.
-        "slow": ended("slow", crash),
+        "slow": ended("slow", crash, hub_strategy="all_checkpoints"),
         # The Hub is well again.
         "resumed": report(trainer_of("crash", max_steps=4, hub_strategy="all_checkpoints"), resume=True),
         "anew": report(trainer_of("interrupt", max_steps=1, hub_strategy="end")),

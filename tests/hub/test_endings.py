@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from hf_contrastive.training.manifest import faults_of
-
 from .server import USER, LoopbackHub
-from .test_training_pushes import SECRET
+from .test_training_pushes import MODEL, SECRET
 
 
 class Endings:
@@ -34,11 +32,11 @@ def endings(module_hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.mark.parametrize(
-    ("name", "raised", "step"),
-    [("crash", "RuntimeError", 2), ("interrupt", "KeyboardInterrupt", 2), ("terminated", None, 3)],
+    ("name", "raised"),
+    [("crash", "RuntimeError"), ("interrupt", "KeyboardInterrupt"), ("terminated", None)],
 )
-def test_what_was_not_pushed_is_told_however_training_ends(endings: Endings, name: str, raised: str | None, step: int):
-    report = endings[name]
+def test_what_was_not_pushed_is_told_however_training_ends(endings: Endings, name: str, raised: str | None):
+    report, step = endings[name], endings[name]["step"]
     assert report["raised"] == raised
     (message,) = report["unpushed"]
     copy = endings.folder / name / "_unpushed" / f"checkpoint-{step}"
@@ -46,5 +44,32 @@ def test_what_was_not_pushed_is_told_however_training_ends(endings: Endings, nam
     assert "Storage full" in message
     assert f"Nothing is lost: all is complete in {str(copy)!r}" in message
     assert message in endings.output
-    assert faults_of(copy) == []
+    assert report["faults"] == []
     assert report["kept"] == [copy.name, f"{copy.name}.json"]
+
+
+def test_what_is_still_under_way_is_told_and_not_waited_for(endings: Endings):
+    report = endings["slow"]
+    told = {message.partition(" not pushed")[0]: message for message in report["unpushed"]}
+    assert told.keys() == {"The checkpoint of step 1 was", "The model and the checkpoint of step 2 were"}
+    assert "its push was still running when the run ended" in told["The checkpoint of step 1 was"]
+    assert "the run ended before it was pushed" in told["The model and the checkpoint of step 2 were"]
+    assert report["faults"] == []
+
+
+def test_a_run_that_is_resumed_pushes_what_was_left(endings: Endings):
+    report = endings["resumed"]
+    assert (report["raised"], report["step"], report["unpushed"], report["kept"]) == (None, 4, [], [])
+    files = endings.hub.files("tester/crash")
+    assert {name for name in files if "/" not in name} == MODEL
+    assert {name.split("/")[0] for name in files if "/" in name} == {"last-checkpoint", "checkpoint-3", "checkpoint-4"}
+    # Of the root, the later one.
+    assert files["model.safetensors"] == files["checkpoint-4/model.safetensors"]
+    assert files["model.safetensors"] != files["last-checkpoint/model.safetensors"]
+
+
+def test_another_run_in_the_folder_tells_of_it_and_leaves_it(endings: Endings):
+    report = endings["anew"]
+    assert report["unpushed"] == []
+    assert report["kept"] == endings["interrupt"]["kept"]
+    assert endings.output.count(endings["interrupt"]["unpushed"][0].splitlines()[-1]) >= 2
