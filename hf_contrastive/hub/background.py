@@ -12,7 +12,16 @@ from transformers.utils import logging
 from hf_contrastive.hub.failures import brief, is_passing
 from hf_contrastive.hub.lines import push_line
 from hf_contrastive.hub.repositories import Repository
-from hf_contrastive.hub.unpushed import Push, copy_checkpoint, forget, read_push, read_pushes, remove_if_empty
+from hf_contrastive.hub.unpushed import (
+    UNPUSHED,
+    Push,
+    copy_checkpoint,
+    forget,
+    held_bytes,
+    read_push,
+    read_pushes,
+    remove_if_empty,
+)
 
 
 logger = logging.get_logger(__name__)
@@ -162,13 +171,13 @@ class BackgroundPushes:
             )
         except Exception as error:
             reason = brief(error, token)
+            with self._changed:
+                self._settle(push, reason)
             if not last:
                 logger.warning(
                     f"The push of step {push.step} to {self.full_name!r} failed: {reason} Training goes on, at its end it "
-                    "is tried again."
+                    f"is tried again. What waits for that in {UNPUSHED!r} takes {held_bytes(self.folder) / 1e6:,.1f} MB."
                 )
-            with self._changed:
-                self._settle(push, reason)
             return not is_passing(error)
         with self._changed:
             self._settle(push)

@@ -154,6 +154,12 @@ def remove_if_empty(folder: Path) -> None:
         place.rmdir()
 
 
+def held_bytes(folder: Path) -> int:
+    """Bytes on the disk that copies of a run hold alone, because it has deleted the checkpoints."""
+    files = [path.stat() for path in (folder / UNPUSHED).rglob("*") if path.is_file()]
+    return sum(file.st_size for file in files if file.st_nlink == 1)
+
+
 def keep_apart(checkpoint: Path, folder: Path) -> None:
     """Before a checkpoint is saved over an old one of its step: no longer write into files that a copy has as well."""
     for copy in (folder / UNPUSHED).glob(f"{checkpoint.name}*"):

@@ -11,6 +11,7 @@ import pytest
 
 from hf_contrastive.hub.background import BackgroundPushes
 from hf_contrastive.hub.repositories import Repository
+from hf_contrastive.hub.unpushed import held_bytes, keep_apart, root_was_pushed
 
 
 class FakeRepository(Repository):
@@ -196,3 +197,111 @@ def test_where_files_cannot_have_two_names_they_are_copied(
     start(pushes, 1)
     assert pushes.finish() == []
     assert len(commits[0][1]) == 3
+
+
+# ---- On disk ----
+
+
+@pytest.mark.parametrize(("place", "waiting"), [("last-checkpoint", 1), ("checkpoint-{}", 4)])
+def test_only_what_no_later_push_stands_for_takes_space(
+    repository: FakeRepository, tmp_path: Path, place: str, waiting: int
+):
+    repository.note(failing_for(1, 2, 3, 4))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    for step in (1, 2, 3, 4):
+        checkpoint = start(pushes, step, place=place.format(step))
+        settled(pushes)
+        records = sum(path.stat().st_size for path in (tmp_path / "_unpushed").glob("*.json"))
+        assert held_bytes(tmp_path) - records == (0 if waiting == 1 else 6 * (step - 1))
+        shutil.rmtree(checkpoint)
+    assert sum(path.is_dir() for path in (tmp_path / "_unpushed").iterdir()) == waiting
+
+
+def test_the_next_process_takes_up_what_was_left(repository: FakeRepository, tmp_path: Path):
+    repository.note(failing_for(1, 2))
+    first = BackgroundPushes(repository, "tester/run", tmp_path)
+    for step in (1, 2):
+        start(first, step)
+        settled(first)
+    (tmp_path / "_unpushed" / "checkpoint-9.part").mkdir()
+    commits, second = repository.note(), BackgroundPushes(repository, "tester/run", tmp_path)
+    assert len(second.left_by_others()) == 1
+    second.take_up()
+    assert second.left_by_others() == []
+    assert "the process that was to push it ended" in second.messages()[0]
+    assert second.finish() == []
+    assert [title for title, _ in commits] == ["step 2"]
+    assert not (tmp_path / "_unpushed").exists()
+
+
+def test_what_was_left_does_not_go_over_what_is_later(repository: FakeRepository, tmp_path: Path):
+    repository.note(failing_for(7))
+    start(first := BackgroundPushes(repository, "tester/run", tmp_path), 7)
+    settled(first)
+    commits, second = repository.note(), BackgroundPushes(repository, "tester/run", tmp_path)
+    second.take_up()
+    start(second, 3)
+    assert second.finish() == []
+    assert [title for title, _ in commits] == ["step 3"]
+
+
+@pytest.mark.parametrize("other", [{"name": "tester/other"}, {"revision": "trial"}])
+def test_what_goes_elsewhere_is_left_alone(repository: FakeRepository, tmp_path: Path, other: dict[str, str]):
+    repository.note(failing_for(1))
+    start(first := BackgroundPushes(repository, "tester/run", tmp_path), 1)
+    settled(first)
+    elsewhere = FakeRepository(**({"name": "tester/run", "token": "hf_t"} | other))
+    second = BackgroundPushes(elsewhere, elsewhere.name, tmp_path)
+    second.take_up()
+    assert second.messages() == []
+    assert len(first.messages()) == 1
+
+
+def test_a_model_that_is_pushed_at_the_end_stands_for_those_of_its_steps(repository: FakeRepository, tmp_path: Path):
+    repository.note(failing_for(1, 2))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    for step in (1, 2):
+        start(pushes, step, place=f"checkpoint-{step}")
+        settled(pushes)
+    root_was_pushed(tmp_path, "tester/run", "trial")
+    assert "The model and the checkpoint of step 2" in pushes.messages()[1]
+    root_was_pushed(tmp_path, "tester/run", None)
+    assert [message.partition(" was")[0] for message in pushes.messages()] == [
+        f"The checkpoint of step {i}" for i in (1, 2)
+    ]
+    commits = repository.note()
+    assert pushes.finish() == []
+    assert all(name.startswith("checkpoint-") for _, files in commits for name in files)
+
+
+def test_a_step_that_is_saved_again_leaves_its_copy_as_it_was(repository: FakeRepository, tmp_path: Path):
+    repository.note(failing_for(1))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    checkpoint = start(pushes, 1)
+    settled(pushes)
+    keep_apart(checkpoint, tmp_path)
+    (checkpoint / "config.json").write_text("again")
+    commits = repository.note()
+    assert pushes.finish() == []
+    assert commits[0][1]["config.json"] == b"1"
+
+
+def test_a_run_that_ends_early_leaves_the_rest_of_the_line(repository: FakeRepository, tmp_path: Path):
+    begun, go_on = Event(), Event()
+
+    def wait(_: str) -> None:
+        begun.set()
+        assert go_on.wait(10)
+
+    commits = repository.note(wait)
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    for step in (1, 2, 3):
+        start(pushes, step)
+    assert begun.wait(10)
+    (message,) = pushes.stop(0.05)
+    assert message.startswith("The model and the checkpoint of step 3 were not pushed")
+    go_on.set()
+    settled(pushes)
+    assert [title for title, _ in commits] == ["step 1"]
+    assert pushes.finish() == []
+    assert [title for title, _ in commits] == ["step 1", "step 3"]

@@ -1,10 +1,17 @@
 """Trainings that are cut short: what was not pushed is told, stays on disk, and is pushed later."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from hf_contrastive.hub.lines import push_line
+from hf_contrastive.training.manifest import MANIFEST, faults_of
 
 from .server import USER, LoopbackHub
 from .test_training_pushes import MODEL, SECRET
@@ -73,3 +80,44 @@ def test_another_run_in_the_folder_tells_of_it_and_leaves_it(endings: Endings):
     assert report["unpushed"] == []
     assert report["kept"] == endings["interrupt"]["kept"]
     assert endings.output.count(endings["interrupt"]["unpushed"][0].splitlines()[-1]) >= 2
+
+
+# ---- Killed ----
+
+TRAIN = """
+from tests.hub.training_client import trainer_of
+trainer_of({name!r}, max_steps=1, hub_strategy="all_checkpoints", hub_private_repo=True).train()
+"""
+
+
+@pytest.mark.timeout(180)
+def test_a_process_that_is_killed_while_it_pushes_loses_nothing(hub: LoopbackHub, tmp_path: Path):
+    """In the upload, and in the commit, which the Hub then makes all the same."""
+    folder, moments = (
+        tmp_path / 'a "run"',
+        {"upload": ("PUT", "/lfs/tester/upload"), "commit": ("POST", "tester/commit/commit")},
+    )
+    hub.tokens[SECRET] = USER
+    killed = {}
+    for name, (method, path) in moments.items():
+        hub.delay(method, path, 2.0)
+        argv = [sys.executable, "-c", TRAIN.format(name=name), str(folder), SECRET]
+        killed[name] = subprocess.Popen(argv, env=hub.environment(tmp_path / name, None), stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 100
+    while killed.keys() - {
+        name for name, (_, path) in moments.items() if any(path in asked for _, asked in hub.requests)
+    }:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    for process in killed.values():
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    for name in moments:
+        copy = folder / name / "_unpushed" / "checkpoint-1"
+        assert faults_of(copy) == []
+        done = hub.shell(push_line(copy), tmp_path / name, token=SECRET)
+        assert done.returncode == 0, done.stderr
+        assert hub.commits(f"tester/{name}") == ["Training in progress, step 1", "initial commit"]
+        files = hub.files(f"tester/{name}")
+        assert files["model.safetensors"] == (copy / "model.safetensors").read_bytes()
+        assert f"checkpoint-1/{MANIFEST}" in files

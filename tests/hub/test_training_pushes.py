@@ -35,7 +35,7 @@ class Trainings:
         hub.fail("POST", "/api/repos/create/create-fails", 500, times=1000)
         hub.fail("POST", "/api/repos/create/echo", 403, message=f"no right for {SECRET}")
         argv = ["-W", "ignore", "-m", "tests.hub.training_client", str(self.folder), SECRET]
-        process = hub.run(argv, home, token=None)
+        process = hub.run(argv, home, token=None, timeout=300)
         assert process.returncode == 0, process.stderr
         self.output = process.stdout + process.stderr
         self.reports: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
