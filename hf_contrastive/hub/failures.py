@@ -78,9 +78,12 @@ def is_passing(error: BaseException) -> bool:
 def brief(error: BaseException, token: str | None = None) -> str:
     """A failure in words that may be shown to everyone: no token, no signed addresses."""
     status = next((s for cause in _causes(error) if (s := _status(cause)) is not None), None)
-    parts = [f"{type(cause).__name__}: {cause}" for cause in _causes(error)]
-    # A cause without words of its own, such as the status beneath "Error while uploading", adds its message.
-    text = "; ".join(dict.fromkeys(" ".join(part.split()) for part in parts[:2]))
+    text = ""
+    # A cause adds its words, such as the status beneath "Error while uploading", unless they have been said.
+    for cause in list(_causes(error))[:2]:
+        words = " ".join(str(cause).split())
+        if not text or words not in text:
+            text += f"{'; ' * bool(text)}{type(cause).__name__}: {words}"
     advice = f" {ADVICE[status]}" if status in ADVICE else ""
     return without_secrets(text, token) + advice
 

@@ -84,7 +84,7 @@ class Repository:
                 api.create_branch(full, branch=self.revision, repo_type=self.kind, exist_ok=True)
             return full
 
-        with _bounded_silence:
+        with bounded_silence:
             return str(retrying(attempt))
 
     def commit(
@@ -123,7 +123,7 @@ class Repository:
                 parent_commit=head,
             )
 
-        with _bounded_silence:
+        with bounded_silence:
             return retrying(attempt, stopped)
 
 
@@ -152,4 +152,4 @@ class _Patience:
                 get_session().timeout = self._kept
 
 
-_bounded_silence = _Patience()
+bounded_silence = _Patience()

@@ -13,7 +13,7 @@ from hf_contrastive.hub.contents import TRAINING_STATE
 from hf_contrastive.hub.drafts import is_drafted
 from hf_contrastive.hub.failures import PushError, brief
 from hf_contrastive.hub.folders import upload
-from hf_contrastive.hub.repositories import Repository
+from hf_contrastive.hub.repositories import Repository, bounded_silence
 from hf_contrastive.hub.unpushed import keep_apart
 from hf_contrastive.training.processes import ManyProcessesTrainer
 from hf_contrastive.training.replacing import replaced
@@ -130,17 +130,20 @@ class PushingTrainer(ManyProcessesTrainer):
         if not self.is_world_process_zero():
             return None
         repository = self._repository(token, private, revision)
-        tags = [kwargs.pop("tags")] if isinstance(kwargs.get("tags"), str) else list(kwargs.pop("tags", None) or [])
-        tags += [tag for tag in getattr(self.model, "model_tags", None) or () if tag not in tags]
-        name = kwargs.pop("model_name", None) or repository.name.rpartition("/")[2]
         self._finish_current_push()
         if is_drafted(Path(str(self.args.output_dir))):
-            self.create_model_card(model_name=name, **(kwargs | ({"tags": tags} if tags else {})))
+            self._draft_card(repository.name, kwargs)
         elif kwargs:
-            logger.warning(
-                f"The card was written by somebody and is kept as it is: {', '.join(kwargs)} would draft another."
-            )
+            logger.warning(f"The card is no draft and is kept as it is: {', '.join(kwargs)} would be for another.")
         return upload(str(self.args.output_dir), repository, commit_message or "End of training")
+
+    def _draft_card(self, repository: str, kwargs: dict[str, Any]) -> None:
+        tags = [kwargs.pop("tags")] if isinstance(kwargs.get("tags"), str) else list(kwargs.pop("tags", None) or [])
+        tags += [tag for tag in getattr(self.model, "model_tags", None) or () if tag not in tags]
+        name = kwargs.pop("model_name", None) or repository.rpartition("/")[2]
+        # It asks the Hub for the licence of the base model.
+        with bounded_silence:
+            self.create_model_card(model_name=name, **(kwargs | ({"tags": tags} if tags else {})))
 
     def _repository(self, token: str | None, private: bool | None, revision: str | None = None) -> Repository:
         return Repository(

@@ -25,7 +25,7 @@ class Trainings:
         hub.fail("POST", "tester/fails-once/commit", 500, times=1)
         hub.fail("POST", "tester/busy/commit", 429, times=1, headers={"Retry-After": "1"})
         hub.lose_answer("tester/answer-lost/commit")
-        hub.fail("POST", "tester/fails-twice/commit", 503, times=6)
+        hub.fail("POST", "tester/fails-twice/commit", 503, times=3)
         hub.cut("POST", "tester/down/commit", times=1000)
         hub.fail("POST", "tester/quota/commit", 403, times=1000, message="Storage limit reached")
         hub.delay("POST", "tester/left-out/commit", 1.0)
