@@ -90,12 +90,12 @@ trainer_of({name!r}, max_steps=1, hub_strategy="all_checkpoints", hub_private_re
 """
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_process_that_is_killed_while_it_pushes_loses_nothing(hub: LoopbackHub, tmp_path: Path):
     """In the upload, and in the commit, which the Hub then makes all the same."""
     folder, moments = (
         tmp_path / 'a "run"',
-        {"upload": ("PUT", "/lfs/tester/upload"), "commit": ("POST", "tester/commit/commit")},
+        {"in-upload": ("PUT", "/lfs/tester/in-upload"), "in-commit": ("POST", "tester/in-commit/commit")},
     )
     hub.tokens[SECRET] = USER
     killed = {}

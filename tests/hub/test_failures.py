@@ -1,11 +1,14 @@
 """Which failures are tried again, after how long, and what is told of them."""
 
+import time
+from threading import Event, Timer
+
 import httpx2
 import pytest
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from hf_contrastive.hub import failures
-from hf_contrastive.hub.failures import brief, is_passing, retrying, without_secrets
+from hf_contrastive.hub.failures import brief, is_passing, retrying, shown, without_secrets
 
 
 def answered(status: int, message: str = "no", **headers: str) -> HfHubHTTPError:
@@ -116,7 +119,41 @@ def test_a_failure_is_told_with_its_cause_in_one_line():
         ("for url 'https://s3.com/a?X-Amz-Signature=abc&b=1'", "for url 'https://s3.com/a?***'"),
         ("see https://huggingface.co/docs/hub", "see https://huggingface.co/docs/hub"),
         ("hf_contrastive", "hf_contrastive"),
+        ("xhf_abcdefghijklmnopqrstuvwxyz", "xhf_***"),
+        ("https://me:secret@hf.co/a", "https://***@hf.co/a"),
+        ("https://hf.co/a@b", "https://hf.co/a@b"),
     ],
 )
 def test_no_secret_is_told(text: str, shown: str):
     assert without_secrets(text, "my-token") == shown
+
+
+def test_words_of_a_cause_are_said_once():
+    assert (
+        brief(caused(answered(503, "Server error for x; busy"), ValueError("Server error for x"))).count("error") == 1
+    )
+
+
+@pytest.mark.parametrize("link", ["__cause__", "__context__"])
+def test_a_failure_with_a_secret_behind_it_is_the_cause_of_nothing(link: str):
+    error, inner = RuntimeError("outer"), RuntimeError("middle")
+    inner.__context__ = ValueError("Bearer my-token")
+    setattr(error, link, inner)
+    assert shown(error, "my-token") is None
+    assert shown(error, "another") is error
+
+
+def test_who_stops_is_not_kept_waiting(slept: list[float]):
+    (stopped := Event()).set()
+    with pytest.raises(HfHubHTTPError):
+        retrying(Flaky(answered(503)), stopped)
+    assert slept == []
+
+
+def test_a_wait_is_broken_off():
+    stopped = Event()
+    Timer(0.05, stopped.set).start()
+    start = time.monotonic()
+    with pytest.raises(HfHubHTTPError):
+        retrying(Flaky(answered(503, **{"Retry-After": "60"})), stopped)
+    assert time.monotonic() - start < 10
