@@ -131,7 +131,7 @@ class BackgroundPushes:
     def messages(self) -> list[str]:
         """What has not been pushed, and how to do it, one message each."""
         with self._changed:
-            waiting = {push.folder: push.places for push in self._still_due()}
+            waiting = {push.folder: list(push.places) for push in self._still_due()}
             if self._running is not None and self._stopped.is_set():
                 waiting[self._running.folder] = [place for place in self._running.places if place not in self.due]
             pushes = [

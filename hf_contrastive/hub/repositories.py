@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_contrastive.hub.failures import retrying
 
@@ -131,7 +131,8 @@ class _Patience:
     """Requests of this process to a Hub that does not answer end with an error, while anybody is inside of it."""
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._kept = Lock(), 0, None
+        self._lock, self._inside = Lock(), 0
+        self._kept: Any = None
 
     def __enter__(self) -> None:
         from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # public, but not in `__all__`

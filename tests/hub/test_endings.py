@@ -93,25 +93,22 @@ trainer_of({name!r}, max_steps=1, hub_strategy="all_checkpoints", hub_private_re
 @pytest.mark.timeout(300)
 def test_a_process_that_is_killed_while_it_pushes_loses_nothing(hub: LoopbackHub, tmp_path: Path):
     """In the upload, and in the commit, which the Hub then makes all the same."""
-    folder, moments = (
-        tmp_path / 'a "run"',
-        {"in-upload": ("PUT", "/lfs/tester/in-upload"), "in-commit": ("POST", "tester/in-commit/commit")},
-    )
+    folder = tmp_path / 'a "run"'
+    moments = {"in-upload": ("PUT", "/lfs/tester/in-upload"), "in-commit": ("POST", "tester/in-commit/commit")}
     hub.tokens[SECRET] = USER
-    killed = {}
+    training = {}
     for name, (method, path) in moments.items():
-        hub.delay(method, path, 2.0)
+        hub.delay(method, path, 3.0)
         argv = [sys.executable, "-c", TRAIN.format(name=name), str(folder), SECRET]
-        killed[name] = subprocess.Popen(argv, env=hub.environment(tmp_path / name, None), stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 100
-    while killed.keys() - {
-        name for name, (_, path) in moments.items() if any(path in asked for _, asked in hub.requests)
-    }:
+        training[name] = subprocess.Popen(argv, env=hub.environment(tmp_path / name, None), stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 200
+    while training:
         assert time.monotonic() < end
         time.sleep(0.02)
-    for process in killed.values():
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        for name in [name for name in training if any(moments[name][1] in path for _, path in hub.requests)]:
+            process = training.pop(name)
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
     for name in moments:
         copy = folder / name / "_unpushed" / "checkpoint-1"
         assert faults_of(copy) == []
