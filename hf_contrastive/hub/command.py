@@ -9,7 +9,7 @@ from hf_contrastive.hub.contents import IGNORED, TRAINING_STATE
 from hf_contrastive.hub.failures import PushError, without_secrets
 from hf_contrastive.hub.folders import push_copy, upload
 from hf_contrastive.hub.repositories import Repository
-from hf_contrastive.hub.unpushed import read_push
+from hf_contrastive.hub.unpushed import UNPUSHED, Push, read_push, read_pushes
 
 
 # Exit code where all is complete on disk and not on the Hub: EX_TEMPFAIL of sysexits.h.
@@ -19,6 +19,7 @@ examples:
   hf-contrastive push outputs/clip_decoupled your-name/your-encoder
   hf-contrastive push outputs/clip_decoupled your-name/your-encoder --revision trial --private
   hf-contrastive push outputs/clip_decoupled/_unpushed/checkpoint-100
+  hf-contrastive push outputs/clip_decoupled/_unpushed
 """
 
 
@@ -31,7 +32,7 @@ def add_command(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("folder", help="Folder of a model, or a copy in `_unpushed` that knows where it is to go.")
+    add("folder", help="Folder of a model, or `_unpushed` or a copy in it, which knows where it is to go.")
     add("repository", nargs="?", help="Hub id. Not for a copy that knows it.")
     add("--revision", help="Branch, made if there is none. By default main.")
     add("--private", action="store_true", help="Make a new repository private.")
@@ -51,23 +52,29 @@ def run(args: argparse.Namespace) -> None:
     folder = Path(args.folder).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"`folder` is {args.folder!r}, where there is no folder.")
-    push = read_push(folder)
-    if push is not None and args.repository not in (None, push.repository):
-        raise ValueError(f"{args.folder!r} waits for its push to {push.repository!r}, but got {args.repository!r}.")
-    if push is None:
+    pushes = _waiting(folder)
+    if others := {push.repository for push in pushes} - {args.repository or push.repository for push in pushes}:
+        raise ValueError(f"{args.folder!r} waits for its push to {min(others)!r}, but got {args.repository!r}.")
+    if not pushes:
         _check(folder, args.repository)
     try:
-        if push is not None:
-            address = push_copy(push)
-        else:
+        for push in pushes:
+            print(f"Pushed: {push_copy(push)}\nThe copy in {str(push.folder)!r} is no longer needed.")
+        if not pushes:
             repository = Repository(name=args.repository, revision=args.revision, private=args.private or None)
-            address = str(upload(folder, repository, args.message, ignored=_ignored(folder)).commit_url)
+            commit = upload(folder, repository, args.message, ignored=_ignored(folder))
+            print(f"Pushed: {commit.commit_url}")
     except PushError as error:
         print(error, file=sys.stderr)
         raise SystemExit(NOT_PUSHED) from None
-    print(f"Pushed: {address}")
-    if push is not None:
-        print(f"The copy in {str(folder)!r} is no longer needed.")
+
+
+def _waiting(folder: Path) -> list[Push]:
+    """What waits in a folder of copies, or in one of them, for its push to a place that is known."""
+    if folder.resolve().name == UNPUSHED:
+        return read_pushes(folder.resolve().parent)
+    push = read_push(folder)
+    return [] if push is None else [push]
 
 
 def _check(folder: Path, repository: str | None) -> None:

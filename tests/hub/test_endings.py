@@ -1,6 +1,7 @@
 """Trainings that are cut short: what was not pushed is told, stays on disk, and is pushed later."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -80,6 +81,18 @@ def test_another_run_in_the_folder_tells_of_it_and_leaves_it(endings: Endings):
     assert report["unpushed"] == []
     assert report["kept"] == endings["interrupt"]["kept"]
     assert endings.output.count(endings["interrupt"]["unpushed"][0].splitlines()[-1]) >= 2
+
+
+def test_all_that_waits_is_pushed_by_one_line(endings: Endings):
+    place = endings.folder / "slow" / "_unpushed"
+    done = endings.hub.shell(
+        shlex.join([sys.executable, "-m", "hf_contrastive", "push", str(place)]), endings.home, SECRET
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Pushed: ") == len(endings["slow"]["unpushed"])
+    files = endings.hub.files("tester/slow")
+    assert {name.split("/")[0] for name in files if "/" in name} == {"checkpoint-1", "checkpoint-2"}
+    assert files["model.safetensors"] == files["checkpoint-2/model.safetensors"]
 
 
 # ---- Killed ----

@@ -241,19 +241,37 @@ def test_a_hub_that_repeats_the_token_does_not_get_it_printed(trainings: Trainin
 # ---- Several processes ----
 
 
+TWO = """
+import json, os, sys
+from hf_contrastive import PushError
+from hf_contrastive.hub import failures
+from tests.hub.training_client import refused, trainer_of
+
+failures.DELAYS = (0.01,)
+said = refused("x", hub_model_id="somebody/else", ddp_backend="gloo")
+trainer = trainer_of("two", ddp_backend="gloo", per_device_train_batch_size=4, hub_strategy="checkpoint")
+trainer.train()
+try:
+    pushed = trainer.push_to_hub()
+except PushError as error:
+    pushed = "PushError"
+loss = trainer.evaluate(trainer.train_dataset)["eval_loss"]
+with open(f"{sys.argv[1]}/{os.environ['RANK']}", "w") as file:
+    json.dump([said, pushed, len(trainer.unpushed), loss], file)
+os._exit(0)
+"""
+
+
 @pytest.mark.distributed
-@pytest.mark.timeout(120)
-def test_all_processes_end_when_the_repository_cannot_be_written_to(hub: LoopbackHub, tmp_path: Path):
+@pytest.mark.timeout(300)
+def test_no_process_is_left_waiting_by_a_hub_that_refuses_or_fails(hub: LoopbackHub, tmp_path: Path):
     hub.publish("somebody/else", {"a.txt": b"a"})
-    (tmp_path / "run.py").write_text(
-        "import os, sys\n"
-        "from tests.hub.training_client import refused\n"
-        "said = refused('x', hub_model_id='somebody/else', ddp_backend='gloo')\n"
-        "open(f'{sys.argv[1]}/{os.environ[\"RANK\"]}', 'w').write(said)\n"
-        "os._exit(0)\n"
-    )
+    hub.fail("POST", "tester/two/commit", 503, times=1000)
+    (tmp_path / "run.py").write_text(TWO)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(tmp_path / "run.py")]
-    process = hub.run([*launch, str(tmp_path), TOKEN], tmp_path / "home")
+    process = hub.run([*launch, str(tmp_path), TOKEN], tmp_path / "home", timeout=250)
     assert process.returncode == 0, process.stderr
-    for rank in range(2):
-        assert "'somebody/else' cannot be written to: " in (tmp_path / str(rank)).read_text()
+    found = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(2)]
+    assert all("'somebody/else' cannot be written to: " in said for said, *_ in found)
+    assert [(pushed, unpushed) for _, pushed, unpushed, _ in found] == [("PushError", 1), (None, 0)]
+    assert found[0][3] == found[1][3]
