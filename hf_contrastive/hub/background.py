@@ -21,6 +21,7 @@ from hf_contrastive.hub.unpushed import (
     read_push,
     read_pushes,
     remove_if_empty,
+    remove_parts,
 )
 
 
@@ -96,6 +97,7 @@ class BackgroundPushes:
 
     def take_up(self) -> None:
         """Have pushes be due that an earlier process of the same run has left in its folder."""
+        remove_parts(self.folder)
         with self._changed:
             for push in self._left_by_others():
                 self._order.append(push.folder)

@@ -11,9 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging
+
 from hf_contrastive.hub.contents import files_to_push
 from hf_contrastive.hub.repositories import Repository
 
+
+logger = logging.get_logger(__name__)
 
 UNPUSHED = "_unpushed"
 PART = ".part"
@@ -115,14 +119,27 @@ def read_push(copy: Path) -> Push | None:
 
 
 def read_pushes(folder: Path) -> list[Push]:
-    """All pushes that wait in the folder of a run, by step. What a killed process has half copied is deleted."""
+    """All pushes that wait in the folder of a run, by step. Records that cannot be read are warned of."""
     found = []
+    for path in (folder / UNPUSHED).glob("*"):
+        try:
+            push = read_push(path)
+        except ValueError as error:
+            logger.warning(f"{error}\nThe copy beside it is left alone.")
+            continue
+        found += [push] * (push is not None)
+    return sorted(found, key=lambda push: push.step)
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete what a killed process has half copied. No process may be copying."""
     for path in (folder / UNPUSHED).glob("*"):
         if path.name.endswith(PART):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        elif (push := read_push(path)) is not None:
-            found.append(push)
-    return sorted(found, key=lambda push: push.step)
+    for record in (folder / UNPUSHED).glob("*.json"):
+        if not record.with_suffix("").exists():
+            record.unlink()
+    remove_if_empty(folder)
 
 
 def forget(copy: Path, places: Sequence[str] | None = None, *, keep_copy: bool = False) -> None:

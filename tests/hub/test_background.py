@@ -223,7 +223,10 @@ def test_the_next_process_takes_up_what_was_left(repository: FakeRepository, tmp
     for step in (1, 2):
         start(first, step)
         settled(first)
-    (tmp_path / "_unpushed" / "checkpoint-9.part").mkdir()
+    kept = tmp_path / "_unpushed"
+    # Of a process that was killed before the copy was whole, and after that.
+    (kept / "checkpoint-8.part").mkdir()
+    (kept / "checkpoint-9.json").write_text((kept / "checkpoint-2.json").read_text())
     commits, second = repository.note(), BackgroundPushes(repository, "tester/run", tmp_path)
     assert len(second.left_by_others()) == 1
     second.take_up()
@@ -232,6 +235,18 @@ def test_the_next_process_takes_up_what_was_left(repository: FakeRepository, tmp
     assert second.finish() == []
     assert [title for title, _ in commits] == ["step 2"]
     assert not (tmp_path / "_unpushed").exists()
+
+
+def test_a_record_that_cannot_be_read_stops_no_training(
+    repository: FakeRepository, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    copy = save(tmp_path / "_unpushed", 1)
+    copy.with_name("checkpoint-1.json").write_text("{")
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    pushes.take_up()
+    assert pushes.left_by_others() == []
+    assert "checkpoint-1.json', which says where a checkpoint is to go, cannot be read" in caplog.text
+    assert copy.is_dir()
 
 
 def test_what_was_left_does_not_go_over_what_is_later(repository: FakeRepository, tmp_path: Path):

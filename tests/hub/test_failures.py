@@ -1,14 +1,17 @@
 """Which failures are tried again, after how long, and what is told of them."""
 
 import time
+from pathlib import Path
 from threading import Event, Timer
 
 import httpx2
 import pytest
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from hf_contrastive.hub import failures
+from hf_contrastive.hub import failures, repositories
+from hf_contrastive.hub.command import NOT_PUSHED
 from hf_contrastive.hub.failures import brief, is_passing, retrying, shown, without_secrets
+from hf_contrastive.training import pushing
 
 
 def answered(status: int, message: str = "no", **headers: str) -> HfHubHTTPError:
@@ -100,6 +103,20 @@ def test_a_refusal_is_raised_at_once(slept: list[float]):
 def test_the_hub_says_how_long_to_wait(slept: list[float], headers: dict[str, str], seconds: float):
     assert retrying(Flaky(answered(429, **headers))) == "done"
     assert slept == [seconds]
+
+
+def test_the_table_of_the_readme_has_these_times():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for words in (
+        f"{repositories.LONGEST_SILENCE:g} s without a sign",
+        f"{len(failures.DELAYS)} times over {sum(failures.DELAYS):g} s",
+        f"{failures.LONGEST_DELAY / 60:g} minutes at most",
+        # Counted in test_repositories.py, less the first attempt.
+        f"{6 * 6 - 1} times over 169 s",
+        f"has {pushing.PATIENCE:g} s, after SIGTERM {pushing.PATIENCE_OF_TERMINATED:g} s",
+        f"exits with code {NOT_PUSHED}",
+    ):
+        assert words in readme
 
 
 # ---- What is told ----
