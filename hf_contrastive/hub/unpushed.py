@@ -127,7 +127,8 @@ def read_pushes(folder: Path) -> list[Push]:
         except ValueError as error:
             logger.warning(f"{error}\nThe copy beside it is left alone.")
             continue
-        found += [push] * (push is not None)
+        if push is not None:
+            found.append(push)
     return sorted(found, key=lambda push: push.step)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from transformers import TrainerCallback
 
 from hf_contrastive import ContrastiveTrainer
 from hf_contrastive.hub import failures
+from hf_contrastive.hub.background import BackgroundPushes
 from hf_contrastive.training import pushing
 from hf_contrastive.training.manifest import faults_of
 from tests.hub.training_client import trainer_of
@@ -22,12 +24,15 @@ FOLDER = Path(sys.argv[1])
 
 
 class AtStep(TrainerCallback):
-    def __init__(self, step: int, act: Callable[[], None]) -> None:
-        self.step, self.act = step, act
+    def __init__(self, step: int, act: Callable[[], None], pushes: BackgroundPushes | None) -> None:
+        self.step, self.act, self.pushes = step, act, pushes
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == self.step:
-            self.act()
+        if state.global_step != self.step:
+            return
+        while self.pushes is not None and self.pushes._running is not None:
+            time.sleep(0.01)
+        self.act()
 
 
 def crash() -> None:
@@ -61,7 +66,8 @@ def report(trainer: ContrastiveTrainer, *, resume: bool = False) -> dict[str, An
 def ended(name: str, act: Callable[[], None], **options: Any) -> dict[str, Any]:
     common = {"max_steps": 6, "hub_strategy": "checkpoint", "save_total_limit": 1}
     trainer = trainer_of(name, **(common | options))
-    trainer.add_callback(AtStep(2, act))
+    # All pushes have failed by then, unless one is to be under way.
+    trainer.add_callback(AtStep(2, act, None if name == "slow" else trainer.pushes))
     if trainer.preemption is not None:
         trainer.preemption.jit_manager.kill_wait = 0
     return report(trainer)
@@ -70,7 +76,7 @@ def ended(name: str, act: Callable[[], None], **options: Any) -> dict[str, Any]:
 def main() -> None:
     warnings.simplefilter("ignore")
     failures.DELAYS = (0.01, 0.02)
-    pushing.PATIENCE = pushing.PATIENCE_OF_TERMINATED = 1.0
+    pushing.PATIENCE, pushing.PATIENCE_OF_TERMINATED = 0.5, 60.0
     reports = {
         "crash": ended("crash", crash),
         "interrupt": ended("interrupt", interrupt),
