@@ -38,14 +38,6 @@ def seal(text: str) -> str:
     return _assemble(front, body, _record(front_matter.load(front), body))
 
 
-def edited_blocks(text: str) -> dict[str, str]:
-    """The blocks of a card that are not as they were generated, by name."""
-    body = front_matter.split(text)[1]
-    known = _read_record(body)["blocks"]
-    found = {match["name"]: match["body"].strip() for match in BLOCK.finditer(body)}
-    return {name: own for name, own in found.items() if known.get(name) != _hash(own)}
-
-
 def replace_block(body: str, name: str, content: str) -> str:
     """A card's body with a block's content replaced, or with the block at its end where there was none."""
     block = f"<!-- hf_contrastive: {name} -->\n{content.strip()}\n<!-- /hf_contrastive: {name} -->"

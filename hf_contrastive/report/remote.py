@@ -1,14 +1,16 @@
 """A card that was edited on the Hub keeps its edits when the model is pushed again."""
 
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from transformers.utils import logging
 
+from hf_contrastive.report import front_matter
 from hf_contrastive.report.card import update_card
 from hf_contrastive.report.checking import CARD
-from hf_contrastive.report.merging import RECORD, edited_blocks
+from hf_contrastive.report.merging import BLOCK, RECORD, seal
 
 
 logger = logging.get_logger(__name__)
@@ -60,7 +62,7 @@ def keep_edits_on_hub(
         if not kept:
             return ()
         beside = _put_beside(path, SPARE, local)
-        mine, theirs = edited_blocks(local), edited_blocks(remote)
+        mine, theirs = _edited_blocks(local), _edited_blocks(remote)
         if both := sorted(name for name in mine.keys() & theirs.keys() if mine[name] != theirs[name]):
             told = (
                 f"{CARD}: {', '.join(both)} was edited here and in {repo!r}. The text of the latter is kept and pushed, "
@@ -98,6 +100,23 @@ def _card_of(repo: str, token: str | None, revision: str | None) -> str | None:
         except (RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
             return None
         return Path(file).read_text(encoding="utf-8")
+
+
+def _edited_blocks(card: str) -> dict[str, str]:
+    """The sections of a card that are not as they were generated, by name."""
+    body = front_matter.split(card)[1]
+    written, now = _hashes(body), _hashes(seal(body))
+    found = {match["name"]: match["body"].strip() for match in BLOCK.finditer(body)}
+    return {name: text for name, text in found.items() if written.get(name) != now[name]}
+
+
+def _hashes(body: str) -> dict[str, str]:
+    match = RECORD.search(body)
+    try:
+        return dict(json.loads(match["json"])["blocks"]) if match else {}
+    except (ValueError, KeyError, TypeError):
+        # Edited by hand. Then all may have been.
+        return {}
 
 
 def _put_beside(path: Path, name: str, text: str) -> Path:
