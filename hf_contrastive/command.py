@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from hf_contrastive import __version__
 from hf_contrastive.diagnosis import command as diagnosis
 from hf_contrastive.export import command as export
+from hf_contrastive.hub import command as push
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -15,7 +16,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hf-contrastive", description="See and share dual encoders.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (diagnosis, export):
+    for command in (diagnosis, export, push):
         command.add_command(commands)
     return parser
 

@@ -102,7 +102,7 @@ def _run(args: argparse.Namespace) -> None:
         print(f"It needs hf-contrastive, because no class of transformers computes the same: {exported.reason}")
     print(f"\n{exported.metadata.snippet}")
     if args.name is not None:
-        print(f"\nTo push it:\n\n{shlex.join(['hf', 'upload', args.name, str(exported.folder)])}")
+        print(f"\nTo push it:\n\n{shlex.join(['hf-contrastive', 'push', str(exported.folder), args.name])}")
 
 
 def _check(args: argparse.Namespace) -> None:

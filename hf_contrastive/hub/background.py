@@ -1,42 +1,33 @@
 """Pushes beside training: one at a time, of copies that nobody deletes, tried again at the end where they failed."""
 
-import os
-import shutil
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from threading import Lock
+from threading import Condition, Event, Thread
 
 from transformers.utils import logging
 
-from hf_contrastive.hub.contents import files_to_push
 from hf_contrastive.hub.failures import brief, is_passing
+from hf_contrastive.hub.lines import push_line
 from hf_contrastive.hub.repositories import Repository
+from hf_contrastive.hub.unpushed import (
+    UNPUSHED,
+    Push,
+    copy_checkpoint,
+    forget,
+    held_bytes,
+    read_push,
+    read_pushes,
+    remove_if_empty,
+    remove_parts,
+)
 
 
 logger = logging.get_logger(__name__)
 
-UNPUSHED = "_unpushed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Push:
-    """
-    A checkpoint on its way.
-
-    Args:
-        step: Step that it is of.
-        title: Title of the commit.
-        folder: Its copy.
-        places: Folders of the repository that it goes to, `""` for the root, each with patterns of what does not.
-    """
-
-    step: int
-    title: str
-    folder: Path
-    places: dict[str, Sequence[str]]
+INTERRUPTED = "the process that was to push it ended before that."
 
 
 class BackgroundPushes:
@@ -44,8 +35,8 @@ class BackgroundPushes:
     Checkpoints that are pushed while training goes on.
 
     A push that fails stops nothing. It is due until a later one has gone to the same place, and is tried again by
-    [`finish`]. A due checkpoint stays on disk, in `_unpushed`, also when the run deletes its own; of files on one disk
-    that takes no further space until then.
+    [`finish`]. What is due stays on disk, in `_unpushed`, also when the run deletes its own checkpoints or is killed; of
+    files on one disk that takes no further space until then.
 
     Args:
         repository ([`Repository`]):
@@ -57,105 +48,190 @@ class BackgroundPushes:
     """
 
     def __init__(self, repository: Repository, full_name: str, folder: Path) -> None:
-        self.repository, self.full_name, self.folder = repository, full_name, folder
+        self.repository, self.full_name, self.folder = repository, full_name, folder.absolute()
+        # By place, the latest push that has not got there. Those that were started later stand for those before.
         self.due: dict[str, Push] = {}
-        self.reasons: dict[int, str] = {}
-        self._lock = Lock()
+        self.reasons: dict[Path, str] = {}
         self._left_out: list[str] = []
-        self._copies: set[Path] = set()
-        self._in_line: dict[Path, Future[bool]] = {}
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
+        self._order: list[Path] = []
+        self._line: deque[Push] = deque()
+        self._running: Push | None = None
+        self._changed = Condition()
+        self._stopped = Event()
+
+    # ---- From the trainer ----
 
     def start(
         self, checkpoint: Path, step: int, title: str, places: dict[str, Sequence[str]], *, wait_in_line: bool
     ) -> None:
         """Push a complete checkpoint, now or, if another push is running and not `wait_in_line`, at the end."""
-        with self._lock:
-            # The run may delete the checkpoint at any time, and an upload reads its files twice.
-            copy = self.folder / UNPUSHED / checkpoint.name
-            while copy in self._copies:
-                copy = copy.with_name(f"{copy.name}_again")
-            shutil.rmtree(copy, ignore_errors=True)
-            try:
-                shutil.copytree(checkpoint, copy, copy_function=_link)
-            except OSError as error:
-                self._left_out.append(
-                    f"The checkpoint of step {step} was not pushed to {self.full_name!r}, for it could not be copied within "
-                    f"{str(self.folder)!r}: {error}\nIt is complete in {str(checkpoint)!r} unless the run deletes it."
-                )
-                logger.warning(self._left_out[-1])
+        self._stopped.clear()
+        try:
+            push = copy_checkpoint(
+                checkpoint,
+                self.folder,
+                step=step,
+                title=title,
+                places=places,
+                repository=self.full_name,
+                revision=self.repository.revision,
+                private=self.repository.private,
+            )
+        except OSError as error:
+            self._left_out.append(
+                f"The checkpoint of step {step} was not pushed to {self.full_name!r}, for it could not be copied within "
+                f"{str(self.folder)!r}: {error}\nIt is complete in {str(checkpoint)!r} unless the run deletes it."
+            )
+            logger.warning(self._left_out[-1])
+            return
+        with self._changed:
+            self._order.append(push.folder)
+            if self._running is not None and not wait_in_line:
+                self._settle(push, "the push before it was still running.")
                 return
-            self._copies.add(copy)
-            push = Push(step=step, title=title, folder=copy, places=places)
-            if not self._in_line or wait_in_line:
-                self._in_line[copy] = self._thread.submit(self._attempt, push)
-                return
-        self._settle(push, "the push before it was still running")
+            self._line.append(push)
+            if self._running is None:
+                self._running = self._line[0]
+                # A process that ends does not wait for it, as `stop` has done so.
+                Thread(target=self._work, name="push", daemon=True).start()
+
+    def take_up(self) -> None:
+        """Have pushes be due that an earlier process of the same run has left in its folder."""
+        remove_parts(self.folder)
+        with self._changed:
+            for push in self._left_by_others():
+                self._order.append(push.folder)
+                self._settle(push, INTERRUPTED)
+
+    def left_by_others(self) -> list[str]:
+        """What waits in the folder for its push to the same place, and is none of this run's, one message each."""
+        latest = {place: push for push in self._left_by_others() for place in push.places}
+        return [self._message(push, [p for p in push.places if latest[p] is push]) for push in _once(latest.values())]
 
     def finish(self) -> list[str]:
         """Wait for all pushes, try those that are due again, and say of each that fails how to do it later."""
-        wait(list(self._in_line.values()))
-        for step in sorted({push.step for push in self.due.values()}):
-            places = {place: push.places[place] for place, push in self.due.items() if push.step == step}
-            push = replace(next(push for push in self.due.values() if push.step == step), places=places)
+        with self._changed:
+            self._changed.wait_for(lambda: self._running is None)
+        # A Hub that is down is asked once and not for each checkpoint.
+        for push in self._still_due():
             if not self._attempt(push, last=True):
-                # A Hub that is down is asked once and not for each checkpoint.
                 break
-        return self._left_out + [self._advice(place, push) for place, push in self.due.items()]
+        return self.messages()
+
+    def stop(self, patience: float) -> list[str]:
+        """End as soon as may be, the push that is running within `patience` seconds, and say what was not pushed."""
+        self._stopped.set()
+        with self._changed:
+            self._put_off("the run ended before it was pushed.")
+            # Who interrupts for the second time does not want to wait.
+            with suppress(KeyboardInterrupt):
+                self._changed.wait_for(lambda: self._running is None, timeout=patience)
+            if self._running is not None:
+                self.reasons[self._running.folder] = "its push was still running when the run ended."
+        return self.messages()
+
+    def messages(self) -> list[str]:
+        """What has not been pushed, and how to do it, one message each."""
+        with self._changed:
+            waiting = {push.folder: list(push.places) for push in self._still_due()}
+            if self._running is not None and self._stopped.is_set():
+                waiting[self._running.folder] = [place for place in self._running.places if place not in self.due]
+            pushes = [
+                push for folder in self._order if waiting.get(folder) and (push := read_push(folder)) is not None
+            ]
+            return self._left_out + [self._message(push, waiting[push.folder]) for push in pushes]
+
+    def _message(self, push: Push, places: Collection[str]) -> str:
+        parts = ["the model"] * ("" in places) + ["the checkpoint"] * any(places)
+        what = " and ".join(parts).capitalize()
+        return (
+            f"{what} of step {push.step} {'were' if len(parts) > 1 else 'was'} not pushed to {push.repository!r}: "
+            f"{self.reasons.get(push.folder, INTERRUPTED)}\n"
+            f"Nothing is lost: all is complete in {str(push.folder)!r}. A run that is resumed pushes it at its end; now, "
+            f"this does:\n  {push_line(push.folder)}"
+        )
+
+    # ---- In the thread ----
+
+    def _work(self) -> None:
+        while (push := self._running) is not None:
+            if not self._attempt(push):
+                with self._changed:
+                    self._put_off(f"the push before it failed, {self.reasons[push.folder]}")
+            with self._changed:
+                if push in self._line:
+                    self._line.remove(push)
+                self._running = self._line[0] if self._line else None
+                self._changed.notify_all()
 
     def _attempt(self, push: Push, last: bool = False) -> bool:
         """Push; whether further pushes may work."""
         token = self.repository.secret
         try:
-            files = {
-                f"{place}/{name}" if place else name: path
-                for place, ignored in push.places.items()
-                for name, path in files_to_push(push.folder, ignored, token=token).items()
-            }
-            self.repository.commit(self.full_name, files, push.title)
+            self.repository.commit(
+                self.full_name, push.files(token), push.title, stopped=None if last else self._stopped
+            )
         except Exception as error:
             reason = brief(error, token)
+            with self._changed:
+                self._settle(push, reason)
             if not last:
                 logger.warning(
                     f"The push of step {push.step} to {self.full_name!r} failed: {reason} Training goes on, at its end it "
-                    "is tried again."
+                    f"is tried again. What waits for that in {UNPUSHED!r} takes {held_bytes(self.folder) / 1e6:,.1f} MB."
                 )
-            self._settle(push, reason)
             return not is_passing(error)
-        self._settle(push)
+        with self._changed:
+            self._settle(push)
         return True
+
+    # ---- Holding the lock ----
 
     def _settle(self, push: Push, reason: str | None = None) -> None:
         """Note that a push has ended, with the reason if it failed, and delete copies that nothing needs any more."""
-        with self._lock:
-            self._in_line.pop(push.folder, None)
-            for place in push.places:
-                if place in self.due and self.due[place].step > push.step:
-                    continue
-                self.due.pop(place, None)
-                if reason is not None:
-                    self.due[place] = push
-                    self.reasons[push.step] = reason
-            needed = {other.folder for other in self.due.values()} | set(self._in_line)
-            for copy in self._copies - needed:
-                shutil.rmtree(copy, ignore_errors=True)
-            self._copies &= needed
-            with suppress(OSError):
-                # Only if nothing is in it.
-                (self.folder / UNPUSHED).rmdir()
+        if reason is not None:
+            self.reasons[push.folder] = reason
+        for place in push.places:
+            other = self.due.get(place)
+            if other is not None and self._order.index(other.folder) > self._order.index(push.folder):
+                forget(push.folder, [place])
+                continue
+            if other is not None and other.folder != push.folder:
+                forget(other.folder, [place])
+            self.due.pop(place, None)
+            if reason is None:
+                forget(push.folder, [place])
+            else:
+                self.due[place] = push
+        remove_if_empty(self.folder)
 
-    def _advice(self, place: str, push: Push) -> str:
-        what = f"the checkpoint of step {push.step}" if place else f"the model of step {push.step}"
-        command = self.repository.command(push.folder, push.places[place], place or ".")
-        return (
-            f"{what[0].upper()}{what[1:]} was not pushed to {self.full_name!r}: {self.reasons[push.step]}\n"
-            f"Nothing is lost: it is complete in {str(push.folder)!r}. Push it with\n  {command}"
-        )
+    def _put_off(self, reason: str) -> None:
+        """Have all pushes be due that have not begun."""
+        while len(self._line) > 1:
+            self._settle(self._line.pop(), reason)
+
+    def _still_due(self) -> list[Push]:
+        """What is due, in order, each with the places that it has not got to, whoever has pushed it meanwhile."""
+        found = {push.folder: read_push(push.folder) for push in self.due.values()}
+        left = {
+            folder: {place: push.places[place] for place in push.places if self._is_due(place, folder)}
+            for folder, push in found.items()
+            if push is not None
+        }
+        return [
+            replace(push, places=left[folder])
+            for folder in self._order
+            if left.get(folder) and (push := found[folder]) is not None
+        ]
+
+    def _is_due(self, place: str, folder: Path) -> bool:
+        return place in self.due and self.due[place].folder == folder
+
+    def _left_by_others(self) -> list[Push]:
+        mine = (self.full_name, self.repository.revision)
+        found = [push for push in read_pushes(self.folder) if (push.repository, push.revision) == mine]
+        return [push for push in found if push.folder not in self._order]
 
 
-def _link(source: str, target: str) -> None:
-    """A second name for a file, or on another file system, or one without links, a copy."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+def _once(pushes: Iterable[Push]) -> list[Push]:
+    return list({push.folder: push for push in pushes}.values())

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from hf_contrastive.hub.failures import without_secrets
+
 
 if TYPE_CHECKING:
     from hf_contrastive.training.training_args import ContrastiveTrainingArguments
@@ -31,5 +33,6 @@ def check_can_push(args: "ContrastiveTrainingArguments") -> None:
         validate_repo_id(args.hub_model_id)
     except HFValidationError as error:
         raise ValueError(
-            f"`hub_model_id` is {args.hub_model_id!r}, which is no name of a repository: {error}"
-        ) from error
+            f"`hub_model_id` is {without_secrets(repr(args.hub_model_id))}, which is no name of a repository: "
+            f"{without_secrets(str(error))}"
+        ) from None

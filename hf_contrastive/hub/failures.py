@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator
+from threading import Event
 from typing import Any, TypeVar
 
 from transformers.utils import logging
@@ -30,13 +31,15 @@ class PushError(RuntimeError):
     """Something could not be shared. It is complete on disk; the message says where, and how to share it later."""
 
 
-def retrying(attempt: Callable[[bool], T]) -> T:
+def retrying(attempt: Callable[[bool], T], stopped: Event | None = None) -> T:
     """
     Try until it works or fails for good, waiting longer each time.
 
     Args:
         attempt (`Callable[[bool], T]`):
             What to do. It is told whether an attempt before may have been carried out, its answer lost.
+        stopped (`Event`, *optional*):
+            Once it is set, failures are raised at once.
 
     Returns:
         `T`: What the attempt that worked returned.
@@ -45,11 +48,14 @@ def retrying(attempt: Callable[[bool], T]) -> T:
         try:
             return attempt(number > 0)
         except Exception as error:
-            if delay is None or not is_passing(error):
+            if delay is None or not is_passing(error) or (stopped is not None and stopped.is_set()):
                 raise
             seconds = _asked_delay(error) or delay
             logger.warning(f"The Hub failed ({brief(error)}), trying again in {seconds:g} s.")
-            time.sleep(seconds)
+            if stopped is None:
+                time.sleep(seconds)
+            elif stopped.wait(seconds):
+                raise
     raise AssertionError("The last attempt returns or raises.")
 
 
@@ -72,9 +78,12 @@ def is_passing(error: BaseException) -> bool:
 def brief(error: BaseException, token: str | None = None) -> str:
     """A failure in words that may be shown to everyone: no token, no signed addresses."""
     status = next((s for cause in _causes(error) if (s := _status(cause)) is not None), None)
-    parts = [f"{type(cause).__name__}: {cause}" for cause in _causes(error)]
-    # A cause without words of its own, such as the status beneath "Error while uploading", adds its message.
-    text = "; ".join(dict.fromkeys(" ".join(part.split()) for part in parts[:2]))
+    text = ""
+    # A cause adds its words, such as the status beneath "Error while uploading", unless they have been said.
+    for cause in list(_causes(error))[:2]:
+        words = " ".join(str(cause).split())
+        if not text or words not in text:
+            text += f"{'; ' * bool(text)}{type(cause).__name__}: {words}"
     advice = f" {ADVICE[status]}" if status in ADVICE else ""
     return without_secrets(text, token) + advice
 
@@ -83,8 +92,23 @@ def without_secrets(text: str, token: str | None = None) -> str:
     """A text without a token, or anything that looks like one, and without the signatures of addresses."""
     if token:
         text = text.replace(token, "hf_***")
-    text = re.sub(r"\bhf_[A-Za-z0-9]{20,}", "hf_***", text)
+    text = re.sub(r"hf_[A-Za-z0-9]{20,}", "hf_***", text)
+    text = re.sub(r"(https?://)[^\s/?#@'\"]+@", r"\1***@", text)
     return re.sub(r"(https?://[^\s?'\"<>]+)\?[^\s'\"<>]+", r"\1?***", text)
+
+
+def shown(error: BaseException, token: str | None) -> BaseException | None:
+    """A failure to be the cause of another, or None if a traceback would print a secret with it."""
+    seen: dict[int, BaseException] = {}
+    chain: list[BaseException | None] = [error]
+    while chain:
+        link = chain.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen[id(link)] = link
+        chain += [link.__cause__, link.__context__]
+    texts = [f"{link} {link.args} {getattr(link, '__notes__', '')}" for link in seen.values()]
+    return None if any(without_secrets(text, token) != text for text in texts) else error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -1,11 +1,15 @@
 """Push a finished folder, in one commit."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_contrastive.hub.contents import IGNORED, files_to_push
-from hf_contrastive.hub.failures import PushError, brief, retrying
+from hf_contrastive.hub.drafts import is_draft
+from hf_contrastive.hub.failures import PushError, brief, retrying, shown
+from hf_contrastive.hub.lines import push_line
 from hf_contrastive.hub.repositories import Repository
+from hf_contrastive.hub.unpushed import Push, forget, root_was_pushed
 
 
 if TYPE_CHECKING:
@@ -37,24 +41,64 @@ def push_folder(folder: str | Path, args: "ContrastiveTrainingArguments") -> str
     return str(upload(folder, repository, "Upload a dual encoder trained with hf_contrastive").commit_url)
 
 
-def upload(folder: str | Path, repository: Repository, message: str) -> "CommitInfo":
+def upload(
+    folder: str | Path, repository: Repository, message: str, *, ignored: Sequence[str] = IGNORED
+) -> "CommitInfo":
     """Open a repository and commit a finished folder to it. Raises a PushError that says how to do it later."""
     from hf_contrastive.report.remote import keep_edits_on_hub
 
     try:
         # Before anything is asked of the Hub: a folder that must not be pushed.
-        files_to_push(folder, IGNORED, token=repository.secret)
+        files_to_push(folder, ignored, token=repository.secret)
         name, revision = repository.open(), repository.revision
-        retrying(lambda _: keep_edits_on_hub(folder, name, token=repository.token, revision=revision))
-        return repository.commit(name, files_to_push(folder, IGNORED, token=repository.secret), message)
+        retrying(
+            lambda _: keep_edits_on_hub(folder, name, token=repository.token, revision=revision, is_draft=is_draft)
+        )
+        commit = repository.commit(name, files_to_push(folder, ignored, token=repository.secret), message)
     except Exception as error:
-        raise PushError(
-            f"The push to {repository.name!r} failed: {brief(error, repository.secret)}\n"
-            f"Nothing is lost: {str(folder)!r} holds the model, its processor, card and plots. Push it later with\n"
-            f"  {repository.command(Path(folder), IGNORED)}"
-        ) from _shown(error, repository.secret)
+        failure = _failure(
+            error,
+            repository,
+            f"{str(folder)!r} holds the model, its processor, card and plots",
+            push_line(Path(folder), repository),
+        )
+    else:
+        root_was_pushed(Path(folder).absolute(), name, revision)
+        return commit
+    # Not where it was caught: what it then has for a context may hold the token.
+    raise failure
 
 
-def _shown(error: Exception, token: str | None) -> Exception | None:
-    """The cause, unless a traceback would print the token with it."""
-    return None if token and token in f"{error}{error.__cause__}" else error
+def push_copy(push: Push) -> str:
+    """
+    Push a checkpoint that an earlier process could not push to where it was to go.
+
+    Args:
+        push ([`Push`]):
+            The push, see [`read_push`]. Its record is deleted, its copy stays.
+
+    Returns:
+        `str`: Address of the commit.
+
+    Raises:
+        PushError: It failed again; the message says how to go on.
+    """
+    repository = push.target
+    try:
+        files = push.files(repository.secret)
+        commit = repository.commit(repository.open(), files, push.title)
+    except Exception as error:
+        failure = _failure(error, repository, f"{str(push.folder)!r} is complete", push_line(push.folder))
+    else:
+        forget(push.folder, keep_copy=True)
+        return str(commit.commit_url)
+    raise failure
+
+
+def _failure(error: Exception, repository: Repository, complete: str, line: str) -> PushError:
+    failure = PushError(
+        f"The push to {repository.name!r} failed: {brief(error, repository.secret)}\n"
+        f"Nothing is lost: {complete}. Push it later with\n  {line}"
+    )
+    failure.__cause__ = shown(error, repository.secret)
+    return failure

@@ -1,11 +1,10 @@
 """A repository to push to: opened with retries, and committed to once, whatever becomes of the answers."""
 
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Event, Lock
+from typing import TYPE_CHECKING, Any
 
 from hf_contrastive.hub.failures import retrying
 
@@ -85,10 +84,12 @@ class Repository:
                 api.create_branch(full, branch=self.revision, repo_type=self.kind, exist_ok=True)
             return full
 
-        with _bounded_silence():
+        with bounded_silence:
             return str(retrying(attempt))
 
-    def commit(self, full_name: str, files: Mapping[str, Path | bytes], message: str) -> "CommitInfo":
+    def commit(
+        self, full_name: str, files: Mapping[str, Path | bytes], message: str, *, stopped: Event | None = None
+    ) -> "CommitInfo":
         """
         Commit files, once: of an attempt whose answer is lost, the commit may be there.
 
@@ -99,6 +100,8 @@ class Repository:
                 Files, or their contents, by name in the repository.
             message (`str`):
                 Title of the commit.
+            stopped (`Event`, *optional*):
+                Once it is set, nothing is tried again.
 
         Returns:
             [`~huggingface_hub.CommitInfo`]: The commit, or the one at the head if that holds the same files already.
@@ -120,27 +123,34 @@ class Repository:
                 parent_commit=head,
             )
 
-        with _bounded_silence():
-            return retrying(attempt)
-
-    def command(self, folder: Path, ignored: Sequence[str] = (), place: str = "") -> str:
-        """The command line that uploads a folder to it. It holds no token."""
-        words = ["hf", "upload", self.name, str(folder), *([place] if place else [])]
-        words += ["--repo-type", self.kind] if self.kind != "model" else []
-        words += ["--private"] if self.private else []
-        words += ["--revision", self.revision] if self.revision else []
-        excluded = "".join(f" --exclude '{pattern}'" for pattern in ignored)
-        return shlex.join(words) + excluded
+        with bounded_silence:
+            return retrying(attempt, stopped)
 
 
-@contextmanager
-def _bounded_silence() -> Iterator[None]:
-    """For a while, and for all of the process, requests to a Hub that does not answer end with an error."""
-    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # public, but not in `__all__`
+class _Patience:
+    """Requests of this process to a Hub that does not answer end with an error, while anybody is inside of it."""
 
-    session = get_session()
-    kept, session.timeout = session.timeout, LONGEST_SILENCE
-    try:
-        yield
-    finally:
-        session.timeout = kept
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+        self._kept: Any = None
+
+    def __enter__(self) -> None:
+        from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # public, but not in `__all__`
+
+        with self._lock:
+            session = get_session()
+            if not self._inside:
+                self._kept = session.timeout
+            self._inside += 1
+            session.timeout = LONGEST_SILENCE
+
+    def __exit__(self, *_: object) -> None:
+        from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # public, but not in `__all__`
+
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                get_session().timeout = self._kept
+
+
+bounded_silence = _Patience()

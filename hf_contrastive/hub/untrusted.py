@@ -12,7 +12,16 @@ SMALL_FILES = ["*.json"]
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 MOST_LINKS = 40
 # Fields of an adapter's configuration that name tokenizers, modules or further adapters, to be loaded or imported.
-LEADING_ELSEWHERE = ("adapters", "megatron_config", "tokenizer_kwargs", "tokenizer_name_or_path")
+LEADING_ELSEWHERE = (
+    "adapters",
+    "megatron_config",
+    "prompt_tuning_init_state_dict_path",
+    "shadow_model",
+    "tokenizer_kwargs",
+    "tokenizer_name_or_path",
+)
+# Also of a variant: `model.safetensors.index.fp16.json`.
+INDEX = re.compile(r"\.index(\.[\w-]+)?\.json$")
 
 
 class UntrustedError(ValueError):
@@ -103,10 +112,10 @@ def check_model(
     _refuse_code(config, name)
     if (weights := config.get("transformers_weights")) is not None:
         check_name(weights, f"config.json of {str(name)!r}")
-    for index in (file for file in names if file.endswith(".index.json")):
+    for index in (file for file in names if INDEX.search(file)):
         for shard in set(_read(folder / index).get("weight_map", {}).values()):
             check_name(shard, f"{index} of {str(name)!r}")
-            if index == "model.safetensors.index.json" and not shard.endswith(".safetensors"):
+            if ".safetensors." in index and not shard.endswith(".safetensors"):
                 raise UntrustedError(f"{index} of {str(name)!r} names {shard!r}, which is no safetensors file.")
             if commit is None:
                 inside(folder, shard, f"{index} of {str(name)!r}")
@@ -152,8 +161,12 @@ def _download_small_files(name: str, revision: str | None, where: Mapping[str, A
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    from hf_contrastive.hub.failures import is_passing
+    from hf_contrastive.hub.failures import is_passing, without_secrets
 
+    if "://" in name:
+        raise UntrustedError(
+            f"A model is named by its Hub id or a folder, but got the address {without_secrets(name)!r}."
+        )
     if revision is not None:
         check_name(revision, "`revision`")
     options = {key: where[key] for key in ("token", "cache_dir", "local_files_only", "force_download") if key in where}

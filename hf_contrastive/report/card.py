@@ -109,7 +109,7 @@ def update_card(folder: str | Path, new: str, *, old: str | bytes | None = None)
         try:
             merged = merge_cards(front_matter.decode(data), new)
         except ValueError as error:
-            spare = _set_aside(path, data)
+            spare = set_aside(path, "_README.old.md", data).name
             merged = MergedCard(new, (f"The old card could not be read and is now {spare}: {error}",))
     path.write_text(merged.text, encoding="utf-8")
     for sentence in merged.kept:
@@ -117,14 +117,14 @@ def update_card(folder: str | Path, new: str, *, old: str | bytes | None = None)
     return merged
 
 
-def _set_aside(card: Path, data: bytes) -> str:
-    """Name of a file beside a card that holds `data` from now on. Other cards that were set aside stay."""
+def set_aside(card: Path, name: str, data: bytes) -> Path:
+    """Keep `data` beside a card under a name, which gets a number where it holds something else."""
     numbers = count(2)
-    spare = card.with_name("_README.old.md")
+    spare = card.with_name(name)
     while spare.exists() and spare.read_bytes() != data:
-        spare = card.with_name(f"_README.old.{next(numbers)}.md")
+        spare = card.with_name(f"{Path(name).stem}.{next(numbers)}.md")
     spare.write_bytes(data)
-    return spare.name
+    return spare
 
 
 def render_card(

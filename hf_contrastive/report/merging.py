@@ -81,6 +81,14 @@ def merge_cards(old: str, new: str) -> MergedCard:
     return MergedCard(text, (*kept, *kept_blocks))
 
 
+def edited_sections(card: str) -> dict[str, str]:
+    """The sections of a card that are not as they were generated, by name."""
+    body = front_matter.split(card)[1]
+    written = _read_record(body)["blocks"]
+    found = {match["name"]: match["body"].strip() for match in BLOCK.finditer(body)}
+    return {name: text for name, text in found.items() if written.get(name) != hash_of(text)}
+
+
 def _is_template(body: str) -> bool:
     """Whether a card is what `peft` writes where there is none: the template of `huggingface_hub` with its version."""
     from huggingface_hub import ModelCard, ModelCardData

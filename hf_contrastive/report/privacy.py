@@ -11,6 +11,8 @@ TOKEN = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}"
     r"|AKIA[A-Z0-9]{16})\b"
 )
+# User and password of an address.
+LOGIN = re.compile(r"(?<=://)[^\s/?#@'\"]+@")
 # An absolute path of two parts at least that no address or word leads to.
 UNIX = re.compile(r"(?<![\w/.:~<-])~?/(?:[\w.@+-]+/)+[\w.@+-]*")
 WINDOWS = re.compile(r"\b[A-Za-z]:\\(?:[\w.@+ -]+\\)+[\w.@+-]*")
@@ -25,6 +27,7 @@ def scrub(text: str, secrets: Iterable[str | None] = ()) -> str:
     """
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "(removed)")
+    text = LOGIN.sub("", text)
     for place in _own_places():
         text = re.sub(re.escape(place) + r"[\w.@+/\\-]*", "(local path)", text)
     return TOKEN.sub("(token)", WINDOWS.sub("(local path)", UNIX.sub("(local path)", text)))

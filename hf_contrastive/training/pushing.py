@@ -4,15 +4,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
-from transformers.trainer_utils import HubStrategy, SaveStrategy
+from transformers.trainer_utils import HubStrategy, SaveStrategy, TrainOutput
 from transformers.utils import logging
 
 from hf_contrastive.distributed import world_size
 from hf_contrastive.hub.background import BackgroundPushes
 from hf_contrastive.hub.contents import TRAINING_STATE
+from hf_contrastive.hub.drafts import is_drafted
 from hf_contrastive.hub.failures import PushError, brief
 from hf_contrastive.hub.folders import upload
-from hf_contrastive.hub.repositories import Repository
+from hf_contrastive.hub.repositories import Repository, bounded_silence
+from hf_contrastive.hub.unpushed import keep_apart
 from hf_contrastive.training.processes import ManyProcessesTrainer
 from hf_contrastive.training.replacing import replaced
 
@@ -23,20 +25,48 @@ if TYPE_CHECKING:
 
 logger = logging.get_logger(__name__)
 
+# Seconds that a run which ends by an error waits for the push that is under way, and one that was told to end: those who
+# tell it kill it soon.
+PATIENCE = 30.0
+PATIENCE_OF_TERMINATED = 5.0
+
 
 class PushingTrainer(ManyProcessesTrainer):
     """
     [`~transformers.Trainer`] that shares checkpoints and model as `hub_strategy` says, and survives a Hub that fails.
 
-    A push that fails during training is tried again at its end, and then told of with the command that does it later.
-    Before training, a repository that cannot be written to is an error. No file that is saved holds the token.
-
-    Attributes:
-        unpushed (`list[str]`): What was not pushed during training and how to push it, one message each.
+    A push that fails during training is tried again at its end, and then told of with the command that does it later; if
+    training ends by an error, an interrupt or SIGTERM, it is told of at once. A run that is resumed takes up what an earlier
+    process has left. Before training, a repository that cannot be written to is an error. No file that is saved holds the
+    token.
     """
 
     pushes: BackgroundPushes | None = None
-    unpushed: list[str] = []  # noqa: RUF012  # never changed in place
+
+    @property
+    def unpushed(self) -> list[str]:
+        """What of this run is not on the Hub and how to push it, one message each. On the main process."""
+        return [] if self.pushes is None else self.pushes.messages()
+
+    @property
+    def terminated(self) -> bool:
+        """Whether training ended early because the process was told to end."""
+        return False
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """[`~transformers.Trainer.train`], which tells however it ends what was not pushed."""
+        if self.pushes is not None:
+            if resume_from_checkpoint:
+                self.pushes.take_up()
+            for message in self.pushes.left_by_others():
+                logger.warning(message)
+        try:
+            output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
+        except BaseException:
+            # Not tried again: other processes wait for this one to end.
+            self._tell_unpushed(PATIENCE)
+            raise
+        return output
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Make the repository of `hub_model_id`, unless it is there, and see that the token may write to it.
@@ -100,12 +130,20 @@ class PushingTrainer(ManyProcessesTrainer):
         if not self.is_world_process_zero():
             return None
         repository = self._repository(token, private, revision)
+        self._finish_current_push()
+        if is_drafted(Path(str(self.args.output_dir))):
+            self._draft_card(repository.name, kwargs)
+        elif kwargs:
+            logger.warning(f"The card is no draft and is kept as it is: {', '.join(kwargs)} would be for another.")
+        return upload(str(self.args.output_dir), repository, commit_message or "End of training")
+
+    def _draft_card(self, repository: str, kwargs: dict[str, Any]) -> None:
         tags = [kwargs.pop("tags")] if isinstance(kwargs.get("tags"), str) else list(kwargs.pop("tags", None) or [])
         tags += [tag for tag in getattr(self.model, "model_tags", None) or () if tag not in tags]
-        name = kwargs.pop("model_name", None) or repository.name.rpartition("/")[2]
-        self.create_model_card(model_name=name, **(kwargs | ({"tags": tags} if tags else {})))
-        self._finish_current_push()
-        return upload(str(self.args.output_dir), repository, commit_message or "End of training")
+        name = kwargs.pop("model_name", None) or repository.rpartition("/")[2]
+        # It asks the Hub for the licence of the base model.
+        with bounded_silence:
+            self.create_model_card(model_name=name, **(kwargs | ({"tags": tags} if tags else {})))
 
     def _repository(self, token: str | None, private: bool | None, revision: str | None = None) -> Repository:
         return Repository(
@@ -120,7 +158,8 @@ class PushingTrainer(ManyProcessesTrainer):
         if self.pushes is None or strategy == HubStrategy.END:
             return
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        places: dict[str, list[str]] = {"": [*TRAINING_STATE, *self._state_files()]}
+        # The card is that of the last push: what `peft` writes beside adapters would replace it.
+        places: dict[str, list[str]] = {"": [*TRAINING_STATE, *self._state_files(), "README.md"]}
         if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             places["last-checkpoint" if strategy == HubStrategy.CHECKPOINT else folder.name] = []
         by_steps = self.args.save_strategy == SaveStrategy.STEPS
@@ -140,9 +179,20 @@ class PushingTrainer(ManyProcessesTrainer):
     def _finish_current_push(self) -> None:
         if self.pushes is None:
             return
-        self.unpushed = self.pushes.finish()
-        for message in self.unpushed:
+        if self.is_in_train and self.terminated:
+            self._tell_unpushed(PATIENCE_OF_TERMINATED)
+            return
+        for message in self.pushes.finish():
             logger.error(message)
+
+    def _tell_unpushed(self, patience: float) -> None:
+        for message in [] if self.pushes is None else self.pushes.stop(patience):
+            logger.error(message)
+
+    def before_checkpoint(self, folder: Path) -> None:
+        """Before anything is written into the folder of a checkpoint: leave alone what is being pushed."""
+        if self.pushes is not None and folder.is_dir():
+            keep_apart(folder, self.pushes.folder)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         # It pickles the arguments.

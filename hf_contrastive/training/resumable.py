@@ -192,6 +192,7 @@ class ResumableTrainer(PushingTrainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        self.before_checkpoint(folder)
         self.checkpoints.begin(folder, self.args)
         # Older checkpoints are deleted, and this one is pushed, when it is complete.
         with replaced(self.args, save_total_limit=None, push_to_hub=False):

@@ -109,7 +109,7 @@ def test_folders_with_spaces_and_in_the_home_are_folders(
         main(["export", "~/my encoder", "~/a plain one", "--overwrite", "--name", "me/plain"])
     out = capsys.readouterr().out
     assert f"Written as transformers: {tmp_path}/a plain one\n" in out
-    assert f"hf upload me/plain '{tmp_path}/a plain one'" in out
+    assert f"hf-contrastive push '{tmp_path}/a plain one' me/plain" in out
     assert type(AutoModel.from_pretrained(tmp_path / "a plain one")).__name__ == "CLIPModel"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a plain one", "my encoder"]
 

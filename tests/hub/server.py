@@ -154,6 +154,14 @@ class LoopbackHub:
         command, environment = [sys.executable, *arguments], self.environment(home, token)
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
 
+    def shell(self, line: str, home: Path, token: str | None = TOKEN) -> subprocess.CompletedProcess[str]:
+        """Run a line as it was printed, from a folder of its own, as a client of this Hub that finds this package."""
+        environment = self.environment(home, token) | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        home.mkdir(exist_ok=True)
+        return subprocess.run(
+            line, shell=True, cwd=home, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+
     def _answer(self, request: Request) -> Answer | None:
         """None stands for a connection to be closed without an answer."""
         path = unquote(request.path)

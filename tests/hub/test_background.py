@@ -1,5 +1,6 @@
 """Pushes beside training: which are due, which copies stay, and what is told at the end."""
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from hf_contrastive.hub.background import BackgroundPushes
 from hf_contrastive.hub.repositories import Repository
+from hf_contrastive.hub.unpushed import held_bytes, keep_apart, root_was_pushed
 
 
 class FakeRepository(Repository):
@@ -18,7 +20,7 @@ class FakeRepository(Repository):
     def note(self, before: Callable[[str], None] = lambda _: None) -> list[tuple[str, dict[str, bytes]]]:
         commits: list[tuple[str, dict[str, bytes]]] = []
 
-        def commit(full_name: str, files: dict[str, Path], message: str) -> None:
+        def commit(full_name: str, files: dict[str, Path], message: str, *, stopped: Event | None) -> None:
             before(message)
             commits.append((message, {name: path.read_bytes() for name, path in files.items()}))
 
@@ -45,6 +47,12 @@ def start(pushes: BackgroundPushes, step: int, *, place: str = "last-checkpoint"
     places: dict[str, Any] = {"": ["optimizer.pt"], place: []}
     pushes.start(checkpoint, step, f"step {step}", places, wait_in_line=wait_in_line)
     return checkpoint
+
+
+def settled(pushes: BackgroundPushes) -> None:
+    """Wait until no push is under way."""
+    with pushes._changed:
+        assert pushes._changed.wait_for(lambda: pushes._running is None, timeout=10)
 
 
 def failing_for(*steps: int, error: type[Exception] = ConnectionResetError) -> Callable[[str], None]:
@@ -102,8 +110,10 @@ def test_of_one_that_failed_the_end_pushes_only_what_is_not_newer_there(reposito
     for step in (1, 2):
         start(pushes, step, place=f"checkpoint-{step}")
     assert pushes.finish() == []
-    assert [title for title, _ in commits] == ["step 2", "step 1"]
-    assert set(commits[1][1]) == {"checkpoint-1/config.json", "checkpoint-1/optimizer.pt"}
+    files = {title: set(contents) for title, contents in commits}
+    assert files.keys() == {"step 1", "step 2"}
+    assert files["step 1"] == {"checkpoint-1/config.json", "checkpoint-1/optimizer.pt"}
+    assert files["step 2"] >= {"config.json", "checkpoint-2/config.json"}
 
 
 def test_one_that_is_left_out_while_another_runs_is_pushed_at_the_end(repository: FakeRepository, tmp_path: Path):
@@ -127,13 +137,13 @@ def test_what_fails_to_the_end_is_kept_and_told(repository: FakeRepository, tmp_
         shutil.rmtree(start(pushes, step, place=f"checkpoint-{step}"))
     told = pushes.finish()
     kept = tmp_path / "_unpushed"
-    assert {path.name for path in kept.iterdir()} == {"checkpoint-1", "checkpoint-2"}
-    commands = sorted(message.splitlines()[-1].strip() for message in told)
-    assert commands == [
-        f"hf upload tester/run {kept}/checkpoint-1 checkpoint-1",
-        f"hf upload tester/run {kept}/checkpoint-2 . --exclude 'optimizer.pt'",
-        f"hf upload tester/run {kept}/checkpoint-2 checkpoint-2",
+    assert {path.name for path in kept.iterdir() if path.is_dir()} == {"checkpoint-1", "checkpoint-2"}
+    assert [message.splitlines()[0].partition(":")[0] for message in told] == [
+        "The checkpoint of step 1 was not pushed to 'tester/run'",
+        "The model and the checkpoint of step 2 were not pushed to 'tester/run'",
     ]
+    commands = [shlex.split(message.splitlines()[-1])[-2:] for message in told]
+    assert commands == [["push", f"{kept}/checkpoint-{step}"] for step in (1, 2)]
     assert all("gone" in message and "Nothing is lost" in message for message in told)
 
 
@@ -148,7 +158,8 @@ def test_a_hub_that_is_down_is_asked_once_at_the_end(repository: FakeRepository,
     pushes = BackgroundPushes(repository, "tester/run", tmp_path)
     for step in (1, 2, 3):
         start(pushes, step, place=f"checkpoint-{step}")
-    assert len(pushes.finish()) == 4
+        settled(pushes)
+    assert len(pushes.finish()) == 3
     assert asked == ["step 1", "step 2", "step 3", "step 1"]
 
 
@@ -186,3 +197,126 @@ def test_where_files_cannot_have_two_names_they_are_copied(
     start(pushes, 1)
     assert pushes.finish() == []
     assert len(commits[0][1]) == 3
+
+
+# ---- On disk ----
+
+
+@pytest.mark.parametrize(("place", "waiting"), [("last-checkpoint", 1), ("checkpoint-{}", 4)])
+def test_only_what_no_later_push_stands_for_takes_space(
+    repository: FakeRepository, tmp_path: Path, place: str, waiting: int
+):
+    repository.note(failing_for(1, 2, 3, 4))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    for step in (1, 2, 3, 4):
+        checkpoint = start(pushes, step, place=place.format(step))
+        settled(pushes)
+        records = sum(path.stat().st_size for path in (tmp_path / "_unpushed").glob("*.json"))
+        assert held_bytes(tmp_path) - records == (0 if waiting == 1 else 6 * (step - 1))
+        shutil.rmtree(checkpoint)
+    assert sum(path.is_dir() for path in (tmp_path / "_unpushed").iterdir()) == waiting
+
+
+def test_the_next_process_takes_up_what_was_left(repository: FakeRepository, tmp_path: Path):
+    repository.note(failing_for(1, 2))
+    first = BackgroundPushes(repository, "tester/run", tmp_path)
+    for step in (1, 2):
+        start(first, step)
+        settled(first)
+    kept = tmp_path / "_unpushed"
+    # Of a process that was killed before the copy was whole, and after that.
+    (kept / "checkpoint-8.part").mkdir()
+    (kept / "checkpoint-9.json").write_text((kept / "checkpoint-2.json").read_text())
+    commits, second = repository.note(), BackgroundPushes(repository, "tester/run", tmp_path)
+    assert len(second.left_by_others()) == 1
+    second.take_up()
+    assert second.left_by_others() == []
+    assert "the process that was to push it ended" in second.messages()[0]
+    assert second.finish() == []
+    assert [title for title, _ in commits] == ["step 2"]
+    assert not (tmp_path / "_unpushed").exists()
+
+
+def test_a_record_that_cannot_be_read_stops_no_training(
+    repository: FakeRepository, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    copy = save(tmp_path / "_unpushed", 1)
+    copy.with_name("checkpoint-1.json").write_text("{")
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    pushes.take_up()
+    assert pushes.left_by_others() == []
+    assert "checkpoint-1.json', which says where a checkpoint is to go, cannot be read" in caplog.text
+    assert copy.is_dir()
+
+
+def test_what_was_left_does_not_go_over_what_is_later(repository: FakeRepository, tmp_path: Path):
+    repository.note(failing_for(7))
+    start(first := BackgroundPushes(repository, "tester/run", tmp_path), 7)
+    settled(first)
+    commits, second = repository.note(), BackgroundPushes(repository, "tester/run", tmp_path)
+    second.take_up()
+    start(second, 3)
+    assert second.finish() == []
+    assert [title for title, _ in commits] == ["step 3"]
+
+
+@pytest.mark.parametrize("other", [{"name": "tester/other"}, {"revision": "trial"}])
+def test_what_goes_elsewhere_is_left_alone(repository: FakeRepository, tmp_path: Path, other: dict[str, str]):
+    repository.note(failing_for(1))
+    start(first := BackgroundPushes(repository, "tester/run", tmp_path), 1)
+    settled(first)
+    elsewhere = FakeRepository(**({"name": "tester/run", "token": "hf_t"} | other))
+    second = BackgroundPushes(elsewhere, elsewhere.name, tmp_path)
+    second.take_up()
+    assert second.messages() == []
+    assert len(first.messages()) == 1
+
+
+def test_a_model_that_is_pushed_at_the_end_stands_for_those_of_its_steps(repository: FakeRepository, tmp_path: Path):
+    repository.note(failing_for(1, 2))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    for step in (1, 2):
+        start(pushes, step, place=f"checkpoint-{step}")
+        settled(pushes)
+    root_was_pushed(tmp_path, "tester/run", "trial")
+    assert "The model and the checkpoint of step 2" in pushes.messages()[1]
+    root_was_pushed(tmp_path, "tester/run", None)
+    assert [message.partition(" was")[0] for message in pushes.messages()] == [
+        f"The checkpoint of step {i}" for i in (1, 2)
+    ]
+    commits = repository.note()
+    assert pushes.finish() == []
+    assert all(name.startswith("checkpoint-") for _, files in commits for name in files)
+
+
+def test_a_step_that_is_saved_again_leaves_its_copy_as_it_was(repository: FakeRepository, tmp_path: Path):
+    repository.note(failing_for(1))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    checkpoint = start(pushes, 1)
+    settled(pushes)
+    keep_apart(checkpoint, tmp_path)
+    (checkpoint / "config.json").write_text("again")
+    commits = repository.note()
+    assert pushes.finish() == []
+    assert commits[0][1]["config.json"] == b"1"
+
+
+def test_a_run_that_ends_early_leaves_the_rest_of_the_line(repository: FakeRepository, tmp_path: Path):
+    begun, go_on = Event(), Event()
+
+    def wait(_: str) -> None:
+        begun.set()
+        assert go_on.wait(10)
+
+    commits = repository.note(wait)
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    for step in (1, 2, 3):
+        start(pushes, step)
+    assert begun.wait(10)
+    (message,) = pushes.stop(0.05)
+    assert message.startswith("The model and the checkpoint of step 3 were not pushed")
+    go_on.set()
+    settled(pushes)
+    assert [title for title, _ in commits] == ["step 1"]
+    assert pushes.finish() == []
+    assert [title for title, _ in commits] == ["step 1", "step 3"]

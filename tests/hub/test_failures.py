@@ -1,11 +1,17 @@
 """Which failures are tried again, after how long, and what is told of them."""
 
+import time
+from pathlib import Path
+from threading import Event, Timer
+
 import httpx2
 import pytest
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from hf_contrastive.hub import failures
-from hf_contrastive.hub.failures import brief, is_passing, retrying, without_secrets
+from hf_contrastive.hub import failures, repositories
+from hf_contrastive.hub.command import NOT_PUSHED
+from hf_contrastive.hub.failures import brief, is_passing, retrying, shown, without_secrets
+from hf_contrastive.training import pushing
 
 
 def answered(status: int, message: str = "no", **headers: str) -> HfHubHTTPError:
@@ -99,6 +105,20 @@ def test_the_hub_says_how_long_to_wait(slept: list[float], headers: dict[str, st
     assert slept == [seconds]
 
 
+def test_the_table_of_the_readme_has_these_times():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for words in (
+        f"{repositories.LONGEST_SILENCE:g} s without a sign",
+        f"{len(failures.DELAYS)} times over {sum(failures.DELAYS):g} s",
+        f"{failures.LONGEST_DELAY / 60:g} minutes at most",
+        # Counted in test_repositories.py, less the first attempt.
+        f"{6 * 6 - 1} times over 169 s",
+        f"has {pushing.PATIENCE:g} s, after SIGTERM {pushing.PATIENCE_OF_TERMINATED:g} s",
+        f"exits with code {NOT_PUSHED}",
+    ):
+        assert words in readme
+
+
 # ---- What is told ----
 
 
@@ -116,7 +136,41 @@ def test_a_failure_is_told_with_its_cause_in_one_line():
         ("for url 'https://s3.com/a?X-Amz-Signature=abc&b=1'", "for url 'https://s3.com/a?***'"),
         ("see https://huggingface.co/docs/hub", "see https://huggingface.co/docs/hub"),
         ("hf_contrastive", "hf_contrastive"),
+        ("xhf_abcdefghijklmnopqrstuvwxyz", "xhf_***"),
+        ("https://me:secret@hf.co/a", "https://***@hf.co/a"),
+        ("https://hf.co/a@b", "https://hf.co/a@b"),
     ],
 )
 def test_no_secret_is_told(text: str, shown: str):
     assert without_secrets(text, "my-token") == shown
+
+
+def test_words_of_a_cause_are_said_once():
+    assert (
+        brief(caused(answered(503, "Server error for x; busy"), ValueError("Server error for x"))).count("error") == 1
+    )
+
+
+@pytest.mark.parametrize("link", ["__cause__", "__context__"])
+def test_a_failure_with_a_secret_behind_it_is_the_cause_of_nothing(link: str):
+    error, inner = RuntimeError("outer"), RuntimeError("middle")
+    inner.__context__ = ValueError("Bearer my-token")
+    setattr(error, link, inner)
+    assert shown(error, "my-token") is None
+    assert shown(error, "another") is error
+
+
+def test_who_stops_is_not_kept_waiting(slept: list[float]):
+    (stopped := Event()).set()
+    with pytest.raises(HfHubHTTPError):
+        retrying(Flaky(answered(503)), stopped)
+    assert slept == []
+
+
+def test_a_wait_is_broken_off():
+    stopped = Event()
+    Timer(0.05, stopped.set).start()
+    start = time.monotonic()
+    with pytest.raises(HfHubHTTPError):
+        retrying(Flaky(answered(503, **{"Retry-After": "60"})), stopped)
+    assert time.monotonic() - start < 10

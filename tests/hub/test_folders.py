@@ -119,8 +119,8 @@ def test_a_push_that_fails_says_how_to_go_on(pushes: Pushes, name: str):
     said = pushes.said[name]
     assert said.startswith(f"The push to {name!r} failed: ")
     assert f"{str(pushes.folder)!r} holds the model, its processor, card and plots" in said
-    assert f"hf upload {name} " in said
-    assert str(pushes.folder) in said
+    options = ["--private"] if name == "tester/private" else []
+    assert shlex.split(said.splitlines()[-1])[-3:] == ["push", str(pushes.folder), name, *options]
 
 
 def test_the_status_of_a_failure_is_told(pushes: Pushes):
@@ -143,22 +143,3 @@ def test_a_push_that_fails_adds_nothing(pushes: Pushes):
 def test_no_token_is_ever_shown(pushes: Pushes):
     assert TOKEN not in pushes.output
     assert "hf_wrong_token" not in pushes.output
-
-
-def test_the_advised_command_can_be_pasted(pushes: Pushes):
-    command = pushes.said["tester/fails"].splitlines()[-1]
-    assert shlex.split(command)[:4] == ["hf", "upload", "tester/fails", str(pushes.folder)]
-
-
-def test_the_advised_command_uploads_the_same(hub: LoopbackHub, tmp_path: Path):
-    """With the folder in quotes, until the command has them itself."""
-    folder = make_folder(tmp_path / "model")
-    hub.fail("POST", "/commit", 500, times=20)
-    code = PUSH.format(pushes=json.dumps({"tester/later": {}}), folder=str(folder))
-    said = hub.run(code, tmp_path).stdout
-    hub.faults.clear()
-    command = shlex.split(json.loads(said.splitlines()[-1])[2].splitlines()[-1])
-    cli = f"import sys; from huggingface_hub.cli.hf import main; sys.argv = {command!r}; main()"
-    process = hub.run(cli, tmp_path)
-    assert process.returncode == 0, process.stderr
-    assert hub.files("tester/later").keys() == {*SHARED, ".gitattributes"}

@@ -15,13 +15,14 @@ from hf_contrastive.hub import failures
 from hf_contrastive.hub.failures import brief
 from hf_contrastive.hub.repositories import Repository
 
-report, meanwhile = {}, {}
-failures.DELAYS = (0.01, 0.01, 0.01)
+report, meanwhile, slept = {}, {}, []
 
 def sleep(seconds):
+    slept.append(seconds)
     if meanwhile:
         meanwhile.pop("do")()
 
+# Of all modules, that of the client too.
 failures.time.sleep = sleep
 
 def push(name, **files):
@@ -38,6 +39,12 @@ def commit(name, message, **files):
     contents = {file.replace("_", "."): text.encode() for file, text in files.items()}
     Repository(name=f"tester/{name}").commit(f"tester/{name}", contents, message)
 
+for name in ("busy-commit", "busy-upload", "asks-for-time"):
+    slept.clear()
+    push(name, b_bin=f"weights of {name}")
+    report[name + " slept"] = sum(slept)
+
+failures.DELAYS = (0.01, 0.01, 0.01)
 for name in ("batch-fails", "put-is-cut", "verify-fails", "commit-fails", "answer-lost"):
     push(name, a_json="{}", b_bin=f"weights of {name}")
 meanwhile["do"] = lambda: commit("lands-late", "Push", a_json="{}", b_bin="late")
@@ -53,6 +60,9 @@ print(json.dumps(report))
 @pytest.fixture(scope="module")
 def report(module_hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     module_hub._store.quota = 4000
+    module_hub.fail("POST", "tester/busy-commit/commit", 503, times=99)
+    module_hub.fail("POST", "tester/busy-upload/preupload", 503, times=99)
+    module_hub.fail("POST", "tester/asks-for-time/commit", 429, headers={"Retry-After": "7"})
     module_hub.fail("POST", "tester/batch-fails.git/info/lfs/objects/batch", 503)
     module_hub.cut("PUT", "/lfs/tester/put-is-cut")
     module_hub.fail("POST", "/lfs/tester/verify-fails/verify", 500)
@@ -77,6 +87,22 @@ def test_a_fault_that_passes_ends_in_one_commit_which_is_the_head(
     assert module_hub.commits(f"tester/{name}") == ["Push", "initial commit"]
     assert report[name] == report[f"{name} head"]
     assert module_hub.files(f"tester/{name}").keys() == {".gitattributes", "a.json", "b.bin"}
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "times", "seconds"),
+    [
+        ("busy-commit", "/api/models/tester/busy-commit/commit/main", 6, 31),
+        # Which `huggingface_hub` tries 6 times in each attempt of ours.
+        ("busy-upload", "/api/models/tester/busy-upload/preupload/main", 36, 169),
+        ("asks-for-time", "/api/models/tester/asks-for-time/commit/main", 2, 7),
+    ],
+)
+def test_a_busy_hub_is_asked_so_often_over_so_many_seconds(
+    report: dict[str, Any], module_hub: LoopbackHub, name: str, path: str, times: int, seconds: int
+):
+    assert report[f"{name} slept"] == seconds
+    assert module_hub.requests.count(("POST", path)) == times
 
 
 def test_files_that_arrived_are_not_sent_again(report: dict[str, Any], module_hub: LoopbackHub):

@@ -5,14 +5,23 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import CLIPModel
 
-from hf_contrastive import load_adapter, load_dual_encoder
-from hf_contrastive.hub.untrusted import UntrustedError, check_adapter, check_model, check_name, inside
+from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments, load_adapter, load_dual_encoder
+from hf_contrastive.hub.untrusted import (
+    LEADING_ELSEWHERE,
+    UntrustedError,
+    check_adapter,
+    check_model,
+    check_name,
+    inside,
+)
 from hf_contrastive.training.manifest import MANIFEST, faults_of, write_manifest
 
 from .server import TOKEN, LoopbackHub
@@ -127,6 +136,12 @@ def pickled_shard(folder: Path) -> None:
     edit(folder / "model.safetensors.index.json", metadata={}, weight_map={"logit_scale": "a.bin"})
 
 
+def shard_of_a_variant_outside(folder: Path) -> None:
+    edit(
+        folder / "model.safetensors.index.fp16.json", metadata={}, weight_map={"logit_scale": "../stolen.safetensors"}
+    )
+
+
 def weights_outside(folder: Path) -> None:
     edit(folder / "config.json", transformers_weights="../stolen.safetensors")
 
@@ -155,6 +170,7 @@ TRICKS: dict[Callable[[Path], None], str] = {
     shard_outside: r"model\.safetensors\.index\.json of .* names the file '\.\./stolen",
     shard_by_link: "names the file 'a.safetensors', a link to",
     pickled_shard: "no safetensors file",
+    shard_of_a_variant_outside: r"index\.fp16\.json of .* names the file '\.\./stolen",
     weights_outside: r"config\.json of .* names the file '\.\./stolen",
     pickles_alone: r"only as pytorch_model\.bin, which are pickles: reading them can run code",
     unknown_code: "of the kind 'evil', whose code is in its repository. Code from a repository is never run",
@@ -194,7 +210,7 @@ def test_a_revision_is_no_path():
 # ---- Adapters ----
 
 
-@pytest.mark.parametrize("field", ["megatron_config", "tokenizer_kwargs", "tokenizer_name_or_path", "adapters"])
+@pytest.mark.parametrize("field", LEADING_ELSEWHERE)
 def test_an_adapter_that_names_more_than_weights_is_refused(clip: CLIPModel, tmp_path: Path, field: str):
     pytest.importorskip("peft", reason="peft is not installed")
     edit(tmp_path / "adapter_config.json", peft_type="LORA", **{field: {"trust_remote_code": True}})
@@ -276,3 +292,75 @@ def test_a_repository_is_checked_before_it_is_loaded(said: dict[str, str], name:
 
 def test_of_what_is_refused_no_weights_are_downloaded(said: dict[str, str], module_hub: LoopbackHub):
     assert not [path for method, path in module_hub.requests if method == "GET" and path.startswith("/lfs/evil")]
+
+
+# ---- Checkpoints ----
+
+
+class Evil:
+    def __init__(self, file: Path) -> None:
+        self.file = str(file)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.mkdir, (self.file,)
+
+
+@pytest.mark.parametrize(
+    "name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "pytorch_model.bin"]
+)
+def test_a_checkpoint_of_others_runs_nothing_when_it_is_resumed(
+    clip: CLIPModel, dataset: Dataset, tmp_path: Path, name: str
+):
+    def trainer(max_steps: int) -> ContrastiveTrainer:
+        common = {
+            "use_cpu": True,
+            "loss": "clip",
+            "save_steps": 1,
+            "per_device_train_batch_size": 8,
+            "report_to": "none",
+        }
+        args = ContrastiveTrainingArguments(str(tmp_path / "run"), max_steps=max_steps, disable_tqdm=True, **common)
+        return ContrastiveTrainer(clip, args, train_dataset=dataset)
+
+    trainer(1).train()
+    checkpoint = tmp_path / "run" / "checkpoint-1"
+    torch.save(Evil(tmp_path / "run" / "evil"), checkpoint / name)
+    write_manifest(checkpoint)
+    if name in ("training_args.bin", "pytorch_model.bin"):
+        trainer(2).train(resume_from_checkpoint=str(checkpoint))
+    else:
+        with pytest.raises(UnpicklingError, match="Weights only load failed"):
+            trainer(2).train(resume_from_checkpoint=str(checkpoint))
+    assert not (tmp_path / "run" / "evil").exists()
+    with pytest.raises(UnpicklingError):
+        torch.load(checkpoint / name, weights_only=True)
+
+
+# ---- Processors ----
+
+
+def test_a_tokenizer_reads_no_files_from_elsewhere(folder: Path):
+    """Else fine-tuning a stranger's model could push what is on this disk."""
+    secret = folder.parent / "secret.json"
+    secret.write_text(json.dumps({"my-secret-word": 0}))
+    names = ("vocab_file", "tokenizer_file", "merges_file", "spm_file", "special_tokens_map_file", "added_tokens_file")
+    edit(folder / "tokenizer_config.json", **dict.fromkeys(names, str(secret)), init_inputs=[str(secret)])
+    processor: Any
+    try:
+        processor = load_dual_encoder(str(folder))[1]
+    except (TypeError, ValueError):
+        return
+    processor.save_pretrained(folder.parent / "pushed")
+    assert not [
+        p for p in (folder.parent / "pushed").rglob("*") if p.is_file() and b"my-secret-word" in p.read_bytes()
+    ]
+
+
+@pytest.mark.parametrize("part", ["text_config", "vision_config"])
+def test_code_of_a_part_is_never_run(folder: Path, part: str):
+    nested = {"model_type": "evil", "auto_map": {"AutoModel": "evil.Evil", "AutoConfig": "evil.Evil"}}
+    edit(folder / "config.json", model_type="vision-text-dual-encoder", **{part: nested})
+    (folder / "evil.py").write_text(EVIL.format(file=str(folder.parent / "run")))
+    with pytest.raises((ValueError, KeyError)):
+        load_dual_encoder(str(folder))
+    assert not (folder.parent / "run").exists()

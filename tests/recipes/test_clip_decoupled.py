@@ -180,7 +180,7 @@ def test_a_push_that_fails_ends_with_its_own_exit_code_and_the_model_on_disk(
     said = done.stderr[done.stderr.index("The push to 'tester/tuned' failed: ") :]
     assert "Storage limit reached" in said
     assert f"Nothing is lost: {str(folder)!r} holds the model" in said
-    assert "hf upload tester/tuned" in said
+    assert f"push {folder} tester/tuned" in said
     assert {"model.safetensors", "README.md", "metrics.json", "geometry.png"} <= {x.name for x in folder.iterdir()}
     assert AutoModel.from_pretrained(folder).config.model_type == "clip"
 

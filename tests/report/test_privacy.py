@@ -19,6 +19,7 @@ TOKEN = "hf_" + "aB3d" * 9
         ("('~/models/clip')", "('(local path)')"),
         (r"C:\Users\Alice\x.bin here", "(local path) here"),
         ("/root/x", "(local path)"),
+        ("https://alice:pass@x.org/a.tar", "https://x.org/a.tar"),
     ],
 )
 def test_tokens_and_paths_are_replaced(text: str, clean: str):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_contrastive.report.merging import merge_cards
+from hf_contrastive.report.merging import PLACEHOLDER, merge_cards
 from tests.hub.server import LoopbackHub
 from tests.report.test_merging import make_card
 
@@ -13,6 +13,8 @@ from tests.report.test_merging import make_card
 FIRST = make_card({"intro": "# one", "results": "1.0"})
 SECOND = make_card({"intro": "# two", "results": "2.0"})
 ON_HUB = FIRST.replace("1.0", "1.0, as we found too").replace("license: unknown", "license: mit\nthumbnail: me.png")
+BOTH = SECOND.replace("2.0", "2.0, as I found")
+DRAFT = f"---\nlibrary_name: transformers\n---\n<!-- {PLACEHOLDER} You\nshould probably proofread it. -->\n# draft\n"
 PUSH = """
 import json, sys, tempfile
 from pathlib import Path
@@ -45,11 +47,17 @@ def said(
     module_hub.publish("tester/own", {"README.md": ON_HUB.encode()})
     module_hub.fail("HEAD", "tester/silent/resolve", 403, times=20)
     cards = [(f"tester/{name}", SECOND) for name in ("edited", "untouched", "bare", "silent", "new")]
-    cards.append(("tester/own", "# by hand\n"))
+    module_hub.publish("tester/both", {"README.md": ON_HUB.encode()})
+    module_hub.publish("tester/finished", {"README.md": b"# finished by hand\n"})
+    module_hub.publish("tester/drafted", {"README.md": DRAFT.encode()})
+    cards += [("tester/own", "# by hand\n"), ("tester/both", BOTH), ("tester/finished", DRAFT)]
+    cards.append(("tester/drafted", DRAFT.replace("# draft", "# newer")))
+    (home / "tester-both").mkdir()
+    (home / "tester-both" / "_README.local.md").write_text("of an earlier push")
     done = module_hub.run(PUSH.format(cards=json.dumps(cards), home=str(home)), home)
     assert done.returncode == 0, done.stderr[-4000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-    return module_hub, home, dict(lines)
+    return module_hub, home, dict(lines) | {"stderr": done.stderr}
 
 
 def card(hub: LoopbackHub, name: str) -> str:
@@ -77,8 +85,30 @@ def test_a_card_that_nobody_edited_is_replaced(said: tuple[LoopbackHub, Path, di
     assert card(said[0], name) == SECOND
 
 
-def test_a_card_written_by_hand_is_pushed_as_it_is(said: tuple[LoopbackHub, Path, dict[str, str]]):
-    assert card(said[0], "own") == "# by hand\n"
+def test_a_card_written_by_hand_is_pushed_and_the_one_before_is_kept(said: tuple[LoopbackHub, Path, dict[str, str]]):
+    hub, home, states = said
+    assert card(hub, "own") == "# by hand\n"
+    assert (home / "tester-own" / "_README.hub.md").read_text() == ON_HUB
+    assert "README.md was not generated here and replaces that of 'tester/own'" in states["stderr"]
+
+
+def test_a_section_that_was_edited_on_both_sides_is_told(said: tuple[LoopbackHub, Path, dict[str, str]]):
+    hub, home, states = said
+    assert "1.0, as we found too" in card(hub, "both")
+    beside = home / "tester-both" / "_README.local.2.md"
+    assert beside.read_text() == BOTH
+    assert beside.with_name("_README.local.md").read_text() == "of an earlier push"
+    assert "results was edited here and in 'tester/both'" in states["stderr"]
+    assert f"that of here is in {str(beside)!r}" in states["stderr"]
+
+
+def test_a_draft_gives_way_to_a_card_that_somebody_wrote(said: tuple[LoopbackHub, Path, dict[str, str]]):
+    hub, home, states = said
+    assert card(hub, "finished") == "# finished by hand\n"
+    assert (home / "tester-finished" / "README.md").read_text() == "# finished by hand\n"
+    assert (home / "tester-finished" / "_README.local.md").read_text() == DRAFT
+    assert "README.md of 'tester/finished' is kept, for it was edited" in states["stderr"]
+    assert "# newer" in card(hub, "drafted")
 
 
 def test_a_card_that_cannot_be_read_is_not_replaced(said: tuple[LoopbackHub, Path, dict[str, str]]):
