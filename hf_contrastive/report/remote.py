@@ -76,9 +76,7 @@ def keep_edits_on_hub(
         if is_draft(remote):
             return ()
         path.write_bytes(data)
-        told = (
-            f"{CARD} of {repo!r} is kept, for it was edited. The draft is in {str(set_aside(path, SPARE, local.encode()))!r}."
-        )
+        told = f"{CARD} of {repo!r} is kept, for it was edited. The draft is in {str(set_aside(path, SPARE, local.encode()))!r}."
     elif is_draft(remote):
         return ()
     else:
