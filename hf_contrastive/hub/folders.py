@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_contrastive.hub.contents import IGNORED, files_to_push
-from hf_contrastive.hub.drafts import is_draft
 from hf_contrastive.hub.failures import PushError, brief, retrying, shown
 from hf_contrastive.hub.lines import push_line
 from hf_contrastive.hub.repositories import Repository
@@ -51,9 +50,7 @@ def upload(
         # Before anything is asked of the Hub: a folder that must not be pushed.
         files_to_push(folder, ignored, token=repository.secret)
         name, revision = repository.open(), repository.revision
-        retrying(
-            lambda _: keep_edits_on_hub(folder, name, token=repository.token, revision=revision, is_draft=is_draft)
-        )
+        retrying(lambda _: keep_edits_on_hub(folder, name, token=repository.token, revision=revision))
         commit = repository.commit(name, files_to_push(folder, ignored, token=repository.secret), message)
     except Exception as error:
         failure = _failure(

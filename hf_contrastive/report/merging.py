@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_contrastive.report import front_matter
+from hf_contrastive.report.drafts import is_draft
 from hf_contrastive.report.licence import chosen_licence
 from hf_contrastive.report.merging_metadata import hash_of, merge_metadata, record_of
 
@@ -21,10 +22,6 @@ BLOCK = re.compile(
 # Wherever it stands: people write on below it.
 RECORD = re.compile(r"\n*<!-- hf_contrastive record: (?P<json>\{.*\}) -->[ \t]*\n?")
 GONE, LICENCE = "\0", "license"
-# What the Trainer writes for a card that it asks to be replaced.
-PLACEHOLDER = (
-    "This model card has been generated automatically according to the information the Trainer had access to."
-)
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def merge_cards(old: str, new: str) -> MergedCard:
     """
     old_front, old_body = front_matter.split(old)
     new_front, new_body = front_matter.split(new)
-    if PLACEHOLDER in old_body or _is_template(old_body):
+    if is_draft(old):
         return MergedCard(new)
     record = _read_record(old_body)
     new_data, new_record = front_matter.load(new_front), _read_record(new_body)
@@ -87,16 +84,6 @@ def edited_sections(card: str) -> dict[str, str]:
     written = _read_record(body)["blocks"]
     found = {match["name"]: match["body"].strip() for match in BLOCK.finditer(body)}
     return {name: text for name, text in found.items() if written.get(name) != hash_of(text)}
-
-
-def _is_template(body: str) -> bool:
-    """Whether a card is what `peft` writes where there is none: the template of `huggingface_hub` with its version."""
-    from huggingface_hub import ModelCard, ModelCardData
-
-    if "[More Information Needed]" not in body:
-        return False
-    template: str = ModelCard.from_template(ModelCardData()).text
-    return body.partition("### Framework versions\n\n- PEFT")[0].split() == template.split()
 
 
 def _assemble(front: str, body: str, record: Mapping[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """A card that was edited on the Hub keeps its edits when the model is pushed again."""
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from transformers.utils import logging
@@ -9,6 +8,7 @@ from transformers.utils import logging
 from hf_contrastive.report import front_matter
 from hf_contrastive.report.card import set_aside, update_card
 from hf_contrastive.report.checking import CARD
+from hf_contrastive.report.drafts import is_draft
 from hf_contrastive.report.merging import RECORD, edited_sections
 
 
@@ -25,7 +25,6 @@ def keep_edits_on_hub(
     *,
     token: str | None = None,
     revision: str | None = None,
-    is_draft: Callable[[str], bool] = lambda _: False,
 ) -> tuple[str, ...]:
     """
     Bring what people wrote into the card of a repository into the folder's card, before this is pushed over it.
@@ -43,8 +42,6 @@ def keep_edits_on_hub(
             Token that may read it.
         revision (`str`, *optional*):
             Branch that is pushed to.
-        is_draft (`Callable`, *optional*):
-            Whether a card was written by a program and touched by nobody. By default none was.
 
     Returns:
         `tuple[str, ...]`: What was kept though it differs from what the folder said, a sentence each.

@@ -10,11 +10,11 @@ from transformers.utils import logging
 from hf_contrastive.distributed import world_size
 from hf_contrastive.hub.background import BackgroundPushes
 from hf_contrastive.hub.contents import TRAINING_STATE
-from hf_contrastive.hub.drafts import is_drafted
 from hf_contrastive.hub.failures import PushError, brief
 from hf_contrastive.hub.folders import upload
 from hf_contrastive.hub.repositories import Repository, bounded_silence
 from hf_contrastive.hub.unpushed import keep_apart
+from hf_contrastive.report.drafts import is_drafted
 from hf_contrastive.training.processes import ManyProcessesTrainer
 from hf_contrastive.training.replacing import replaced
 

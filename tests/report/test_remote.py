@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_contrastive.report.merging import PLACEHOLDER, merge_cards
+from hf_contrastive.report.drafts import PLACEHOLDER
+from hf_contrastive.report.merging import merge_cards
 from tests.hub.server import LoopbackHub
 from tests.report.test_merging import make_card
 

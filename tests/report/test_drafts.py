@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard, ModelCardData
 
-from hf_contrastive.hub.drafts import is_draft, is_drafted
+from hf_contrastive.report.drafts import is_draft, is_drafted
 from tests.report.test_merging import make_card
 
 
