@@ -66,25 +66,26 @@ class BackgroundPushes:
     ) -> None:
         """Push a complete checkpoint, now or, if another push is running and not `wait_in_line`, at the end."""
         self._stopped.clear()
-        try:
-            push = copy_checkpoint(
-                checkpoint,
-                self.folder,
-                step=step,
-                title=title,
-                places=places,
-                repository=self.full_name,
-                revision=self.repository.revision,
-                private=self.repository.private,
-            )
-        except OSError as error:
-            self._left_out.append(
-                f"The checkpoint of step {step} was not pushed to {self.full_name!r}, for it could not be copied within "
-                f"{str(self.folder)!r}: {error}\nIt is complete in {str(checkpoint)!r} unless the run deletes it."
-            )
-            logger.warning(self._left_out[-1])
-            return
+        # Else the folder of copies might go while one is made.
         with self._changed:
+            try:
+                push = copy_checkpoint(
+                    checkpoint,
+                    self.folder,
+                    step=step,
+                    title=title,
+                    places=places,
+                    repository=self.full_name,
+                    revision=self.repository.revision,
+                    private=self.repository.private,
+                )
+            except OSError as error:
+                self._left_out.append(
+                    f"The checkpoint of step {step} was not pushed to {self.full_name!r}, for it could not be copied "
+                    f"within {str(self.folder)!r}: {error}\nIt is complete in {str(checkpoint)!r} unless the run deletes it."
+                )
+                logger.warning(self._left_out[-1])
+                return
             self._order.append(push.folder)
             if self._running is not None and not wait_in_line:
                 self._settle(push, "the push before it was still running.")
@@ -155,10 +156,10 @@ class BackgroundPushes:
 
     def _work(self) -> None:
         while (push := self._running) is not None:
-            if not self._attempt(push):
-                with self._changed:
-                    self._put_off(f"the push before it failed, {self.reasons[push.folder]}")
+            may_go_on = self._attempt(push)
             with self._changed:
+                if not may_go_on:
+                    self._put_off(f"the push before it failed, {self.reasons[push.folder]}")
                 if push in self._line:
                     self._line.remove(push)
                 self._running = self._line[0] if self._line else None
@@ -194,16 +195,23 @@ class BackgroundPushes:
         for place in push.places:
             other = self.due.get(place)
             if other is not None and self._order.index(other.folder) > self._order.index(push.folder):
-                forget(push.folder, [place])
+                self._forget(push, place)
                 continue
             if other is not None and other.folder != push.folder:
-                forget(other.folder, [place])
+                self._forget(other, place)
             self.due.pop(place, None)
             if reason is None:
-                forget(push.folder, [place])
+                self._forget(push, place)
             else:
                 self.due[place] = push
         remove_if_empty(self.folder)
+
+    def _forget(self, push: Push, place: str) -> None:
+        try:
+            forget(push.folder, [place])
+        except (OSError, ValueError) as error:
+            # Training goes on, and whoever waits for the push must be told of its end.
+            logger.warning(f"{str(push.folder)!r} could not be changed: {error}")
 
     def _put_off(self, reason: str) -> None:
         """Have all pushes be due that have not begun."""

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -167,9 +168,9 @@ def root_was_pushed(folder: Path, repository: str, revision: str | None) -> None
 
 def remove_if_empty(folder: Path) -> None:
     """Delete the folder of copies of a run that has none."""
-    place = folder / UNPUSHED
-    if place.is_dir() and not any(place.iterdir()):
-        place.rmdir()
+    with suppress(OSError):
+        # Only if nothing is in it.
+        (folder / UNPUSHED).rmdir()
 
 
 def held_bytes(folder: Path) -> int:

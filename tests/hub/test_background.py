@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hf_contrastive.hub import unpushed
 from hf_contrastive.hub.background import BackgroundPushes
 from hf_contrastive.hub.repositories import Repository
 from hf_contrastive.hub.unpushed import held_bytes, keep_apart, root_was_pushed
@@ -184,6 +186,40 @@ def test_a_disk_that_holds_no_copy_stops_no_training(
     pushes = BackgroundPushes(repository, "tester/run", tmp_path)
     start(pushes, 1)
     assert ["No space left on device" in message for message in pushes.finish()] == [True]
+
+
+def test_a_disk_that_takes_no_record_leaves_nobody_waiting(
+    repository: FakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    repository.note()
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    monkeypatch.setattr("hf_contrastive.hub.background.forget", full)
+    start(pushes, 1)
+    settled(pushes)
+    assert pushes.finish() == []
+
+
+def test_the_folder_of_copies_does_not_go_while_one_is_made(
+    repository: FakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever the moment at which the push before it ends."""
+    go_on, link = Event(), unpushed._link
+    commits = repository.note(lambda message: go_on.wait(10) if message == "step 1" else None)
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    start(pushes, 1)
+
+    def slowly(source: str, target: str) -> None:
+        go_on.set()
+        time.sleep(0.05)
+        link(source, target)
+
+    monkeypatch.setattr(unpushed, "_link", slowly)
+    start(pushes, 2)
+    assert pushes.finish() == []
+    assert [title for title, _ in commits] == ["step 1", "step 2"]
 
 
 def test_where_files_cannot_have_two_names_they_are_copied(
