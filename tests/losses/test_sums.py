@@ -14,9 +14,11 @@ from hf_contrastive.losses.decoupled_info_nce import DecoupledInfoNCE
 from hf_contrastive.losses.hard_negative import HardNegative
 from hf_contrastive.losses.nt_xent import NTXent
 from hf_contrastive.losses.registry import ContrastiveLoss
+from hf_contrastive.losses.sums import count_negatives
 from hf_contrastive.losses.sup_con import SupCon
 from hf_contrastive.losses.symile import Symile
 from hf_contrastive.testing import batch_of, check_losses, random_output
+from tests.losses.dense import MISSING, THREE, masks
 from tests.losses.loops import WithIds
 
 
@@ -77,3 +79,18 @@ def test_the_mean_of_shares_is_that_of_the_counted_rows(counted: list[int]):
         shares.append(part.mean_over(rows, values[mine]))
     expected = values[counted].mean() if counted else torch.zeros((), dtype=torch.float64)
     torch.testing.assert_close(sum(shares) / 2, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("with_ids", [False, True], ids=["counted from masks", "counted pair by pair"])
+def test_negatives_are_the_other_rows_that_have_both_and_the_others_within(within: bool, with_ids: bool):
+    batch = batch_of(random_output(modalities=THREE), masks(THREE, MISSING))
+    # Ids of which no two are equal take nothing out, but are looked at.
+    batch = replace(batch, ids=torch.arange(8)) if with_ids else batch
+    pairs = batch.pairs()
+    counts = count_negatives(batch, pairs, within=within)
+    for (query, key), numbers in zip([way for pair in pairs for way in (pair, pair[::-1])], counts, strict=True):
+        there = {m: set(range(8)) - set(MISSING.get(m, [])) for m in (query, key)}
+        for i in there[query] & there[key]:
+            others = len(there[query] & there[key] - {i}) + within * len(there[query] - {i})
+            assert numbers[i] == others
