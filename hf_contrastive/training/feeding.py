@@ -52,8 +52,9 @@ class Agreement:
 class TrainingFeed:
     """Full batches of a stream, on all processes or on none.
 
-    Where one process has no full batch left, the pass ends for all, and what each of them leaves unused is logged. An
-    error of one process while it reads is raised on all.
+    Where one process has no full batch left, the pass ends for all, and what each of them leaves unused is logged: the
+    Trainer would add the gradient of a cut update, wrongly scaled, to that of the next pass's first step. An error of one
+    process while it reads is raised on all.
     """
 
     def __init__(self, agreement: Agreement) -> None:

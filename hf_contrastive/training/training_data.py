@@ -116,9 +116,6 @@ class TrainingData:
         """Take out of the batches of a step, `wanted` unless the pass ends, what they say of themselves."""
         last = len(batches) < wanted or trainer.accelerator.gradient_state.end_of_dataloader
         if self.stream is not None:
-            if len(batches) < wanted:
-                # The Trainer would add their gradient, wrongly scaled, to that of the next pass's first step.
-                batches.clear()
             ran_out = trainer.feed.ran_out or trainer.accelerator.gradient_state.end_of_dataloader
             self.stream.take(batches, last=last, ran_out=ran_out)
         for batch in batches:
