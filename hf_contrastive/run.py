@@ -23,10 +23,10 @@ from hf_contrastive.report.card import write_model_card
 from hf_contrastive.report.facts import Sharing
 from hf_contrastive.report.plots import plot_geometry
 from hf_contrastive.report.result import RunResult, write_results
-from hf_contrastive.run_facts import training_facts
 from hf_contrastive.training.checkpoints import asks_for_the_last, has_checkpoints
 from hf_contrastive.training.micro_batches import rows_of_all_processes
 from hf_contrastive.training.random_state import RandomState
+from hf_contrastive.training.run_facts import training_facts
 from hf_contrastive.training.trainer import ContrastiveTrainer
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
@@ -197,9 +197,15 @@ def save_runs(
         write_results(results, folder / "metrics.json")
         plot_geometry(by_pair(runs), folder / "geometry.png")
         facts = training_facts(
-            own, dataset=dataset, base_model=base_model, train_rows=train_rows, pairs=pairs, sharing=sharing
+            own,
+            dataset=dataset,
+            base_model=base_model,
+            train_rows=train_rows,
+            test=pairs and pairs.test,
+            sharing=sharing,
         )
         write_model_card(folder, results, own.args, facts, picture="geometry.png")
+    own.step_of_card = own.state.global_step
     own.accelerator.wait_for_everyone()
     return folder
 

@@ -14,7 +14,8 @@ from hf_contrastive.export.metadata import TOWERS, ExportMetadata, metadata_of
 from hf_contrastive.report import front_matter
 from hf_contrastive.report.card import update_card
 from hf_contrastive.report.checking import CARD, PICTURE
-from hf_contrastive.report.merging import RECORD, replace_block, seal
+from hf_contrastive.report.drafts import RECORD
+from hf_contrastive.report.merging import replace_block, seal
 
 
 # Files beside a card that it speaks of; pictures come with them.

@@ -82,7 +82,7 @@ def _check(folder: Path, repository: str | None) -> None:
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not in `__all__`
 
     from hf_contrastive.report.checking import CARD, check_card
-    from hf_contrastive.report.merging import RECORD
+    from hf_contrastive.report.drafts import RECORD
 
     if repository is None:
         raise ValueError(f"`repository` is missing: {str(folder)!r} does not say where it is to go.")

@@ -1,11 +1,14 @@
 """Cards that programs wrote and nobody touched: what is generated may replace them."""
 
+import re
 from pathlib import Path
 
 from hf_contrastive.report import front_matter
 from hf_contrastive.report.checking import CARD
 
 
+# Wherever it stands in a generated card: people write on below it.
+RECORD = re.compile(r"\n*<!-- hf_contrastive record: (?P<json>\{.*\}) -->[ \t]*\n?")
 # What the Trainer writes for a card that it asks to be replaced.
 PLACEHOLDER = (
     "This model card has been generated automatically according to the information the Trainer had access to."
@@ -29,7 +32,8 @@ def is_draft(card: str) -> bool:
     return front_matter.split(card)[1].partition("### Framework versions\n\n- PEFT")[0].split() == template.split()
 
 
-def is_drafted(folder: str | Path) -> bool:
-    """Whether a folder has no card, or one that is a draft."""
+def is_generated(folder: str | Path) -> bool:
+    """Whether a folder has no card, a draft, or one that was generated here, whose edited sections will stay."""
     card = Path(folder) / CARD
-    return not card.is_file() or is_draft(card.read_text(encoding="utf-8", errors="replace"))
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
+    return text is None or is_draft(text) or bool(RECORD.search(text))

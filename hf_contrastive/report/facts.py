@@ -93,6 +93,7 @@ class TrainingFacts:
         processes: Number of processes.
         inputs: Limits of what can be put in, such as the number of tokens, in words.
         sharing: What the author says.
+        tags: Further tags of the author's.
     """
 
     dataset: str | Sequence[str]
@@ -116,6 +117,7 @@ class TrainingFacts:
     processes: int = 1
     inputs: tuple[str, ...] = ()
     sharing: Sharing = field(default_factory=Sharing)
+    tags: tuple[str, ...] = ()
 
     @property
     def from_scratch(self) -> bool:

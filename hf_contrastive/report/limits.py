@@ -24,16 +24,19 @@ def limits(results: Sequence[RunResult], facts: TrainingFacts, *, max_logit_scal
         max_logit_scale: Upper bound of the scale in training.
     """
     own = results[0]
-    found = [
+    measured = (
         f"Measured on {own.test_rows:,} rows of {facts.dataset_name} alone, data like the training data. Retrieval "
         f"among {own.test_rows:,} candidates says little about larger pools: chance of R@1 is "
-        f"{1 / max(own.test_rows, 1):.2g}.",
+        f"{1 / max(own.test_rows, 1):.2g}."
+    )
+    found = [
+        measured if own.test_rows else "Nothing was measured: how good the model is, is not known.",
         *_of_recall(results),
         f"One run with the seed {own.seed}: how much figures vary from seed to seed was not measured here.",
         *_of_geometry(own.metrics),
     ]
     objective = facts.objective or Objective.read(own.loss)
-    scale = max(value for key, value in own.metrics.items() if key.startswith("logit_scale"))
+    scale = max((value for key, value in own.metrics.items() if key.startswith("logit_scale")), default=0.0)
     if max_logit_scale is not None and objective.has_scale and scale >= 0.99 * max_logit_scale:
         found.append(f"The loss scale ended at its upper bound of {max_logit_scale:g}.")
     if (unmasked := facts.negatives.get("audit/duplicates_unmasked", 0)) > 0:

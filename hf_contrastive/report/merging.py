@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_contrastive.report import front_matter
-from hf_contrastive.report.drafts import is_draft
+from hf_contrastive.report.drafts import RECORD, is_draft
 from hf_contrastive.report.licence import chosen_licence
 from hf_contrastive.report.merging_metadata import hash_of, merge_metadata, record_of
 
@@ -19,8 +19,6 @@ from hf_contrastive.report.merging_metadata import hash_of, merge_metadata, reco
 BLOCK = re.compile(
     r"<!-- hf_contrastive: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- /hf_contrastive: (?P=name) -->", re.DOTALL
 )
-# Wherever it stands: people write on below it.
-RECORD = re.compile(r"\n*<!-- hf_contrastive record: (?P<json>\{.*\}) -->[ \t]*\n?")
 GONE, LICENCE = "\0", "license"
 
 

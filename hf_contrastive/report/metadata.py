@@ -48,6 +48,13 @@ def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: O
     languages = list(sharing.language)
     bases = list(facts.hub_base_models)
     losses = [info.name for info in objective.infos] or [objective.name]
+    tags = [
+        "hf_contrastive",
+        "contrastive-learning",
+        "dual-encoder" if len(facts.modalities) == 2 else "multi-encoder",
+        *(f"loss:{loss}" for loss in losses),
+        *([f"dataset_size:{facts.train_rows}"] if facts.train_rows else []),
+    ]
     return ModelCardData(
         library_name="peft" if facts.adapter else "transformers" if facts.plain else "hf_contrastive",
         pipeline_tag=pipeline_of(facts),
@@ -55,13 +62,7 @@ def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: O
         license_name=sharing.license_name,
         license_link=sharing.license_link,
         language=(languages if len(languages) != 1 else languages[0]) if languages else None,
-        tags=[
-            "hf_contrastive",
-            "contrastive-learning",
-            "dual-encoder" if len(facts.modalities) == 2 else "multi-encoder",
-            *(f"loss:{loss}" for loss in losses),
-            *([f"dataset_size:{facts.train_rows}"] if facts.train_rows else []),
-        ],
+        tags=[*tags, *(tag for tag in facts.tags if tag not in tags)],
         base_model=bases[0] if len(bases) == 1 else bases or None,
         # Said, as the Hub takes a model of several for a merge of their weights.
         base_model_relation=("adapter" if facts.adapter else "finetune") if bases else None,

@@ -102,7 +102,8 @@ def _temperature(own: RunResult, args: "ContrastiveTrainingArguments", objective
     if pairs:
         each = ", ".join(f"1 / {value:.1f} {_words(key)}" for key, value in pairs.items())
         return f"one for each pair, at the end {each}, {kind}"
-    return f"1 / {own.metrics['logit_scale']:.1f} at the end, {kind}"
+    scale = own.metrics.get("logit_scale")
+    return kind if scale is None else f"1 / {scale:.1f} at the end, {kind}"
 
 
 def _words(key: str) -> str:

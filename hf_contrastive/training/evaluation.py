@@ -50,6 +50,8 @@ class EvaluationMixin(ManyProcessesTrainer):
         super().__init__(*args, **kwargs)
         # Of the latest evaluation or prediction, in the order of its `predictions`.
         self.modalities: list[str] = []
+        # By prefix of their metrics.
+        self.evaluated_rows: dict[str, int] = {}
         self._store: EmbeddingStore | None = None
         # Prefix under which evaluators are due, set by the outermost call of `evaluate`.
         self._due: str | None = None
@@ -141,11 +143,12 @@ class EvaluationMixin(ManyProcessesTrainer):
             extra = evaluate_all(self.evaluators, self.evaluation_encoder(), progress=not self.args.disable_tqdm)
             named |= {f"{prefix}_{name}": value for name, value in extra.items()}
         known = {name: value for name, value in (output.metrics or {}).items() if not name.endswith("_loss")}
+        rows = self.evaluated_rows[metric_key_prefix] = len(next(iter(stored.embeds.values())))
         return EvalLoopOutput(
             predictions=tuple(x.numpy() for x in stored.embeds.values()),
             label_ids=None,
             metrics=known | named,
-            num_samples=len(next(iter(stored.embeds.values()))),
+            num_samples=rows,
         )
 
     def _measure(self, stored: StoredEmbeds) -> dict[str, float]:

@@ -14,7 +14,7 @@ from hf_contrastive.hub.failures import PushError, brief
 from hf_contrastive.hub.folders import upload
 from hf_contrastive.hub.repositories import Repository, bounded_silence
 from hf_contrastive.hub.unpushed import keep_apart
-from hf_contrastive.report.drafts import is_drafted
+from hf_contrastive.report.drafts import is_generated
 from hf_contrastive.training.processes import ManyProcessesTrainer
 from hf_contrastive.training.replacing import replaced
 
@@ -42,6 +42,8 @@ class PushingTrainer(ManyProcessesTrainer):
     """
 
     pushes: BackgroundPushes | None = None
+    # Step of the model whose card is in `output_dir` and tells more than the trainer knows, such as comparisons.
+    step_of_card: int | None = None
 
     @property
     def unpushed(self) -> list[str]:
@@ -131,13 +133,13 @@ class PushingTrainer(ManyProcessesTrainer):
             return None
         repository = self._repository(token, private, revision)
         self._finish_current_push()
-        if is_drafted(Path(str(self.args.output_dir))):
-            self._draft_card(repository.name, kwargs)
+        if self.step_of_card != self.state.global_step and is_generated(Path(str(self.args.output_dir))):
+            self._write_card(repository.name, kwargs)
         elif kwargs:
-            logger.warning(f"The card is no draft and is kept as it is: {', '.join(kwargs)} would be for another.")
+            logger.warning(f"The card is kept as it is: {', '.join(kwargs)} would be for a generated one.")
         return upload(str(self.args.output_dir), repository, commit_message or "End of training")
 
-    def _draft_card(self, repository: str, kwargs: dict[str, Any]) -> None:
+    def _write_card(self, repository: str, kwargs: dict[str, Any]) -> None:
         tags = [kwargs.pop("tags")] if isinstance(kwargs.get("tags"), str) else list(kwargs.pop("tags", None) or [])
         tags += [tag for tag in getattr(self.model, "model_tags", None) or () if tag not in tags]
         name = kwargs.pop("model_name", None) or repository.rpartition("/")[2]

@@ -15,6 +15,7 @@ from hf_contrastive.losses.schedule import as_schedule
 from hf_contrastive.queue import MemoryQueue
 from hf_contrastive.temperature import ClampLogitScale, ScheduleLogitScale, set_logit_bias, set_logit_scale
 from hf_contrastive.training.audit import NegativesAudit, global_batch_size
+from hf_contrastive.training.card import CardMixin
 from hf_contrastive.training.checkpoints import Part
 from hf_contrastive.training.chunked import encode_in_chunks
 from hf_contrastive.training.data_trainer import DataTrainer, refuse_too_little_data
@@ -31,7 +32,7 @@ from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 QUEUE_FILE = "memory_queue.safetensors"
 
 
-class ContrastiveTrainer(DataTrainer, EvaluationMixin):
+class ContrastiveTrainer(CardMixin, DataTrainer, EvaluationMixin):
     """
     Trainer for models that embed two or more modalities in one space.
 

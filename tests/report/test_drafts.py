@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard, ModelCardData
 
-from hf_contrastive.report.drafts import is_draft, is_drafted
+from hf_contrastive.report.drafts import is_draft, is_generated
 from tests.report.test_merging import make_card
 
 
@@ -29,6 +29,6 @@ def test_what_somebody_wrote_is_none(card: str):
 
 
 def test_a_folder_without_a_card_waits_for_one(tmp_path: Path):
-    assert is_drafted(tmp_path)
+    assert is_generated(tmp_path)
     (tmp_path / "README.md").write_text("# mine")
-    assert not is_drafted(tmp_path)
+    assert not is_generated(tmp_path)

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
@@ -11,7 +11,6 @@ from torch.distributed.tensor import DTensor
 
 from hf_contrastive.data.examples import ExampleDataset
 from hf_contrastive.data.fingerprint import fingerprint
-from hf_contrastive.data.loading import ExampleSplits
 from hf_contrastive.distributed import world_size
 from hf_contrastive.losses import uses_bias
 from hf_contrastive.pair_scales import BIAS
@@ -32,19 +31,31 @@ def training_facts(
     dataset: str | Sequence[str],
     base_model: str | None,
     train_rows: int | None,
-    pairs: ExampleSplits | None = None,
+    test: Any = None,
     sharing: Sharing | None = None,
+    tags: Sequence[str] = (),
 ) -> TrainingFacts:
-    """What a card says of a finished run beyond its measures; see [`~hf_contrastive.run.save_runs`] for the arguments."""
+    """
+    What a card says of a finished run beyond its measures.
+
+    Args:
+        trainer: Trainer of the run.
+        dataset: What to call the training data, Hub ids where they have one.
+        base_model: Model that was fine-tuned, if any.
+        train_rows: Number of training rows, None for a stream.
+        test: Rows that were measured.
+        sharing: Licence, language and benchmark, which only the author knows.
+        tags: Further tags.
+    """
     model = trainer.accelerator.unwrap_model(trainer.model)
     plain = base_model_of(model)
-    data = trainer.train_dataset if pairs is None else pairs.train
-    rows = data.dataset if isinstance(data, ExampleDataset) else data if isinstance(data, Dataset) else None
+    towers = describe_towers(model)
+    rows = plain_rows(trainer.train_dataset)
     return TrainingFacts(
         dataset=dataset,
         train_rows=train_rows,
         base_model=base_model,
-        modalities=tuple(trainer.modalities),
+        modalities=tuple(trainer.modalities) or tuple(sorted(tower.modality for tower in towers)),
         model_type=model.config.model_type,
         zero_shot=zero_shot_runs(model.config.to_dict()),
         model_class=type(plain).__name__,
@@ -52,16 +63,17 @@ def training_facts(
         adapter=describe_adapter(model),
         dtype=str(plain.dtype).removeprefix("torch."),
         biases=_biases(plain) if uses_bias(trainer.loss) else (),
-        towers=describe_towers(model),
+        towers=towers,
         objective=Objective.of(trainer.loss),
         dataset_fingerprint=None if rows is None else fingerprint(rows),
         dataset_license=(rows.info.license or None) if rows is not None else None,
         negatives=audit_numbers(trainer.state.log_history),
-        test_split=_split_of(pairs),
+        test_split=_split_of(test),
         hardware=describe_hardware(trainer.args.device),
         processes=world_size(),
         inputs=describe_inputs(model.config),
         sharing=sharing or Sharing(),
+        tags=tuple(tags),
     )
 
 
@@ -71,12 +83,19 @@ def _biases(model: nn.Module) -> tuple[float, ...]:
     return () if bias is None or isinstance(bias, DTensor) else tuple(bias.detach().float().flatten().tolist())
 
 
-def _split_of(pairs: ExampleSplits | None) -> str | None:
+def plain_rows(dataset: Any) -> Dataset | None:
+    """The rows that a dataset reads, where they are a [`~datasets.Dataset`]."""
+    rows = dataset.dataset if isinstance(dataset, ExampleDataset) else dataset
+    return rows if isinstance(rows, Dataset) else None
+
+
+def _split_of(test: Any) -> str | None:
     """The split that was measured, as its data is called; None for rows that were held out of the training split."""
-    split, found, _ = ("" if pairs is None else pairs.test.name).partition(" split of the ")
-    if not found:
-        return "test"
-    return None if split == "held-out" else split
+    split, found, _ = str(getattr(test, "name", "")).partition(" split of the ")
+    if found:
+        return None if split == "held-out" else split
+    rows = plain_rows(test)
+    return str(rows.split) if rows is not None and rows.split is not None else "test"
 
 
 def audit_numbers(logs: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from hf_contrastive import PairDataset
 from hf_contrastive.data import PairSplits
 from hf_contrastive.data.fingerprint import fingerprint
 from hf_contrastive.report.facts import TrainingFacts
-from hf_contrastive.run_facts import audit_numbers, training_facts
+from hf_contrastive.training.run_facts import audit_numbers, training_facts
 from tests.conftest import make_pairs, tiny_siglip
 from tests.training.test_trainer import make_trainer
 
