@@ -84,3 +84,13 @@ def test_a_mask_is_read_once_for_each_row_of_tiles(monkeypatch: pytest.MonkeyPat
     for columns in blocks(KEYS, 2):
         mask.positives_inside(slice(0, 2), columns)
     assert read == [2, 2, 2, 1, 2]
+
+
+@pytest.mark.parametrize("name", sorted(MASKS))
+@pytest.mark.parametrize("part", [slice(0, 4), slice(3, 8), slice(8, KEYS)], ids=str)
+def test_the_mask_of_some_keys_leaves_out_what_the_whole_one_does_of_them(name: str, part: slice):
+    x, y, mask, scale = unit_rows(QUERIES, 4), unit_rows(KEYS, 4, seed=1), MASKS[name], torch.tensor(1.0).double()
+    whole, some = x @ y.T, x @ y[part].T
+    mask.fill_(whole, slice(0, QUERIES), slice(0, KEYS), scale)
+    mask.columns(part).fill_(some, slice(0, QUERIES), slice(0, part.stop - part.start), scale)
+    assert some.isneginf().equal(whole[:, part].isneginf())
