@@ -133,4 +133,6 @@ class ContrastiveBatch(BatchRows):
         return torch.logaddexp(rows, log_partition(queries, queued, scale, mask=mask, keep_bytes=keep_bytes))
 
     def _scale(self, scale: Float[Tensor, ""] | float | None, *modalities: str) -> Float[Tensor, ""]:
-        return self.scale_of(*modalities) if scale is None else torch.as_tensor(scale).to(self.logit_scale)
+        if scale is None:
+            return self.scale_of(*modalities)
+        return torch.as_tensor(scale, dtype=self.logit_scale.dtype, device=self.logit_scale.device)

@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from hf_contrastive.export.errors import InexpressibleError
 from hf_contrastive.models.architectures import architecture_of
 from hf_contrastive.models.processor_parts import kind_of
-from hf_contrastive.pair_scales import pair_names
+from hf_contrastive.pair_scales import BIAS, SCALE, pair_names
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,13 @@ def pair_of(model: Any, parts: Mapping[str, Part]) -> Pair:
             + (" Name two of them in `modalities`." if len(parts) > 2 else "")
         )
     scalars = scalars_of(model, list(parts))
-    return Pair(others[0], texts[0], model.config.width, scalars["logit_scale"], scalars.get("logit_bias"))
+    return Pair(others[0], texts[0], model.config.width, scalars[SCALE], scalars.get(BIAS))
 
 
 def scalars_of(model: Any, modalities: Sequence[str]) -> dict[str, Any]:
     """Trained `logit_scale` and `logit_bias` of a model: one number each, or a list where there is one for each pair."""
     found = {}
-    for name in ("logit_scale", "logit_bias"):
+    for name in (SCALE, BIAS):
         # CLAP has two temperatures, of which its losses use the first for sounds.
         value = getattr(model, name, getattr(model, f"{name}_a", None))
         if value is not None:

@@ -8,7 +8,6 @@ from datasets import Dataset
 from transformers import CLIPModel, SiglipModel, set_seed
 
 from hf_contrastive import PairDataset
-from hf_contrastive.data import PairSplits
 from hf_contrastive.data.fingerprint import fingerprint
 from hf_contrastive.report.facts import TrainingFacts
 from hf_contrastive.training.run_facts import audit_numbers, training_facts
@@ -17,9 +16,9 @@ from tests.training.test_trainer import make_trainer
 
 
 def facts_of(model: Any, dataset: Dataset, folder: Path, **options: Any) -> TrainingFacts:
-    pairs = options.pop("pairs", None)
+    test = options.pop("test", None)
     trainer = make_trainer(model, dataset, folder, **options)
-    return training_facts(trainer, dataset="rows", base_model=None, train_rows=len(dataset), pairs=pairs)
+    return training_facts(trainer, dataset="rows", base_model=None, train_rows=len(dataset), test=test)
 
 
 def test_data_of_any_kind_has_its_fingerprint(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
@@ -34,8 +33,7 @@ def test_the_split_that_was_measured_is_read_from_its_name(
     clip: CLIPModel, dataset: Dataset, tmp_path: Path, name: str, split: str | None
 ):
     rows = PairDataset(make_pairs(4), name=name)
-    pairs = PairSplits(train=rows, validation=rows, test=rows)
-    assert facts_of(clip, dataset, tmp_path, pairs=pairs).test_split == split
+    assert facts_of(clip, dataset, tmp_path, test=rows).test_split == split
 
 
 def test_a_bias_is_told_where_the_loss_reads_it(dataset: Dataset, tmp_path: Path):
