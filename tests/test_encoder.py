@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel, CLIPModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from hf_contrastive import EncoderOutput, contrastive_forward
-from tests.conftest import LAYERS, TEXT, make_inputs
+from tests.conftest import LAYERS, TEXT, make_inputs, tiny_siglip
 
 
 class Towers(nn.Module):
@@ -47,6 +47,17 @@ def test_the_bias_is_that_of_the_model(model: PreTrainedModel):
         bias.data.fill_(-3.0)
     found = encode(model).logit_bias
     assert (None if found is None else found.item()) == (None if bias is None else -3.0)
+
+
+def test_a_bias_without_a_dimension_is_not_returned_as_the_parameter():
+    # DDP counts the gradient of a parameter that is in an output twice.
+    model = tiny_siglip()
+    model.logit_bias = nn.Parameter(torch.tensor(-2.0))
+    with contrastive_forward(model):
+        bias = model(**make_inputs(3)).logit_bias
+    assert bias is not model.logit_bias
+    assert bias.item() == -2.0
+    assert torch.autograd.grad(bias, model.logit_bias)[0] == 1.0
 
 
 def test_embeddings_are_those_that_the_model_scores_with(model: PreTrainedModel):
