@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hf_contrastive.hub.untrusted import outside
+from hf_contrastive.report.facts import is_on_hub
 
 
 # What a training run leaves in its folder that is not the model.
@@ -28,15 +29,18 @@ TRAINING_STATE = [
     "zero_to_fp32.py",
 ]
 NEVER = [".git", ".git/*", "*/.git", "*/.git/*", "*.cache/huggingface*", "*/.env", ".env"]
+ADAPTER = "adapter_config.json"
 # Larger files are weights and data, which no token gets into.
 LARGEST_SEARCHED = 32 << 20
 
 
 def files_to_push(
     folder: str | Path, ignored: Sequence[str] = IGNORED, *, token: str | None = None
-) -> dict[str, Path]:
+) -> dict[str, Path | bytes]:
     """
-    The files of a folder that are to be shared, by their names in the repository.
+    The files of a folder that are to be shared, or what they are to hold, by their names in the repository.
+
+    An adapter of a model in a folder of this machine is shared without that name; on the disk it keeps it.
 
     Args:
         folder (`str` or `Path`):
@@ -67,7 +71,21 @@ def files_to_push(
         if path.is_file():
             _refuse_unfinished(path, name)
             _refuse_token(path, name, token)
-    return {name: folder / name for name in kept if (folder / name).is_file()}
+    return {name: _without_place(folder / name) for name in kept if (folder / name).is_file()}
+
+
+def _without_place(path: Path) -> Path | bytes:
+    """A file, or what is left of an adapter's configuration whose base model is a place that is nobody's business."""
+    if path.name != ADAPTER:
+        return path
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is no JSON: was its save interrupted?") from error
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if base is None or is_on_hub(str(base)):
+        return path
+    return (json.dumps(config | {"base_model_name_or_path": None}, indent=2) + "\n").encode()
 
 
 def _is_content(path: Path) -> bool:
