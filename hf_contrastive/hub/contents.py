@@ -5,8 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from hf_contrastive.hub.places import without_places
 from hf_contrastive.hub.untrusted import outside
-from hf_contrastive.report.facts import is_on_hub
 
 
 # What a training run leaves in its folder that is not the model.
@@ -29,7 +29,6 @@ TRAINING_STATE = [
     "zero_to_fp32.py",
 ]
 NEVER = [".git", ".git/*", "*/.git", "*/.git/*", "*.cache/huggingface*", "*/.env", ".env"]
-ADAPTER = "adapter_config.json"
 # Larger files are weights and data, which no token gets into.
 LARGEST_SEARCHED = 32 << 20
 
@@ -40,7 +39,7 @@ def files_to_push(
     """
     The files of a folder that are to be shared, or what they are to hold, by their names in the repository.
 
-    An adapter of a model in a folder of this machine is shared without that name; on the disk it keeps it.
+    An adapter of a model in a folder of this machine is shared without its name, see [`without_places`].
 
     Args:
         folder (`str` or `Path`):
@@ -71,21 +70,7 @@ def files_to_push(
         if path.is_file():
             _refuse_unfinished(path, name)
             _refuse_token(path, name, token)
-    return {name: _without_place(folder / name) for name in kept if (folder / name).is_file()}
-
-
-def _without_place(path: Path) -> Path | bytes:
-    """A file, or what is left of an adapter's configuration whose base model is a place that is nobody's business."""
-    if path.name != ADAPTER:
-        return path
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} is no JSON: was its save interrupted?") from error
-    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
-    if base is None or is_on_hub(str(base)):
-        return path
-    return (json.dumps(config | {"base_model_name_or_path": None}, indent=2) + "\n").encode()
+    return {name: without_places(folder / name) for name in kept if (folder / name).is_file()}
 
 
 def _is_content(path: Path) -> bool:

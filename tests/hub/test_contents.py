@@ -1,6 +1,5 @@
 """What of a folder is shared, and what stops a push."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -61,27 +60,3 @@ def test_a_file_with_the_token_in_it_is_not_shared(folder: Path, name: str):
     (folder / name).write_bytes(b"\0login with hf_mine_abc\0")
     with pytest.raises(ValueError, match=f"{name}' holds your access token"):
         files_to_push(folder, (), token="hf_mine_abc")
-
-
-@pytest.mark.parametrize("base", ["{folder}", "~/models/clip", "../clip", "C:\\\\Users\\\\me\\\\clip", "//x"])
-def test_an_adapter_is_shared_without_the_folder_of_its_model(folder: Path, base: str):
-    file = folder / "adapter_config.json"
-    text = '{"r": 8, "base_model_name_or_path": "' + base.format(folder=folder) + '", "peft_type": "LORA"}'
-    file.write_text(text)
-    shared = files_to_push(folder)["adapter_config.json"]
-    assert isinstance(shared, bytes)
-    assert json.loads(shared) == {"r": 8, "base_model_name_or_path": None, "peft_type": "LORA"}
-    assert file.read_text() == text
-
-
-@pytest.mark.parametrize("base", ["openai/clip-vit-base-patch32", None])
-def test_an_adapter_of_a_model_of_the_hub_is_shared_as_it_is(folder: Path, base: str | None):
-    file = folder / "adapter_config.json"
-    file.write_text(json.dumps({"base_model_name_or_path": base}))
-    assert files_to_push(folder)["adapter_config.json"] == file
-
-
-def test_an_adapter_whose_configuration_was_cut_off_is_not_shared(folder: Path):
-    (folder / "adapter_config.json").write_text('{"r": 8, ')
-    with pytest.raises(ValueError, match=r"adapter_config\.json' is no JSON: was its save interrupted"):
-        files_to_push(folder)
