@@ -171,6 +171,8 @@ def render_card(
             *(["the model before training"] if before else []),
             *(f"`{inline(other.name)}`" for other in results[1:]),
         ],
+        others=[(inline(other.name), Objective.read(other.loss).shown) for other in results[1:]],
+        has_geometry=any(name.startswith(PREFIX) for name in own.metrics),
         references=[told for key, told in _REFERENCES.items() if any(name.startswith(key) for name in own.metrics)],
         has_formula=any(info.formula for info in objective.infos),
         limits=limits(results, facts, max_logit_scale=args.max_logit_scale),

@@ -95,7 +95,7 @@ def _duplicates(found: Mapping[str, float]) -> Iterator[str]:
     masked, unmasked = found.get("duplicates_masked"), found.get("duplicates_unmasked")
     told = [f"{masked:.3g} known duplicates left out"] if masked else []
     if unmasked is not None:
-        told.append(f"{unmasked:.3g} with the same text among them")
+        told.append(f"{f'{unmasked:.3g}' if unmasked else 'none'} with the same text among them")
     if told:
         yield f"in the first batches {' and '.join(told)}"
 

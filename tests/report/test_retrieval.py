@@ -121,7 +121,7 @@ def test_a_card_of_rows_with_ids_tells_their_candidates_and_chance(tmp_path: Pat
     write_model_card(tmp_path, [measured(CAPTIONS, repeated=True)], args, TrainingFacts(**FACTS))
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "among 12 to 60 candidates (chance 0.083)" in text
-    assert "where rows that share an id all match, and copies are one candidate" in text
+    assert "where pairs that share an id all match, and copies are one candidate" in text
     front = front_matter(text)
     assert front["metrics"] == [
         "map",
