@@ -126,7 +126,9 @@ class _Beginning(TrainerCallback):
 
 def _measures(metrics: Mapping[str, float]) -> dict[str, float]:
     measured = {key.removeprefix("test_"): value for key, value in metrics.items()}
-    return {key: value for key, value in measured.items() if "/" in key or key in ("loss", "logit_scale")}
+    return {
+        key: value for key, value in measured.items() if "/" in key or key in ("loss", "logit_scale", "logit_bias")
+    }
 
 
 def _measure_before(trainer: ContrastiveTrainer, test: ExampleDataset) -> dict[str, float] | None:

@@ -83,7 +83,7 @@ def test_a_saved_run_has_a_card_that_can_be_shared(tmp_path: Path, monkeypatch: 
     for line in (
         "| data | pairs, 16 training pairs |",
         "| image tower | `CLIPVisionModel`, ",
-        "| negatives | 7 other items per row, in the first batches 0 with the same text among them |",
+        "| negatives | 7 other items per row, in the first batches none with the same text among them |",
         "| model | `CLIPModel` |",
     ):
         assert line in text

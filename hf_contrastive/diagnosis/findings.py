@@ -64,7 +64,7 @@ def pair_facts(metrics: Mapping[str, float], pair: PairDiagnosis, *, items: int)
         "r1_forward": forward,
         "r1_backward": backward,
         "r1_error": _error(r1, items),
-        "chance": 1 / items,
+        "chance": mean_recall(metrics, first, second, "_chance", otherwise=1 / items),
         "matched": pair.cosines.means["matched"],
         "permuted": pair.cosines.means["permuted"],
         "cosine_error": _cosine_error(pair.cosines, items),
@@ -131,10 +131,14 @@ def modality_facts(
     }
 
 
-def mean_recall(metrics: Mapping[str, float], first: str, second: str) -> float:
-    """R@1, mean of both directions; not a number where an intervention could not be done, so that no rule on it applies."""
-    names = [f"retrieval/{m}_to_{n}_recall@1" for m, n in ((first, second), (second, first))]
-    return sum(metrics.get(name, math.nan) for name in names) / 2
+def mean_recall(
+    metrics: Mapping[str, float], first: str, second: str, of: str = "", *, otherwise: float = math.nan
+) -> float:
+    """R@1, or what it is `_chance`, mean of both directions; not a number where an intervention could not be done, so that
+    no rule on it applies.
+    """
+    names = [f"retrieval/{m}_to_{n}_recall@1{of}" for m, n in ((first, second), (second, first))]
+    return sum(metrics.get(name, otherwise) for name in names) / 2
 
 
 def _error(share: float, number: float) -> float:

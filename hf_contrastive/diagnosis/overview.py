@@ -118,8 +118,9 @@ def _key_cells(one: Diagnosis, first: str, second: str) -> dict[str, Cell]:
     }
     for query, key in ((first, second), (second, first)):
         for k in (1, 10):
-            recall = metrics[f"retrieval/{query}_to_{key}_recall@{k}"]
-            cells[f"R@{k}, {query} to {key}"] = Cell(f"{recall:.3f}", f"chance {min(1, k / one.items):.3g}")
+            recall = f"retrieval/{query}_to_{key}_recall@{k}"
+            chance = metrics.get(f"{recall}_chance", min(1, k / one.items))
+            cells[f"R@{k}, {query} to {key}"] = Cell(f"{metrics[recall]:.3f}", f"chance {chance:.3g}")
     for m in (first, second):
         cells[f"uniformity of {m}"] = Cell(f"{metrics[f'geometry/uniformity_{m}']:.2f}", f"best {best:.2f}")
         rank, most = metrics[f"geometry/effective_rank_{m}"], min(one.width, one.rows - 1)

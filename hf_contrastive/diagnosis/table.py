@@ -52,7 +52,7 @@ def labels(diagnosis: Diagnosis) -> list[str]:
 
 
 def _measures(diagnosis: Diagnosis) -> Table:
-    hidden = ("_mrr", "_mean_rank", "_candidates", "_map", "_ndcg@10")
+    hidden = ("_mrr", "_mean_rank", "_candidates", "_map", "_ndcg@10", "_chance")
     geometry = [reading for key in diagnosis.metrics if (reading := read_key(key))]
     rows = [(reading.label, *(reading.cell(one.metrics) for one in diagnosis.all)) for reading in by_group(geometry)]
     keys = [key for key in diagnosis.metrics if key.startswith("retrieval/") and not key.endswith(hidden)]

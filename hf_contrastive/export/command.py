@@ -83,7 +83,7 @@ def _run(args: argparse.Namespace) -> None:
         # It may be without a processor.
         model, processor = MultiEncoder.from_pretrained(source), None
     else:
-        model, processor = load_dual_encoder(source)
+        model, processor = load_dual_encoder(source, dtype="auto")
     if args.base is not None:
         model = load_adapter(model, trained)
     exported = export(

@@ -57,6 +57,25 @@ class RetrievalChance(NamedTuple):
         best = gains.cumsum(0)[self.matches.clamp(max=len(gains)) - 1]
         return (self.matches / self.num_keys * gains.sum() / best).mean()
 
+    def named(self, measure: str) -> float:
+        """The measure that reports call `recall@5`, `median_rank`, `mean_rank`, `mrr`, `map` or `ndcg@10`.
+
+        >>> RetrievalChance(10, torch.tensor([1, 1])).named("mean_rank")
+        5.5
+        """
+        kind, _, k = measure.partition("@")
+        if kind in ("recall", "ndcg") and k.isdecimal():
+            return float(self.recall(int(k)) if kind == "recall" else self.gain(int(k)))
+        whole = {
+            "median_rank": self.median,
+            "mean_rank": self.mean,
+            "mrr": self.mean_reciprocal,
+            "map": self.average_precision,
+        }
+        if measure not in whole:
+            raise ValueError(f"`measure` must be `recall@k`, `ndcg@k` or one of {[*whole]}, but is {measure!r}.")
+        return float(whole[measure]())
+
     def _counts(self) -> Float[Tensor, "q"]:
         return self.matches.double()
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from hf_contrastive.hub.places import without_places
 from hf_contrastive.hub.untrusted import outside
 
 
@@ -34,9 +35,11 @@ LARGEST_SEARCHED = 32 << 20
 
 def files_to_push(
     folder: str | Path, ignored: Sequence[str] = IGNORED, *, token: str | None = None
-) -> dict[str, Path]:
+) -> dict[str, Path | bytes]:
     """
-    The files of a folder that are to be shared, by their names in the repository.
+    The files of a folder that are to be shared, or what they are to hold, by their names in the repository.
+
+    An adapter of a model in a folder of this machine is shared without its name, see [`without_places`].
 
     Args:
         folder (`str` or `Path`):
@@ -67,7 +70,7 @@ def files_to_push(
         if path.is_file():
             _refuse_unfinished(path, name)
             _refuse_token(path, name, token)
-    return {name: folder / name for name in kept if (folder / name).is_file()}
+    return {name: without_places(folder / name) for name in kept if (folder / name).is_file()}
 
 
 def _is_content(path: Path) -> bool:

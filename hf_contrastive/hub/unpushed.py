@@ -57,7 +57,7 @@ class Push:
         """Where it goes, with the token that is logged in."""
         return Repository(name=self.repository, revision=self.revision, private=self.private)
 
-    def files(self, token: str | None) -> dict[str, Path]:
+    def files(self, token: str | None) -> dict[str, Path | bytes]:
         """What is to be committed, by name in the repository. Raises the errors of [`files_to_push`]."""
         return {
             f"{place}/{name}" if place else name: path

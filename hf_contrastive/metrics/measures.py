@@ -7,7 +7,8 @@ One scheme serves logs, evaluations, cards and `evaluate` modules:
 - What a value is read beside has the measure's name and a word for what it is, then the modalities:
   `geometry/modality_gap_floor_image_text`. A `floor` is what sampling alone makes of the measure, or the lowest value that
   the width allows; `isotropic` is what as many evenly spread rows would show; `chance` and `null_std` are of rows that are
-  dealt at random. References that depend on nothing stand in [`MEASURES`], not in logs.
+  dealt at random. That of retrieval stands at the end, `retrieval/image_to_text_recall@1_chance`. References that depend on
+  nothing stand in [`MEASURES`], not in logs.
 - The values of `evaluate` modules have these names without the modalities: `modality_gap`, `modality_gap_floor`.
 - The Trainer puts `eval_` or `test_` in front, and its trackers make folders of that: `train/geometry/...` and
   `eval/geometry/...`.

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from hf_contrastive.functional import (
     Ranks,
+    RetrievalChance,
     alignment,
     centroid_cosine,
     centroid_norm,
+    count_matches,
     entropy_rank,
     expected_effective_rank,
     mean_cosines,
@@ -130,8 +132,9 @@ def retrieval_report(
         ids: What each row shows. By default every row is its own.
         ks: Cut-offs of recall.
         median: Whether to add the median rank, counted from 1.
-        detailed: Whether to add mean rank and mean reciprocal rank (`mrr`), and with `ids` the number of candidates, mean
-            average precision (`map`) and `ndcg@10` over all matches.
+        detailed: Whether to add mean rank and mean reciprocal rank (`mrr`), with `ids` the number of candidates, mean
+            average precision (`map`) and `ndcg@10` over all matches, and beside each measure what it is of candidates in
+            random order, as `retrieval/image_to_text_recall@1_chance`.
         max_queries: Queries that stand for all, each among all candidates. By default all.
         seed: Seed of the sample of queries.
     """
@@ -145,19 +148,25 @@ def retrieval_report(
         if (rows := sample(len(x), max_queries, seed, x.device)) is not None:
             y_ids = torch.arange(len(y), device=y.device) if y_ids is None else y_ids
             x, x_ids = x[rows], rows if x_ids is None else x_ids[rows]
+        measures: dict[str, float] = {}
         if detailed and ids is not None:
             ranks, relevance = retrieval_relevance(x, y, query_ids=x_ids, key_ids=y_ids)
-            report[f"{name}_map"] = float(relevance.average_precision.mean())
-            report[f"{name}_ndcg@10"] = float(relevance.gain.mean())
+            measures |= {"map": float(relevance.average_precision.mean()), "ndcg@10": float(relevance.gain.mean())}
         elif rows is not None:
             ranks = retrieval_ranks(x, y, query_ids=x_ids, key_ids=y_ids)
         else:
             if (m, n) not in ranks_of:
                 ranks_of[m, n], ranks_of[n, m] = two_way_retrieval_ranks(x, y, query_ids=x_ids, key_ids=y_ids)
             ranks = ranks_of[m, n]
-        report |= {f"{name}_recall@{k}": float(ranks.recall(k)) for k in ks}
+        measures |= {f"recall@{k}": float(ranks.recall(k)) for k in ks}
         if median:
-            report[f"{name}_median_rank"] = float(ranks.median())
+            measures["median_rank"] = float(ranks.median())
         if detailed:
-            report |= {f"{name}_mean_rank": float(ranks.mean()), f"{name}_mrr": float(ranks.mean_reciprocal())}
+            measures |= {"mean_rank": float(ranks.mean()), "mrr": float(ranks.mean_reciprocal())}
+            matches = torch.ones(len(x), dtype=torch.long)
+            if x_ids is not None and y_ids is not None:
+                matches = count_matches(x_ids.cpu(), y_ids.cpu())
+            chance = RetrievalChance(len(y), matches)
+            measures |= {f"{measure}_chance": chance.named(measure) for measure in measures}
+        report |= {f"{name}_{measure}": value for measure, value in measures.items()}
     return report

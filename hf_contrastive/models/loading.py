@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoModel, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from hf_contrastive.hub.untrusted import check_model, checked_revision
@@ -17,6 +18,9 @@ def load_dual_encoder(name: str, **kwargs: Any) -> tuple[PreTrainedModel, Proces
             A Hub id or a folder: CLIP, SigLIP, a vision-text dual encoder.
         kwargs:
             Further arguments of both `from_pretrained`, such as `revision`. Code from the repository is never run.
+            `dtype` is `torch.float32` unless it is given, whatever the files hold: an optimizer's small updates are lost
+            in weights of half precision, which mixed precision (`bf16=True`) does not need. `dtype="auto"` keeps that of
+            the files.
 
     Raises:
         FileNotFoundError: The name is a path where there is nothing.
@@ -28,7 +32,9 @@ def load_dual_encoder(name: str, **kwargs: Any) -> tuple[PreTrainedModel, Proces
             raise FileNotFoundError(f"`model` is the path {name!r}, where there is nothing.")
         name = str(Path(name).expanduser())
     kwargs = kwargs | checked_revision(check_model(name, **kwargs))
-    model = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True, **kwargs)
+    # `torch_dtype` is what `dtype` was called in transformers 4, and still taken.
+    weights = {"dtype": kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))}
+    model = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True, **kwargs, **weights)
     if getattr(model, "logit_scale", None) is None:
         raise ValueError(
             f"`model` must be a dual encoder such as CLIP or SigLIP, with a `logit_scale`, but {name!r} is a "

@@ -23,6 +23,7 @@ from hf_contrastive.report.metadata import build_metadata, pipeline_of
 from hf_contrastive.report.objective import Objective, bibtex
 from hf_contrastive.report.privacy import scrub
 from hf_contrastive.report.result import RunResult
+from hf_contrastive.report.retrieval import pools, recalls_at_1, shares_ids
 from hf_contrastive.report.snippets import snippets
 from hf_contrastive.report.table import geometry_table, result_table
 from hf_contrastive.report.training_rows import inline, training_rows
@@ -148,6 +149,7 @@ def render_card(
         model_name=name,
         headline=_headline(own),
         modalities=" and ".join(filter(None, [", ".join(facts.modalities[:-1]), facts.modalities[-1]])).capitalize(),
+        two_or_more="both" if len(facts.modalities) == 2 else "every two",
         origin=_origin(facts),
         aim=objective.told,
         objective=objective,
@@ -163,11 +165,14 @@ def render_card(
         before=before is not None,
         test_rows=own.test_rows,
         test_split=facts.test_split,
+        shares_ids=shares_ids(own),
         dataset=inline(facts.dataset_name),
         beside=[
             *(["the model before training"] if before else []),
             *(f"`{inline(other.name)}`" for other in results[1:]),
         ],
+        others=[(inline(other.name), Objective.read(other.loss).shown) for other in results[1:]],
+        has_geometry=any(name.startswith(PREFIX) for name in own.metrics),
         references=[told for key, told in _REFERENCES.items() if any(name.startswith(key) for name in own.metrics)],
         has_formula=any(info.formula for info in objective.infos),
         limits=limits(results, facts, max_logit_scale=args.max_logit_scale),
@@ -186,18 +191,15 @@ def _count(result: RunResult, name: str) -> int | None:
 
 def _headline(own: RunResult) -> str | None:
     """What a model scores, in one sentence."""
-    recalls = {
-        key.removeprefix("retrieval/").removesuffix("_recall@1").replace("_", " "): value
-        for key, value in own.metrics.items()
-        if key.startswith("retrieval/") and key.endswith("_recall@1")
-    }
+    recalls = recalls_at_1(own)
     if not recalls:
         return None
-    told = " and ".join(f"{value:.3f} {direction}" for direction, value in recalls.items())
+    told = " and ".join(f"{own.metrics[recall.key]:.3f} {recall.direction}" for recall in recalls)
     if len(recalls) > 2:
-        told = f"{fmean(recalls.values()):.3f} in the mean over {len(recalls)} directions"
+        told = f"{fmean(own.metrics[r.key] for r in recalls):.3f} in the mean over {len(recalls)} directions"
+    candidates, chance = pools(recalls, own)
     gaps = {key: value for key, value in own.metrics.items() if key.startswith(_GAP) and not key.startswith(_FLOOR)}
-    shown = f"R@1 {told}, among {own.test_rows:,} candidates (chance {1 / max(own.test_rows, 1):.2g})"
+    shown = f"R@1 {told}, among {candidates} candidates" + (f" (chance {chance})" if chance else "")
     if len(gaps) != 1:
         return shown
     ((key, gap),) = gaps.items()

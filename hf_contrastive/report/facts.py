@@ -128,7 +128,7 @@ class TrainingFacts:
     def hub_base_models(self) -> tuple[str, ...]:
         """The base model, or those of the towers, with a page on the Hub: a folder's path means nothing to others."""
         names = [self.base_model] if self.base_model is not None else [tower.base for tower in self.towers]
-        return tuple(dict.fromkeys(str(name) for name in names if _on_hub(name)))
+        return tuple(dict.fromkeys(str(name) for name in names if is_on_hub(name)))
 
     @property
     def rows(self) -> str:
@@ -150,7 +150,7 @@ class TrainingFacts:
         """What to call the data, and its page on the Hub where it has one. Files are called by the end of their path."""
         names = (self.dataset,) if isinstance(self.dataset, str) else self.dataset
         # A name without an owner may be anything, a loader of `datasets` as well.
-        return {_called(name): name if "/" in name and _on_hub(name) else None for name in names}
+        return {_called(name): name if "/" in name and is_on_hub(name) else None for name in names}
 
     @property
     def hub_datasets(self) -> list[str]:
@@ -181,5 +181,6 @@ def _called(dataset: str) -> str:
     return "local data" if not name or name == getpass.getuser() or name == Path.home().name else name
 
 
-def _on_hub(name: str | None) -> bool:
+def is_on_hub(name: str | None) -> bool:
+    """Whether a name can be that of a model or dataset of the Hub."""
     return bool(name) and not is_local(str(name)) and is_repo_id(str(name))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from hf_contrastive.report.facts import TrainingFacts
 from hf_contrastive.report.objective import Objective
 from hf_contrastive.report.result import RunResult
+from hf_contrastive.report.retrieval import pools, recalls_at_1
 
 
 # A gap this much above what sampling shows is told.
@@ -24,13 +25,9 @@ def limits(results: Sequence[RunResult], facts: TrainingFacts, *, max_logit_scal
         max_logit_scale: Upper bound of the scale in training.
     """
     own = results[0]
-    measured = (
-        f"Measured on {own.test_rows:,} rows of {facts.dataset_name} alone, data like the training data. Retrieval "
-        f"among {own.test_rows:,} candidates says little about larger pools: chance of R@1 is "
-        f"{1 / max(own.test_rows, 1):.2g}."
-    )
+    measured = f"Measured on {own.test_rows:,} rows of {facts.dataset_name} alone, data like the training data."
     found = [
-        measured if own.test_rows else "Nothing was measured: how good the model is, is not known.",
+        measured + _of_pool(own) if own.test_rows else "Nothing was measured: how good the model is, is not known.",
         *_of_recall(results),
         f"One run with the seed {own.seed}: how much figures vary from seed to seed was not measured here.",
         *_of_geometry(own.metrics),
@@ -55,25 +52,42 @@ def limits(results: Sequence[RunResult], facts: TrainingFacts, *, max_logit_scal
     return found
 
 
+def _of_pool(own: RunResult) -> str:
+    if not (recalls := recalls_at_1(own)):
+        return ""
+    candidates, chance = pools(recalls, own)
+    told = f" Retrieval among {candidates} candidates says little about larger pools"
+    return f"{told}: chance of R@1 is {chance}." if chance else f"{told}."
+
+
 def _of_recall(results: Sequence[RunResult]) -> Iterator[str]:
     own, *others = results
-    keys = [key for key in own.metrics if key.startswith("retrieval/") and key.endswith("recall@1")]
-    if not keys:
-        return
-    errors = [math.sqrt(own.metrics[key] * (1 - own.metrics[key]) / max(own.test_rows, 1)) for key in keys]
-    yield f"R@1 has a standard error of {max(errors):.3f} at this number of rows."
+    recalls = recalls_at_1(own)
+    errors = {recall.key: recall.standard_error(own) for recall in recalls}
+    known = [error for error in errors.values() if error is not None]
+    if known:
+        of_all = len(known) == len(recalls)
+        where = "" if of_all else f" {' and '.join(r.direction for r in recalls if errors[r.key] is not None)}"
+        yield f"R@1{where} has a standard error of {max(known):.3f} at this number of rows."
+    if len(known) < len(recalls):
+        yield (
+            f"Several queries show the same {' and '.join(r.direction for r in recalls if errors[r.key] is None)}, and "
+            "are no independent draws: R@1 has no standard error there."
+        )
     for other in others:
-        unclear, worse = [], []
-        for key in keys:
-            if key not in other.metrics:
+        unclear, worse, lower = [], [], []
+        for recall in recalls:
+            if recall.key not in other.metrics:
                 continue
-            error = math.hypot(*(math.sqrt(r.metrics[key] * (1 - r.metrics[key]) / r.test_rows) for r in (own, other)))
-            difference = own.metrics[key] - other.metrics[key]
-            label = key.removeprefix("retrieval/").removesuffix("_recall@1").replace("_", " ")
-            if abs(difference) < ERRORS * error:
-                unclear.append(f"{difference:+.3f} {label}")
+            difference = own.metrics[recall.key] - other.metrics[recall.key]
+            told = f"{difference:+.3f} {recall.direction}"
+            both = errors[recall.key], recall.standard_error(other)
+            if None in both:
+                lower += [told] if difference < 0 else []
+            elif abs(difference) < ERRORS * math.hypot(*filter(None, both)):
+                unclear.append(told)
             elif difference < 0:
-                worse.append(f"{difference:+.3f} {label}")
+                worse.append(told)
         if unclear:
             yield (
                 f"In R@1 it cannot be told from `{other.name}` ({', '.join(unclear)}): the difference is within "
@@ -81,6 +95,8 @@ def _of_recall(results: Sequence[RunResult]) -> Iterator[str]:
             )
         if worse:
             yield f"In R@1 it is worse than `{other.name}`: {', '.join(worse)}."
+        if lower:
+            yield f"Its R@1 is lower than that of `{other.name}`: {', '.join(lower)}."
 
 
 def _of_geometry(metrics: Mapping[str, float]) -> Iterator[str]:

@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
+from hf_contrastive.metrics.measures import read_key
 from hf_contrastive.report.facts import TrainingFacts
 from hf_contrastive.report.objective import Objective
 from hf_contrastive.report.result import RunResult
+from hf_contrastive.report.retrieval import read_retrieval
 
 
 if TYPE_CHECKING:
@@ -41,8 +44,7 @@ def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: O
     measures = {
         key: value
         for key, value in own.metrics.items()
-        if key.startswith(("retrieval/", "geometry/modality_gap"))
-        and not key.startswith("geometry/modality_gap_floor")
+        if read_retrieval(key) or ((reading := read_key(key)) and reading.measure.name == "modality_gap")
     }
     sharing = facts.sharing
     languages = list(sharing.language)
@@ -67,18 +69,11 @@ def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: O
         # Said, as the Hub takes a model of several for a merge of their weights.
         base_model_relation=("adapter" if facts.adapter else "finetune") if bases else None,
         datasets=facts.hub_datasets or None,
-        metrics=list(
-            dict.fromkeys(
-                re.sub(r"^.*?_?(recall@\d+|median_rank|mean_rank|mrr)$", r"\1", _name(key))
-                for key in measures
-                if key.startswith("retrieval/")
-            )
-        )
-        or None,
+        metrics=list(dict.fromkeys(found.measure for key in measures if (found := read_retrieval(key)))) or None,
         model_name=name,
         eval_results=[
             EvalResult(
-                task_type="image-text-retrieval" if {"image", "text"} <= _kinds(facts) else "retrieval",
+                task_type=_task_of(key, facts),
                 dataset_type=facts.hub_dataset or _slug(facts.dataset_name),
                 dataset_name=facts.dataset_name,
                 dataset_split=facts.test_split,
@@ -92,13 +87,20 @@ def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: O
     )
 
 
+def _task_of(key: str, facts: TrainingFacts) -> str:
+    """What a measure is a result of: each pair of modalities has a task of its own."""
+    if found := read_retrieval(key):
+        names = found.queries, found.keys
+    else:
+        named = {f"{m}_{n}": (m, n) for m, n in permutations(facts.modalities, 2)}
+        names = next((names for pair, names in named.items() if key.endswith(f"_{pair}")), ("", ""))
+    kinds = {facts.kinds.get(name, name) for name in names}
+    return "image-text-retrieval" if kinds == {"image", "text"} else "retrieval"
+
+
 def _kinds(facts: TrainingFacts) -> set[str]:
     """What a model takes: modalities may have names of their own, such as query and document."""
     return {facts.kinds.get(modality, modality) for modality in facts.modalities}
-
-
-def _name(key: str) -> str:
-    return key.partition("/")[2]
 
 
 def _slug(name: str) -> str:

@@ -1,20 +1,19 @@
 """One readable table of one or several runs."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hf_contrastive.metrics.measures import Reading, by_group, read_key
 from hf_contrastive.report.result import RunResult
+from hf_contrastive.report.retrieval import read_count, read_retrieval, shown_chance
 
 
 def result_table(results: Sequence[RunResult]) -> str:
     """A Markdown table with a row per measure and a column per run, padded so that a terminal shows it well too.
 
     Values come with their reference: the best uniformity that the width allows, the gap that sampling alone makes,
-    chance for separability and recall. Of geometry it has the headlines, all else is in [`geometry_table`].
+    chance for separability and retrieval. Of geometry it has the headlines, all else is in [`geometry_table`].
     """
-    labels = {key: label for result in results for label, key in _retrieval(result)}
-    rows = [[label, *(_cell(result, key) for result in results)] for key, label in labels.items()]
+    rows = [[label, *(_cell(result, key) for result in results)] for label, key in _retrieval(results)]
     rows += [
         [_geometry_label(reading), *(reading.cell(result.metrics) for result in results)]
         for reading in _geometry(results, headline=True)
@@ -50,21 +49,14 @@ def _pad(row: list[str], widths: list[int]) -> list[str]:
     return [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
 
 
-def _retrieval(result: RunResult) -> list[tuple[str, str]]:
-    rows = []
-    for key in result.metrics:
-        group, _, name = key.partition("/")
-        if group == "retrieval":
-            direction, _, measure = name.rpartition("_recall@")
-            # Names of modalities hold no underscores of their own in models of transformers.
-            label = (
-                f"{direction.replace('_', ' ')}, R@{measure}"
-                if direction
-                else re.sub(r"\bmrr$", "MRR", name.replace("_", " "))
-            )
-            chance = f" (chance {int(measure) / result.test_rows:.3f})" if measure == "1" and direction else ""
-            rows.append((label + chance, key))
-    return rows
+def _retrieval(results: Sequence[RunResult]) -> Iterator[tuple[str, str]]:
+    """Labels and keys, candidates first; chance stands in a label where it is the same in all runs."""
+    keys = dict.fromkeys(key for result in results for key in result.metrics)
+    yield from ((f"candidates of {counted.replace('_', ' ')}", key) for key in keys if (counted := read_count(key)))
+    for retrieval in filter(None, map(read_retrieval, keys)):
+        chances = {retrieval.chance(result) for result in results if retrieval.key in result.metrics}
+        told = {shown_chance(chance, retrieval.measure) for chance in chances if chance is not None}
+        yield retrieval.label + (f" (chance {told.pop()})" if len(told) == 1 else ""), retrieval.key
 
 
 def _geometry(results: Sequence[RunResult], *, headline: bool) -> list[Reading]:
@@ -80,4 +72,6 @@ def _cell(result: RunResult, key: str) -> str:
     value = result.metrics.get(key)
     if value is None:
         return "-"
-    return f"{value:.1f}" if key.endswith("median_rank") else f"{value:.3f}"
+    if read_count(key):
+        return f"{value:,.0f}"
+    return f"{value:,.1f}" if key.endswith("_rank") else f"{value:.3f}"

@@ -1,6 +1,6 @@
 """What a card says of a model's encoders, read from the model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -69,23 +69,50 @@ def describe_adapter(model: nn.Module) -> str | None:
     return told if not targets or isinstance(targets, str) else f"{told} on {', '.join(sorted(targets))}"
 
 
-def describe_inputs(config: Any) -> tuple[str, ...]:
-    """What a model cuts or resizes, in words."""
+def describe_inputs(config: Any, processor: Any = None, options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """
+    What is cut or resized before a model sees it, in words.
+
+    Args:
+        config: The model's configuration.
+        processor: What makes its inputs: a tokenizer, a processor of all modalities, or a `Modality` by name.
+        options: Arguments of a processor that is one.
+    """
+    parts = getattr(processor, "modalities", processor)
+    parts = parts if isinstance(parts, Mapping) else {}
     if settings := _joined(config):
         found = []
         for name, modality in settings.items():
-            if tokens := longest_text(modality.tower):
+            tower = settings[modality.shared_with or name].tower
+            if tokens := _cut_after(longest_text(tower), *_of_part(parts.get(name))):
                 found.append(f"Values of `{name}` are cut after {tokens} tokens.")
-            if size := _size(modality.tower):
+            if size := _size(tower):
                 found.append(f"Images of `{name}` are seen at {size} pixels.")
         return tuple(found)
     text, vision = getattr(config, "text_config", None), getattr(config, "vision_config", None)
     found = []
-    if tokens := longest_text(text):
+    given = _of_part(parts.get("text")) if parts else (getattr(processor, "tokenizer", processor), options)
+    if tokens := _cut_after(longest_text(text), *given):
         found.append(f"Texts are cut after {tokens} tokens.")
     if size := _size(vision):
         found.append(f"Images are seen at {size} pixels.")
     return tuple(found)
+
+
+def _of_part(modality: Any) -> tuple[Any, Mapping[str, Any] | None]:
+    return getattr(modality, "processor", None), getattr(modality, "options", None)
+
+
+def _cut_after(positions: int | None, tokenizer: Any, options: Mapping[str, Any] | None) -> int | None:
+    """Tokens after which texts are cut, where anything says; by default a tokenizer is asked to cut at its own limit."""
+    if not hasattr(tokenizer, "model_max_length"):
+        return positions
+    options = {"truncation": True} if options is None else options
+    if options.get("truncation") in (None, False, "do_not_truncate"):
+        return None
+    limits = [options.get("max_length") or tokenizer.model_max_length, positions]
+    # Tokenizers without a limit say 1e30.
+    return min((int(n) for n in limits if n is not None and n < 1e29), default=None)
 
 
 def longest_text(config: Any) -> int | None:

@@ -38,7 +38,7 @@ def training_rows(
         "batch": ", ".join(_batch(own, args, facts)),
         "negatives": _negatives(own, args, facts, objective),
         "temperature": _temperature(own, args, objective),
-        "biases": ", ".join(f"{bias:.2f}" for bias in facts.biases),
+        "biases": ", ".join(f"{bias:.2f}" for bias in _biases(own) or facts.biases),
         "optimizer": ", ".join(_optimizer(own, args)),
         "averaged": args.ema_decay if args.save_ema else None,
         "seed": own.seed,
@@ -65,6 +65,12 @@ def _batch(own: RunResult, args: "ContrastiveTrainingArguments", facts: Training
         yield f"embedded {args.encode_chunk_size:,} at a time, with the gradient of the whole batch"
 
 
+def _biases(own: RunResult) -> list[float]:
+    """The bias that was measured with, or that of each pair of modalities; none where the objective reads none."""
+    of_pairs = [value for key, value in own.metrics.items() if key.startswith("logit_bias/")]
+    return of_pairs or [value for key, value in own.metrics.items() if key == "logit_bias"]
+
+
 def _negatives(
     own: RunResult, args: "ContrastiveTrainingArguments", facts: TrainingFacts, objective: Objective
 ) -> str:
@@ -89,7 +95,7 @@ def _duplicates(found: Mapping[str, float]) -> Iterator[str]:
     masked, unmasked = found.get("duplicates_masked"), found.get("duplicates_unmasked")
     told = [f"{masked:.3g} known duplicates left out"] if masked else []
     if unmasked is not None:
-        told.append(f"{unmasked:.3g} with the same text among them")
+        told.append(f"{f'{unmasked:.3g}' if unmasked else 'none'} with the same text among them")
     if told:
         yield f"in the first batches {' and '.join(told)}"
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hf_contrastive.batch import ContrastiveBatch
 from hf_contrastive.encoder import EncoderOutput
-from hf_contrastive.losses import ContrastiveLoss
+from hf_contrastive.losses import ContrastiveLoss, uses_bias
 from hf_contrastive.metrics import full_geometry_report, geometry_report, retrieval_report
 
 
@@ -76,8 +76,10 @@ def measure(
         for name, value in loss(batch).items():
             terms[name].append(value)
     losses = {f"loss/{name}": float(torch.stack(values).mean()) for name, values in terms.items()}
-    scales = {name: value for name, value in _scale_and_bias(batch).items() if name.startswith("logit_scale")}
-    metrics = {"loss": sum(losses.values()), **losses, **scales}
+    scalars = _scale_and_bias(batch)
+    if not uses_bias(loss):
+        scalars = {name: value for name, value in scalars.items() if not name.startswith("logit_bias")}
+    metrics = {"loss": sum(losses.values()), **losses, **scalars}
     if num_rows > 1:
         metrics |= full_geometry_report(output.embeds, ids=ids)
     return metrics | retrieval_report(output.embeds, ids=ids, detailed=True)

@@ -71,16 +71,22 @@ def training_facts(
         test_split=_split_of(test),
         hardware=describe_hardware(trainer.args.device),
         processes=world_size(),
-        inputs=describe_inputs(model.config),
+        inputs=describe_inputs(
+            model.config,
+            getattr(trainer.data_collator, "processor", None) or trainer.processing_class,
+            getattr(trainer.data_collator, "processor_kwargs", None),
+        ),
         sharing=sharing or Sharing(),
         tags=tuple(tags),
     )
 
 
 def _biases(model: nn.Module) -> tuple[float, ...]:
-    """The bias of a model, or one for each pair of modalities; none where its parameters lie in parts elsewhere."""
+    """The bias of a model, or one for each pair of modalities; none where its parts lie elsewhere: evaluation has them."""
     bias = getattr(model, BIAS, None)
-    return () if bias is None or isinstance(bias, DTensor) else tuple(bias.detach().float().flatten().tolist())
+    if bias is None or isinstance(bias, DTensor) or hasattr(bias, "ds_id"):
+        return ()
+    return tuple(bias.detach().float().flatten().tolist())
 
 
 def plain_rows(dataset: Any) -> Dataset | None:

@@ -124,7 +124,7 @@ def test_facts_are_what_was_measured(diagnosis: Diagnosis):
     facts = pair_facts(diagnosis.metrics, pair, items=ROWS)
     assert set(facts) == set(PAIR)
     assert facts["gap"] == diagnosis.metrics["geometry/modality_gap_image_text"]
-    assert facts["chance"] == 1 / ROWS
+    assert facts["chance"] == pytest.approx(1 / ROWS)
     assert facts["trial_floor"] == pair.trials.interventions[0].metrics["geometry/modality_gap_floor_image_text"]
     assert facts["r1"] == (facts["r1_forward"] + facts["r1_backward"]) / 2
     r1 = facts["r1"]

@@ -47,6 +47,18 @@ def test_queries_with_unequal_numbers_of_matches_are_averaged():
     assert together.median().item() == 2
 
 
+def test_measures_have_the_names_of_reports():
+    chance = RetrievalChance(9, torch.tensor([1, 4, 4]))
+    assert chance.named("recall@5") == chance.recall(5).item()
+    assert chance.named("ndcg@10") == chance.gain(10).item()
+    whole = {"median_rank": "median", "mean_rank": "mean", "mrr": "mean_reciprocal", "map": "average_precision"}
+    for name, method in whole.items():
+        assert chance.named(name) == getattr(chance, method)().item()
+    for wrong in ("recall", "recall@x", "rank"):
+        with pytest.raises(ValueError, match=f"`measure` must be .* but is '{wrong}'"):
+            chance.named(wrong)
+
+
 @pytest.mark.parametrize(("n", "median"), [(100_000, 50_000.5), (99_999, 50_000)])
 def test_the_median_of_many_keys_is_not_moved_by_rounding(n: int, median: float):
     chance = RetrievalChance(n, torch.ones(3, dtype=torch.long))

@@ -52,6 +52,26 @@ def test_a_collapsed_model_is_at_chance_with_ids_too():
     ids = torch.arange(50) // 5
     report = retrieval_report({"image": torch.ones(50, 4), "text": torch.ones(50, 4)}, ids=ids)
     assert report["retrieval/image_to_text_recall@1"] == pytest.approx(0.1, abs=1e-6)
+    assert not [name for name in report if name.endswith("_chance")]
+
+
+@pytest.mark.parametrize("ids", [None, torch.arange(40) // 5, torch.arange(40) % 3])
+def test_every_measure_stands_beside_its_chance(ids: torch.Tensor | None):
+    images = random_rows(40, 4)
+    report = retrieval_report({"image": images, "text": random_rows(40, 4, seed=1)}, ids=ids, detailed=True)
+    measures = {name for name in report if not name.endswith(("_chance", "_candidates"))}
+    assert {f"{name}_chance" for name in measures} == {name for name in report if name.endswith("_chance")}
+    # Candidates in 400 random orders: the mean of each measure is within 4 of its errors.
+    generator, found = torch.Generator().manual_seed(0), []
+    for _ in range(400):
+        x = torch.randn(40, 30, generator=generator), torch.randn(40, 30, generator=generator)
+        found.append(retrieval_ranks(*x, query_ids=ids, key_ids=ids))
+    for name, values in {
+        "recall@5": torch.stack([ranks.recall(5) for ranks in found]),
+        "mean_rank": torch.stack([ranks.mean() for ranks in found]),
+    }.items():
+        error = values.std().item() / 400**0.5
+        assert report[f"retrieval/image_to_text_{name}_chance"] == pytest.approx(values.mean().item(), abs=4 * error)
 
 
 def test_sampled_queries_are_ranked_among_all_candidates():

@@ -1,8 +1,10 @@
 """Pretrained dual encoders, and what is refused in their place."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoTokenizer, BertConfig, BertModel, CLIPModel, CLIPProcessor
 
 from hf_contrastive.models import load_dual_encoder
@@ -46,3 +48,13 @@ def test_a_path_where_there_is_nothing_is_refused(path: str):
 def test_the_home_folder_may_be_a_tilde(saved_clip: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(saved_clip.parent))
     assert load_dual_encoder(f"~/{saved_clip.name}")[0].config.projection_dim == 8
+
+
+def test_weights_are_in_single_precision_unless_another_is_asked_for(saved_clip: Path, tmp_path: Path):
+    shutil.copytree(saved_clip, tmp_path, dirs_exist_ok=True)
+    tiny_clip().to(torch.bfloat16).save_pretrained(tmp_path)
+    name = str(tmp_path)
+    assert {p.dtype for p in load_dual_encoder(name)[0].parameters()} == {torch.float32}
+    for given in ({"dtype": "auto"}, {"dtype": torch.bfloat16}, {"torch_dtype": torch.bfloat16}):
+        assert load_dual_encoder(name, **given)[0].dtype == torch.bfloat16, given
+    assert load_dual_encoder(str(saved_clip), dtype=torch.float16)[0].dtype == torch.float16

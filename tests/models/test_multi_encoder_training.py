@@ -71,7 +71,10 @@ def test_what_is_trained_is_loaded_by_auto_model(tmp_path: Path):
     assert all(torch.equal(x, loaded.state_dict()[name]) for name, x in model.cpu().state_dict().items())
 
 
-@pytest.mark.parametrize("towers", [{"query": "bert", "document": "bert"}, {"image": "vit", "other": 6}])
+@pytest.mark.parametrize(
+    "towers",
+    [{"query": "bert", "document": "bert"}, {"image": "vit", "other": 6}, {"image": "vit", "query": "bert"}],
+)
 def test_a_processor_of_any_number_of_texts_is_saved_with_the_model(towers: dict[str, Any], tmp_path: Path):
     given = {name: config_of(x) if isinstance(x, str) else x for name, x in towers.items()}
     for name in {"query", "document"} & set(given):
@@ -89,6 +92,8 @@ def test_a_processor_of_any_number_of_texts_is_saved_with_the_model(towers: dict
         model, args, train_dataset=dataset, data_collator=collator, processing_class=processor
     )
     trainer.train()
+    # The tokens of one tower's tokenizer are none of the model's.
+    assert not [name for name in ("bos", "eos", "pad") if getattr(model.config, f"{name}_token_id", None) is not None]
     assert trainer.processing_class is processor
     saved = AutoProcessor.from_pretrained(tmp_path / "checkpoint-1")
     assert list(saved.modalities) == sorted(towers)

@@ -34,8 +34,8 @@ def test_the_card_says_how_many_rows_were_sampled(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(METRICS, "geometry/quadratic_rows_image", 2048.0)
     monkeypatch.setitem(METRICS, "geometry/gaussianity_rows_text", 1000.0)
     text = write_card(tmp_path)
-    assert "Energy distance, divergence and hubs are of 2048 rows." in text
-    assert "The shape was tested on 1000 rows." in text
+    assert "Energy distance, divergence and hubs are of 2,048 rows." in text
+    assert "The shape was tested on 1,000 rows." in text
 
 
 @pytest.mark.parametrize("picture", [None, "geometry.png"])

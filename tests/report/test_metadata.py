@@ -1,13 +1,17 @@
 """The metadata of a card: what the Hub finds, filters and shows a model by."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
 
-from hf_contrastive.report.facts import TowerFacts
-from tests.report.runs import METRICS, front_matter, write_card
+from hf_contrastive import ContrastiveTrainingArguments
+from hf_contrastive.metrics import geometry_report, retrieval_report
+from hf_contrastive.report import check_card, write_model_card
+from hf_contrastive.report.facts import TowerFacts, TrainingFacts
+from tests.report.runs import FACTS, METRICS, front_matter, make_embeds, make_result, write_card
 
 
 def test_front_matter_names_library_pipeline_and_loss(tmp_path: Path):
@@ -81,3 +85,19 @@ def test_texts_of_two_names_are_filed_under_sentences(tmp_path: Path):
     text = write_card(tmp_path, towers=towers, modalities=names, model_type="multi_encoder", plain=False)
     assert front_matter(text)["pipeline_tag"] == "sentence-similarity"
     assert front_matter(text)["model-index"][0]["results"][0]["task"]["type"] == "retrieval"
+
+
+def test_each_pair_of_modalities_has_a_task_of_its_own(tmp_path: Path):
+    embeds = make_embeds(modalities=("audio", "image", "text"))
+    metrics = {"logit_scale": 10.0, "loss": 1.0} | geometry_report(embeds) | retrieval_report(embeds, detailed=True)
+    facts = TrainingFacts(**FACTS | {"modalities": ("audio", "image", "text")})
+    args = ContrastiveTrainingArguments(str(tmp_path / "output"), use_cpu=True)
+    result = replace(make_result("clip"), metrics=metrics)
+    write_model_card(tmp_path, [result], args, facts, picture="geometry.png")
+    (tmp_path / "geometry.png").touch()
+    check_card(tmp_path)
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    for found in ModelCard.load(tmp_path / "README.md").data.eval_results or []:
+        assert (found.task_type == "image-text-retrieval") == ("audio" not in found.metric_name), found.metric_name
+    assert "![The clouds of every two modalities," in text
+    assert "![The clouds of both modalities," in write_card(tmp_path / "two", picture="geometry.png")

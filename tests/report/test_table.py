@@ -35,13 +35,13 @@ def test_values_stand_beside_their_reference():
     assert found["modality gap image text (floor)"] == ["0.250 (0.125)"]
     assert found["uniformity image (floor)"] == ["-2.50 (-3.90)"]
     assert found["separability image text (chance 0.5)"] == ["0.750"]
-    assert found["image to text, R@1 (chance 0.020)"] == ["0.400"]
+    assert found["image to text, R@1 (chance 0.02)"] == ["0.400"]
 
 
 def test_shows_every_recall_the_scale_and_the_time():
     found = cells(result_table([make_result()]))
-    assert found["image to text, R@10"] == ["0.900"]
-    assert found["image to text median rank"] == ["2.0"]
+    assert found["image to text, R@10 (chance 0.2)"] == ["0.900"]
+    assert found["image to text, median rank (chance 25.5)"] == ["2.0"]
     assert found["loss scale (1/temperature)"] == ["50.0"]
     assert found["training, seconds"] == ["61"]
 

@@ -1,6 +1,7 @@
 """What a card says of a model's encoders."""
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,6 +50,45 @@ def test_inputs_are_told_as_far_as_the_configuration_says():
     assert describe_inputs(object()) == ()
 
 
+class _Tokenizer:
+    """As far as limits go."""
+
+    def __init__(self, longest: float) -> None:
+        self.model_max_length = longest
+
+
+@pytest.mark.parametrize(
+    ("longest", "options", "tokens"),
+    [
+        (5, None, 5),
+        (77, None, 8),
+        (1e30, None, 8),
+        (77, {"padding": True, "truncation": True, "max_length": 6}, 6),
+        (5, {"truncation": True, "max_length": 7}, 7),
+        (5, {"padding": True}, None),
+    ],
+)
+def test_texts_are_cut_where_tokenizer_options_or_positions_end(
+    longest: float, options: dict[str, Any] | None, tokens: int | None
+):
+    tokenizer = _Tokenizer(longest)
+    told = () if tokens is None else (f"Texts are cut after {tokens} tokens.",)
+    for processor in (tokenizer, SimpleNamespace(tokenizer=tokenizer)):
+        assert describe_inputs(tiny_clip().config, processor, options)[:-1] == told
+    parts = {"text": SimpleNamespace(processor=tokenizer, options=options)}
+    assert describe_inputs(tiny_clip().config, parts)[:-1] == told
+
+
+def test_each_text_of_joined_towers_has_its_own_limit():
+    model = joined(shared={"document": "query"})
+    parts = {
+        name: SimpleNamespace(processor=_Tokenizer(n), options=None) for name, n in (("query", 9), ("document", 77))
+    }
+    told = describe_inputs(model.config, SimpleNamespace(modalities=parts))
+    assert "Values of `query` are cut after 9 tokens." in told
+    assert "Values of `document` are cut after 16 tokens." in told
+
+
 def joined(**kwargs: Any) -> MultiEncoder:
     towers: dict[str, Any] = {"image": TABLE["vit"].config, "query": TABLE["bert"].config, "product": 5}
     return MultiEncoder.from_towers(
@@ -70,6 +110,7 @@ def test_joined_towers_are_told_as_they_were_joined():
     kinds = {name: tower.kind for name, tower in towers.items()}
     assert kinds == {"document": "text", "image": "image", "product": "embedding", "query": "text"}
     assert describe_inputs(model.config) == (
+        "Values of `document` are cut after 16 tokens.",
         "Images of `image` are seen at 8 x 8 pixels.",
         "Values of `query` are cut after 16 tokens.",
     )

@@ -107,3 +107,12 @@ def test_what_a_loss_of_the_authors_own_compares_is_not_claimed(tmp_path: Path):
 def test_the_bias_at_the_end_is_told(tmp_path: Path):
     assert "| bias | -9.50 at the end |" in write_card(tmp_path, loss="Siglip()", biases=(-9.5,))
     assert "| bias |" not in write_card(tmp_path / "b")
+
+
+def test_a_bias_that_was_measured_is_told_before_that_of_the_model(tmp_path: Path):
+    of_pairs = {"logit_bias": -2.5, "logit_bias/image_text": -2.0, "logit_bias/audio_text": -3.0}
+    for metrics, told in (({"logit_bias": -2.5}, "-2.50"), (of_pairs, "-2.00, -3.00")):
+        own = replace(make_result("siglip"), loss="SigLIP()", metrics=METRICS | metrics)
+        args = ContrastiveTrainingArguments(str(tmp_path / "output"), use_cpu=True)
+        write_model_card(tmp_path, [own], args, TrainingFacts(**FACTS))
+        assert f"| bias | {told} at the end |" in (tmp_path / "README.md").read_text(encoding="utf-8")

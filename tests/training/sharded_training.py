@@ -74,6 +74,8 @@ def ever_warmer(batch: ContrastiveBatch) -> dict[str, Tensor]:
 class WarmerAndLower:
     """A loss that only wants a higher scale and a lower bias, and notes the batches that it has seen."""
 
+    uses_bias = True
+
     def __init__(self) -> None:
         self.scales: list[Tensor] = []
         self.biases: list[Tensor] = []
@@ -108,6 +110,8 @@ def train_in_half_precision(folder: str) -> None:
     found = list(dict.fromkeys((math.log(s), b.item()) for s, b in zip(seen.scales, seen.biases, strict=True)))
     assert {x.dtype for x in (*seen.scales, *seen.biases, *seen.embeds)} == {torch.float32}
     torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=0, atol=2e-6)
+    evaluated = [log["eval_logit_bias"] for log in trainer.state.log_history if "eval_logit_bias" in log]
+    assert evaluated == pytest.approx([bias for _, bias in expected[1:]], abs=2e-6)
     # The tower was in half precision, its unit rows are not.
     assert trainer.model.text_model.encoder.layers[0]._get_fsdp_state()._mp_policy.param_dtype == torch.bfloat16
     assert not any(x.equal(x.bfloat16().float()) for x in seen.embeds)

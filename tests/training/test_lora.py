@@ -269,13 +269,15 @@ def test_two_processes_train_save_and_resume_one_adapter(tmp_path: Path):
 PUSH = """
 import copy, json, torch
 from huggingface_hub import HfApi
+from transformers import CLIPModel
 from tests.conftest import make_dataset, tiny_clip
 from tests.training.test_lora import encode, lora
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments
 from hf_contrastive.training.adapters import load_adapter
 
 torch.manual_seed(0)
-model = tiny_clip()
+tiny_clip().save_pretrained({folder!r} + "_base")
+model = CLIPModel.from_pretrained({folder!r} + "_base")
 base = copy.deepcopy(model)
 args = ContrastiveTrainingArguments(
     {folder!r}, use_cpu=True, disable_tqdm=True, report_to="none", loss="clip", per_device_train_batch_size=8,
@@ -288,6 +290,9 @@ trainer._finish_current_push()
 during = sorted(path for path in HfApi().list_repo_files("tester/adapter"))
 trainer.push_to_hub()
 expected, found = encode(trainer.model), encode(load_adapter(base, "tester/adapter"))
+# Here it knows its base, and is loaded on it.
+assert json.load(open({folder!r} + "/adapter_config.json"))["base_model_name_or_path"] == {folder!r} + "_base"
+load_adapter(copy.deepcopy(base), {folder!r})
 gap = max(float((expected.embeds[m] - found.embeds[m]).abs().max()) for m in expected.embeds)
 print(json.dumps([gap, float(expected.logit_scale), float(found.logit_scale), during]))
 """
@@ -302,6 +307,8 @@ def test_the_adapter_is_pushed_and_loaded_from_the_hub(hub: LoopbackHub, tmp_pat
     for files in (set(during), hub.files("tester/adapter").keys()):
         assert {"adapter_config.json", "adapter_model.safetensors", SCALARS_FILE} <= files
         assert "model.safetensors" not in files
+    for name, content in hub.files("tester/adapter").items():
+        assert str(tmp_path).encode() not in content, name
 
 
 # ---- Errors ----

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from hf_contrastive.batch import ContrastiveBatch
+from hf_contrastive.encoder import EncoderOutput
 from hf_contrastive.functional import uniformity
+from hf_contrastive.losses import get_loss
 from hf_contrastive.metrics import geometry_report, retrieval_report
 from hf_contrastive.training import measure
 from tests.functional.rows import unit_rows
@@ -40,3 +42,13 @@ def test_a_large_batch_is_sampled_and_says_so(monkeypatch: pytest.MonkeyPatch):
     assert found["geometry/quadratic_rows_image"] == 10
     assert found["geometry/uniformity_image"] == pytest.approx(uniformity(X[rows]).item(), rel=1e-9)
     assert found == measure.describe(batch()), "The sample is the same at every log."
+
+
+def test_an_evaluation_has_the_bias_where_the_loss_reads_it():
+    output = EncoderOutput(
+        {"image": X, "text": Y}, torch.tensor(10.0, dtype=torch.float64), torch.tensor(-3.0, dtype=torch.float64)
+    )
+    assert measure.measure(get_loss("siglip"), output, pool_size=12)["logit_bias"] == -3.0
+    found = measure.measure(get_loss("clip"), output, pool_size=12)
+    assert "logit_bias" not in found
+    assert found["logit_scale"] == 10.0

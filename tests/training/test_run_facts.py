@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
-from transformers import CLIPModel, SiglipModel, set_seed
+from transformers import CLIPModel, CLIPProcessor, SiglipModel, set_seed
 
-from hf_contrastive import PairDataset
+from hf_contrastive import ContrastiveCollator, ContrastiveTrainer, ContrastiveTrainingArguments, PairDataset
 from hf_contrastive.data.fingerprint import fingerprint
 from hf_contrastive.report.facts import TrainingFacts
 from hf_contrastive.training.run_facts import audit_numbers, training_facts
@@ -48,3 +48,23 @@ def test_the_audit_of_a_run_is_read_from_its_logs():
     logs = [{"loss": 1.0}, {"audit/negatives": 7.0, "loss": 2.0}, {"audit/negatives": 9.0}]
     assert audit_numbers(logs) == {"audit/negatives": 7.0}
     assert audit_numbers([]) == {}
+
+
+def test_the_limit_of_the_processor_is_told(clip: CLIPModel, saved_clip: Path, dataset: Dataset, tmp_path: Path):
+    processor = CLIPProcessor.from_pretrained(saved_clip)
+    processor.tokenizer.model_max_length = 6
+    collators = {
+        6: [{}, {"data_collator": ContrastiveCollator(processor=processor)}],
+        5: [
+            {
+                "data_collator": ContrastiveCollator(
+                    processor=processor, processor_kwargs={"truncation": True, "max_length": 5}
+                )
+            }
+        ],
+    }
+    args = ContrastiveTrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    for tokens, given in ((tokens, given) for tokens, several in collators.items() for given in several):
+        trainer = ContrastiveTrainer(clip, args, train_dataset=dataset, processing_class=processor, **given)
+        found = training_facts(trainer, dataset="rows", base_model=None, train_rows=None)
+        assert f"Texts are cut after {tokens} tokens." in found.inputs
