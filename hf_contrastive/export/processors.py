@@ -37,9 +37,17 @@ def plain_tokenizer(modality: Any) -> Any:
     return tokenizer
 
 
+def plain_part(modality: Any) -> Any:
+    """A processor of pictures or sounds that does without options what a [`Modality`] has options for."""
+    part = copy.deepcopy(modality.processor)
+    for name, value in (modality.options or {}).items():
+        setattr(part, name, value)
+    return part
+
+
 def plain_processor(architecture: str, other: Any, text: Any) -> ProcessorMixin:
     """The processor that goes with a class of `transformers`, from the [`Modality`] of images or sounds and of texts."""
-    made: ProcessorMixin = _CLASSES[architecture](copy.deepcopy(other.processor), plain_tokenizer(text))
+    made: ProcessorMixin = _CLASSES[architecture](plain_part(other), plain_tokenizer(text))
     return made
 
 
