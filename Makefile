@@ -9,7 +9,8 @@ ARGS ?=
 .PHONY: train test lint bench setup clean
 
 train: $(READY)  ## Train, measure and save a dual encoder; more arguments in ARGS, for example ARGS="--compare clip".
-	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+	@# Quiet: of an error, the recipe's own words and not those of its launcher as well.
+	$(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 		--num_cpu_threads_per_process $(CORES) recipes/clip_decoupled.py $(ARGS)
 
 test: $(READY)  ## Run all tests: no network, no Hub, no GPU.

@@ -1,9 +1,9 @@
 """Train dual and multi encoders on the Hugging Face stack, see their geometry, share them."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hf_contrastive import auto as _auto
+from hf_contrastive.lazy import lazy_names
 
 
 if TYPE_CHECKING:
@@ -115,12 +115,7 @@ _MODULES = {
 }
 
 __all__ = list(_MODULES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"hf_contrastive.{_MODULES[name]}"), name)
+__getattr__ = lazy_names(__name__, _MODULES)
 
 
 # Costs nothing: it acts once `transformers` loads its auto classes.

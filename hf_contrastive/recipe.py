@@ -1,22 +1,25 @@
-"""Arguments of a recipe: a YAML file, then overrides on the command line; and the command lines that go on from it."""
+"""Arguments of a recipe: a YAML file, then overrides on the command line."""
 
 import json
 import os
-import shlex
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import HfArgumentParser
+
+from hf_contrastive.recipe_parser import RecipeParser
 
 
 def parse_recipe(
-    *dataclass_types: Any, default_config: str | Path | None = None, argv: Sequence[str] | None = None
+    *dataclass_types: Any,
+    default_config: str | Path | None = None,
+    argv: Sequence[str] | None = None,
+    description: str | None = None,
 ) -> tuple[Any, ...]:
     """
     Read `[config.yaml] [--name value ...]`, by default from the command line, into one instance of each dataclass.
@@ -31,10 +34,13 @@ def parse_recipe(
             File to read where the command line names none.
         argv (`Sequence[str]`, *optional*):
             Command line without the script's name.
+        description (`str`, *optional*):
+            What `--help` says first.
 
     Raises:
         FileNotFoundError: The named file does not exist.
-        ValueError: The file holds no mapping, or keys that are no arguments.
+        ValueError: The file holds no mapping, there are keys or arguments that are none, or a dataclass refuses a value.
+        SystemExit: A value is of the wrong kind, which is printed, or help was asked for.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     path = _pop_config(arguments) or default_config
@@ -42,9 +48,16 @@ def parse_recipe(
     if gives(arguments, "loss") and not gives(arguments, "loss_kwargs"):
         config.pop("loss_kwargs", None)
     # The file becomes a command line that the real one follows, so that both are checked and converted alike.
-    parser = HfArgumentParser(dataclass_types)
-    parsed: tuple[Any, ...] = parser.parse_args_into_dataclasses([*as_arguments(config), *arguments])
-    return parsed
+    parser = RecipeParser(dataclass_types, usage="%(prog)s [CONFIG.yaml] [--name value ...]", description=description)
+    if {"-h", "--help"} & set(arguments):
+        parser.epilog = None if path is None else f"Defaults are those of a run with {os.path.relpath(path)}."
+        parser.set_defaults(**{name: _as_shown(value) for name, value in config.items()})
+    *parsed, unknown = parser.parse_args_into_dataclasses(
+        [*as_arguments(config), *arguments], return_remaining_strings=True
+    )
+    if unknown:
+        raise ValueError(parser.unknown(unknown))
+    return tuple(parsed)
 
 
 def read_option(given: Any, name: str, example: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -76,7 +89,14 @@ def _pop_config(arguments: list[str]) -> str | None:
     return None
 
 
-def _read(path: Path, dataclass_types: Sequence[Any]) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """
+    What a YAML file of `name: value` lines holds.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds something else.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration file {str(path)!r}.")
     try:
@@ -85,9 +105,16 @@ def _read(path: Path, dataclass_types: Sequence[Any]) -> dict[str, Any]:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold `name: value` lines, but holds a {type(config).__name__}.")
+    return config
+
+
+def _read(path: Path, dataclass_types: Sequence[Any]) -> dict[str, Any]:
+    config = read_mapping(path)
     known = {field.name for dataclass_type in dataclass_types for field in fields(dataclass_type)}
-    if unknown := sorted(set(config) - known):
-        raise ValueError(f"{path} has unknown keys {unknown}. Run the recipe with --help for those there are.")
+    if unknown := sorted(set(config) - known, key=str):
+        near = [found for key in unknown for found in get_close_matches(str(key), known, 1)]
+        guess = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"{path} has unknown keys {unknown}.{guess} --help shows all there are.")
     return config
 
 
@@ -106,15 +133,11 @@ def _as_argument(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def _as_shown(value: Any) -> Any:
+    return _as_argument(value) if isinstance(value, Mapping) else value
+
+
 def gives(arguments: Sequence[str], name: str) -> bool:
     """Whether a command line has an argument of this name."""
-    return any(argument == f"--{name}" or argument.startswith(f"--{name}=") for argument in arguments)
-
-
-def command_line(*words: str, **options: str | None) -> str:
-    """A command line of `hf-contrastive` that can be pasted, with those options that are given."""
-    # In an environment that is not activated, as that of `make train`, the program is beside its Python.
-    beside = Path(sys.executable).parent / "hf-contrastive"
-    found = shutil.which("hf-contrastive") is None and beside.exists()
-    given = [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
-    return shlex.join([os.path.relpath(beside) if found else "hf-contrastive", *words, *given])
+    spellings = (f"--{name}", f"--{name.replace('_', '-')}")
+    return any(argument.partition("=")[0] in spellings for argument in arguments)

@@ -23,7 +23,7 @@ from hf_contrastive.report.card import write_model_card
 from hf_contrastive.report.facts import Sharing
 from hf_contrastive.report.plots import plot_geometry
 from hf_contrastive.report.result import RunResult, write_results
-from hf_contrastive.training.checkpoints import asks_for_the_last, has_checkpoints
+from hf_contrastive.training.checkpoints import asks_for_the_last, has_checkpoints, resolve_checkpoint
 from hf_contrastive.training.micro_batches import rows_of_all_processes
 from hf_contrastive.training.random_state import RandomState
 from hf_contrastive.training.run_facts import training_facts
@@ -43,17 +43,11 @@ class Run:
     embeds: Mapping[str, Tensor]
 
 
-def train_and_test(
-    model: PreTrainedModel,
-    processor: ProcessorMixin,
-    args: ContrastiveTrainingArguments,
-    pairs: ExampleSplits,
-    *,
-    name: str,
-    measure_before: bool = False,
-) -> Run:
+def make_trainer(
+    model: PreTrainedModel, processor: ProcessorMixin, args: ContrastiveTrainingArguments, pairs: ExampleSplits
+) -> ContrastiveTrainer:
     """
-    Train an encoder of two or more modalities and measure it on the test split of its data.
+    The trainer of an encoder of two or more modalities.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -64,16 +58,14 @@ def train_and_test(
             Arguments of the run.
         pairs ([`ExampleSplits`]):
             The data.
-        name (`str`):
-            What tables and plots call the run.
-        measure_before (`bool`, *optional*, defaults to `False`):
-            Whether to measure the model before training too. Training is the same either way. Not where FSDP or
-            DeepSpeed hold the weights.
 
     Raises:
-        SystemExit: The process was told to end (SIGTERM, with `enable_jit_checkpoint`). A checkpoint is there.
+        ValueError: They do not go together, or there is no checkpoint where `args` resume from.
+        PushError: The Hub is to be pushed to and refuses.
     """
-    trainer = ContrastiveTrainer(
+    if _resumes(args):
+        resolve_checkpoint(args.resume_from_checkpoint, str(args.output_dir))
+    return ContrastiveTrainer(
         model,
         args,
         train_dataset=pairs.train,
@@ -83,22 +75,42 @@ def train_and_test(
         ),
         processing_class=processor,
     )
-    before = _measure_before(trainer, pairs.test) if measure_before else None
+
+
+def train_and_test(
+    trainer: ContrastiveTrainer, test: ExampleDataset, *, name: str, measure_before: bool = False
+) -> Run:
+    """
+    Train a model and measure it.
+
+    Args:
+        trainer ([`ContrastiveTrainer`]):
+            Its trainer, see [`make_trainer`].
+        test ([`ExampleDataset`]):
+            What to measure it on.
+        name (`str`):
+            What tables and plots call the run.
+        measure_before (`bool`, *optional*, defaults to `False`):
+            Whether to measure the model before training too. Training is the same either way. Not where FSDP or
+            DeepSpeed hold the weights.
+
+    Raises:
+        SystemExit: The process was told to end (SIGTERM, with `enable_jit_checkpoint`). A checkpoint is there.
+    """
+    args: Any = trainer.args
+    before = _measure_before(trainer, test) if measure_before else None
     beginning = _Beginning()
     trainer.add_callback(beginning)
     start = time.perf_counter()
-    resume = args.resume_from_checkpoint
-    if asks_for_the_last(resume) and not has_checkpoints(args.output_dir):
-        # A job that is started again and again says `true` the first time too.
+    if args.resume_from_checkpoint and not _resumes(args):
         logger.warning(f"There is no checkpoint in {str(args.output_dir)!r} yet: training starts at the beginning.")
-        resume = None
-    trainer.train(resume_from_checkpoint=resume)
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint if _resumes(args) else None)
     if trainer.terminated:
         # What follows would measure and save half a training as if it were whole.
         logger.warning("The process was told to end. Go on with `--resume_from_checkpoint true`.")
         raise SystemExit(128 + signal.SIGTERM)
     seconds = time.perf_counter() - start
-    prediction = trainer.predict(pairs.test)
+    prediction = trainer.predict(test)
     result = RunResult(
         name=name,
         loss=repr(trainer.loss),
@@ -107,12 +119,18 @@ def train_and_test(
         steps=trainer.state.global_step,
         batch_size=rows_of_all_processes(args),
         seed=args.seed,
-        test_rows=len(pairs.test),
+        test_rows=len(test),
         before=before,
         resumed_at=beginning.step or None,
     )
     embeds = dict(zip(trainer.modalities, map(torch.from_numpy, prediction.predictions), strict=True))
     return Run(trainer=trainer, result=result, embeds=embeds)
+
+
+def _resumes(args: ContrastiveTrainingArguments) -> bool:
+    """Whether a run goes on from a checkpoint. A job that is started again and again says `true` the first time too."""
+    resume = args.resume_from_checkpoint
+    return bool(resume) and (not asks_for_the_last(resume) or has_checkpoints(str(args.output_dir)))
 
 
 class _Beginning(TrainerCallback):

@@ -1,4 +1,4 @@
-"""Train or fine-tune an encoder of images and texts, or of any modalities, measure it, share it.
+r"""Train or fine-tune an encoder of images and texts, or of any modalities, measure it, share it.
 
 Without arguments, a small CLIP learns the embedded scenes in minutes on a CPU:
 
@@ -29,6 +29,8 @@ from hf_contrastive import (
     ContrastiveTrainingArguments,
     PushError,
     SmallCLIPSize,
+    get_loss,
+    list_losses,
     load_dual_encoder,
     load_pairs,
     parse_recipe,
@@ -38,75 +40,67 @@ from hf_contrastive import (
 from hf_contrastive.data import ExampleSplits, ExampleStream, PairSplits
 from hf_contrastive.export import export_metadata
 from hf_contrastive.hub import check_can_push, push_folder
+from hf_contrastive.hub.command import NOT_PUSHED
 from hf_contrastive.joined_recipe import JoinedArguments, join_towers, load_joined_data
-from hf_contrastive.recipe import command_line, gives
-from hf_contrastive.report import Sharing, check_card
-from hf_contrastive.run import Run, before_training, save_runs, train_and_test, use_cpu_cores, with_other_loss
+from hf_contrastive.recipe import gives
+from hf_contrastive.recipe_end import next_steps
+from hf_contrastive.recipe_parser import told_in_one_line
+from hf_contrastive.recipe_sharing import SharingArguments
+from hf_contrastive.report import check_card
+from hf_contrastive.run import (
+    Run,
+    before_training,
+    make_trainer,
+    save_runs,
+    train_and_test,
+    use_cpu_cores,
+    with_other_loss,
+)
 
 
-# Exit code of a run that is complete on disk and not, or not whole, on the Hub: EX_TEMPFAIL of sysexits.h.
-NOT_PUSHED = 75
 CONFIGS = Path(__file__).parent / "configs"
 DEFAULTS = CONFIGS / "clip_decoupled.yaml"
 SMALL = {size.name: size.default for size in fields(SmallCLIPSize)}
 
 
+def _argument(help: str, default: Any = None) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass(frozen=True, kw_only=True)
-class RecipeArguments(JoinedArguments, SmallCLIPSize):
+class RecipeArguments(JoinedArguments, SharingArguments, SmallCLIPSize):
     """What to train on what. The fields of [`SmallCLIPSize`] shape the small model, where no other is named."""
 
-    dataset: str | None = field(
-        default=None,
-        metadata={
-            "help": "Hub id, folder, parquet/JSON/CSV/tar files such as data/{00..07}.tar, or loader. By default the scenes."
-        },
+    dataset: str | None = _argument(
+        "Hub id, folder, parquet/JSON/CSV/tar files such as data/{00..07}.tar, or loader. By default the scenes."
     )
-    streaming: bool = field(
-        default=False, metadata={"help": "Read the training data while training. Needs --max_steps."}
+    streaming: bool = _argument("Read the training data while training. Needs --max_steps.", False)
+    shuffle_buffer: int = _argument("Rows of a stream that are shuffled with each other; 0 for none.", 10_000)
+    dataset_config: str | None = _argument("Configuration of the dataset.")
+    data_dir: str | None = _argument("Folder for a loader such as imagefolder.")
+    image_column: str = _argument("Column with the images.", "image")
+    caption_column: str | None = _argument(
+        "Column with a caption or a list of captions, one of which is drawn per epoch. By default the first of the "
+        "usual names, such as caption."
     )
-    shuffle_buffer: int = field(
-        default=10_000, metadata={"help": "Rows of a stream that are shuffled with each other; 0 for none."}
+    train_split: str = _argument("Split to train on.", "train")
+    validation_split: str | None = _argument(
+        "Split for evaluation while training. By default the one of a usual name, such as validation."
     )
-    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
-    data_dir: str | None = field(default=None, metadata={"help": "Folder for a loader such as imagefolder."})
-    image_column: str = field(default="image", metadata={"help": "Column with the images."})
-    caption_column: str | None = field(
-        default=None,
-        metadata={"help": "Column with a caption or a list of captions, one of which is drawn per epoch."},
+    test_split: str | None = _argument(
+        "Split that the final numbers are from. By default test, validation, or rows held out of the training split."
     )
-    train_split: str = field(default="train", metadata={"help": "Split to train on."})
-    validation_split: str | None = field(default=None, metadata={"help": "Split for evaluation while training."})
-    test_split: str | None = field(default=None, metadata={"help": "Split that the final numbers are from."})
-    where: str | None = field(default=None, metadata={"help": "Keep the rows where this boolean column is true."})
-    id_column: str | None = field(
-        default=None,
-        metadata={"help": "Column telling which rows show the same: they are no negatives of each other."},
+    where: str | None = _argument("Keep the rows where this boolean column is true.")
+    id_column: str | None = _argument(
+        "Column telling which rows show the same: they are no negatives of each other. By default each row is its own."
     )
-    on_bad_row: str = field(
-        default="raise",
-        metadata={"help": "What becomes of training rows that cannot be used, of a stream too: raise or skip."},
-    )
-    max_test_rows: int | None = field(default=None, metadata={"help": "Size of the test pool at most."})
-    model: str | None = field(
-        default=None, metadata={"help": "Dual encoder to fine-tune, a Hub id or folder. By default a small new CLIP."}
-    )
+    on_bad_row: str = _argument("What becomes of training rows that cannot be used: raise or skip.", "raise")
+    max_test_rows: int | None = _argument("Size of the test pool at most, in rows. By default all.")
+    model: str | None = _argument("Dual encoder to fine-tune, a Hub id or folder. By default a small new CLIP.")
     compare: list[str] = field(
         default_factory=list, metadata={"help": "Losses to train the same model with, for the table: --compare clip."}
     )
-    license: str | None = field(
-        default=None,
-        metadata={"help": "Licence of the model in its card, such as apache-2.0. By default none is chosen."},
-    )
-    license_name: str | None = field(default=None, metadata={"help": "Name of a licence that is none of the Hub's."})
-    license_link: str | None = field(default=None, metadata={"help": "Where the text of that licence is."})
-    language: list[str] = field(default_factory=list, metadata={"help": "Languages of the captions: --language en."})
-    benchmark_task: str | None = field(
-        default=None, metadata={"help": "Task of --dataset, a benchmark of the Hub: its score goes to .eval_results."}
-    )
-    benchmark_metric: str = field(
-        default="retrieval/image_to_text_recall@1", metadata={"help": "The measure that is the benchmark's score."}
-    )
-    cpu_threads: int | None = field(default=None, metadata={"help": "Threads per process. By default all cores."})
+    cpu_threads: int | None = _argument("Threads per process. By default all cores, shared by the processes.")
 
     def __post_init__(self) -> None:
         JoinedArguments.__post_init__(self)
@@ -200,18 +194,23 @@ def data_options(recipe: RecipeArguments, pairs: ExampleSplits) -> dict[str, str
 
 
 def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> None:
-    check_can_push(training)
-    # Before any training, as a wrong licence would otherwise be told after it.
-    told = {x.name: getattr(recipe, x.name) for x in fields(Sharing)}
-    sharing = Sharing(**told | {"language": recipe.language or ["en"] * (recipe.dataset is None)})
-    use_cpu_cores(recipe.cpu_threads)
     arguments = {training.loss: training} | {loss: with_other_loss(training, loss) for loss in recipe.compare}
+    # Before any training, as a wrong licence or loss to compare with would otherwise be told after it.
+    with told_in_one_line():
+        check_can_push(training)
+        sharing = recipe.sharing(usual_language=["en"] * (recipe.dataset is None))
+        for args in arguments.values():
+            options: Any = args.loss_kwargs or {}
+            get_loss(args.loss, **options)
+    use_cpu_cores(recipe.cpu_threads)
     runs: list[Run] = []
     pairs: ExampleSplits | None = None
     for name, args in arguments.items():
-        # The others start as the first does.
-        model, processor, pairs = open_run(recipe, args, pairs)
-        runs.append(train_and_test(model, processor, args, pairs, name=name, measure_before=args is training))
+        with told_in_one_line(PushError):
+            # The others start as the first does.
+            model, processor, pairs = open_run(recipe, args, pairs)
+            trainer = make_trainer(model, processor, args, pairs)
+        runs.append(train_and_test(trainer, pairs.test, name=name, measure_before=args is training))
     assert pairs is not None
     folder = save_runs(
         runs,
@@ -221,23 +220,20 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
         pairs=pairs,
         sharing=sharing,
     )
-
     trainer = runs[0].trainer
     if trainer.is_world_process_zero():
         print(f"\n{len(pairs.test)} test pairs, each a candidate for each:\n")
         results = [run.result for run in runs]
         # New weights and heads have the measures of chance before.
         print(result_table([*before_training(results[0]), *results] if recipe.model else results))
+        print(f"\nSaved in {folder}: model, processor, metrics.json, geometry.png and README.md, its card.")
         # Not where the command would measure other rows.
-        if not (recipe.streaming and pairs.test.name.startswith("held-out")):
-            compare = str(runs[1].trainer.args.output_dir) if len(runs) > 1 else None
-            options = data_options(recipe, pairs) | {"compare": compare, "output": str(folder / "diagnosis")}
-            command = command_line("diagnose", str(folder), **options)
-            print(f"\nA page that shows what parts the modalities, and what can be done, in a minute:\n\n{command}")
-        export = command_line("export", str(folder), f"{folder}_export")
-        print(f"\nThe model for people without this package, as far as others can express it:\n\n{export}")
-        print(f"\nSaved in {folder}: model, processor, metrics.json, geometry.png, README.md. Use it with\n")
-        print(export_metadata(folder).snippet)
+        same_rows = not (recipe.streaming and pairs.test.name.startswith("held-out"))
+        compare = str(runs[1].trainer.args.output_dir) if len(runs) > 1 else None
+        options = data_options(recipe, pairs) | {"compare": compare, "output": str(folder / "diagnosis")}
+        push_to = None if training.push_to_hub else training.hub_model_id or f"your-name/{folder.name}"
+        print(f"\n{next_steps(folder, diagnose=options if same_rows else None, push_to=push_to)}")
+        print(f"\nFrom Python:\n\n{export_metadata(folder).snippet}")
     pushed = push_run(trainer, folder)
     trainer.end()
     if not pushed:
@@ -246,4 +242,7 @@ def main(recipe: RecipeArguments, training: ContrastiveTrainingArguments) -> Non
 
 if __name__ == "__main__":
     types = (RecipeArguments, ContrastiveTrainingArguments)
-    main(*parse_recipe(*types, default_config=default_config(sys.argv[1:])))
+    about = f"{__doc__}\nLosses: {', '.join(loss.name for loss in list_losses())}."
+    with told_in_one_line():
+        parsed = parse_recipe(*types, default_config=default_config(sys.argv[1:]), description=about)
+    main(*parsed)

@@ -1,6 +1,7 @@
 """The floors of the package: a module imports from lower floors only, and light parts load no heavy ones."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,7 @@ def units_imported_by(name: str) -> set[str]:
     [
         ("functional", set()),
         ("sharded", {"functional"}),
+        ("lazy", set()),
         ("hard_negatives", set()),
         ("pair_scales", set()),
         ("batch_rows", {"functional", "hard_negatives", "pair_scales", "sharded"}),
@@ -79,16 +81,19 @@ def units_imported_by(name: str) -> set[str]:
         ("sharding", set()),
         ("temperature", {"distributed", "losses", "pair_scales", "sharding"}),
         ("metrics", {"functional"}),
-        ("hub", {"metrics", "report"}),
+        ("hub", {"lazy", "metrics", "report"}),
         ("auto", {"models"}),
         ("models", {"data", "encoder", "hub", "pair_scales", "towers"}),
         ("data", {"hard_negatives"}),
-        ("export", {"models", "pair_scales", "report", "towers", "training"}),
+        ("export", {"lazy", "models", "pair_scales", "report", "towers", "training"}),
         ("command", {"diagnosis", "export", "hub"}),
         ("__main__", {"command"}),
         ("evaluators", {"data", "distributed", "encoder", "functional"}),
-        ("report", {"functional", "losses", "metrics", "towers"}),
-        ("recipe", set()),
+        ("report", {"functional", "lazy", "losses", "metrics", "towers"}),
+        ("recipe_parser", set()),
+        ("recipe_sharing", {"report"}),
+        ("recipe_end", set()),
+        ("recipe", {"recipe_parser"}),
         ("joined_recipe", {"data", "losses", "models", "recipe", "report"}),
         (
             "diagnosis",
@@ -97,6 +102,7 @@ def units_imported_by(name: str) -> set[str]:
                 "data",
                 "evaluators",
                 "functional",
+                "lazy",
                 "losses",
                 "metrics",
                 "models",
@@ -164,6 +170,31 @@ def test_the_numerical_core_loads_nothing_heavy(module: str):
 def test_the_package_itself_does_not_load_torch():
     code = "import sys, hf_contrastive; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, timeout=120, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--help", "--version", "diagnose --help", "export --help", "push --help", "push", "train", "push nowhere me/x"],
+)
+def test_the_command_answers_before_it_loads_what_is_heavy(words: str):
+    code = f"""import sys
+from hf_contrastive.command import main
+try:
+    main({words.split()})
+except SystemExit:
+    sys.exit(bool({{"torch", "numpy", "huggingface_hub", *{HEAVY}}} & sys.modules.keys()))"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, timeout=120, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("package", ["diagnosis", "export", "hub", "report"])
+def test_a_lazy_package_has_all_its_names(package: str):
+    module = importlib.import_module(f"hf_contrastive.{package}")
+    block = next(
+        node for node in ast.parse((ROOT / package / "__init__.py").read_text()).body if is_type_checking(node)
+    )
+    seen = {alias.asname: node.module for node in block.body for alias in node.names}
+    assert seen == {name: f"{module.__name__}.{part}" for name, part in module._MODULES.items()}
+    assert [name for name in module.__all__ if getattr(module, name) is None] == []
 
 
 @pytest.mark.parametrize("name", hf_contrastive.__all__)

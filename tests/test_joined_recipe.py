@@ -31,7 +31,7 @@ from hf_contrastive.models import MultiEncoder
 from hf_contrastive.models.from_scratch import train_tokenizer
 from hf_contrastive.recipe import as_arguments
 from hf_contrastive.report import check_card
-from hf_contrastive.run import Run, save_runs, train_and_test
+from hf_contrastive.run import Run, make_trainer, save_runs, train_and_test
 from tests.conftest import COLORS, make_pairs
 from tests.models.tower_table import LAYERS, TABLE
 
@@ -87,7 +87,7 @@ def run(recipe: JoinedArguments, data: Path, folder: Path, **options: Any) -> Ru
     args = arguments(folder, **options)
     model, processor = join_towers(recipe, args)
     splits = load_joined_data(recipe, processor, str(data), usual={})
-    return train_and_test(model, processor, args, splits, name=args.loss)
+    return train_and_test(make_trainer(model, processor, args, splits), splits.test, name=args.loss)
 
 
 # ---- Arguments ----

@@ -11,7 +11,7 @@ from transformers import set_seed
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments, PairDataset, small_clip
 from hf_contrastive.data import PairSplits
 from hf_contrastive.report import check_card, read_results
-from hf_contrastive.run import Run, by_pair, save_runs, train_and_test, with_other_loss
+from hf_contrastive.run import Run, by_pair, make_trainer, save_runs, train_and_test, with_other_loss
 from tests.conftest import TINY, make_pairs
 
 
@@ -23,7 +23,7 @@ def start(folder: Path, *, measure_before: bool = False, **options: Any) -> Run:
     set_seed(args.seed)
     model, processor = small_clip(data.captions, TINY)
     pairs = PairSplits(train=data, validation=data, test=data)
-    return train_and_test(model, processor, args, pairs, name="run", measure_before=measure_before)
+    return train_and_test(make_trainer(model, processor, args, pairs), data, name="run", measure_before=measure_before)
 
 
 def test_true_starts_at_the_beginning_and_later_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,17 +6,17 @@ import os
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers.utils import logging
-
-from hf_contrastive.diagnosis.diagnosis import diagnose
-from hf_contrastive.diagnosis.embedding import NUM_ROWS, DatasetOptions
-from hf_contrastive.diagnosis.page import write_page_files
-from hf_contrastive.diagnosis.result import Diagnosis, write_json
-from hf_contrastive.diagnosis.table import as_text, finding_lines, labels, tables
+from hf_contrastive.diagnosis.options import DatasetOptions
 
 
+if TYPE_CHECKING:
+    from hf_contrastive.diagnosis.result import Diagnosis
+
+
+DEFAULTS = DatasetOptions()
+HELP = "Measure embeddings of a model or of files, and what can be done about their gap."
 EXAMPLES = """\
 examples:
   hf-contrastive diagnose openai/clip-vit-base-patch32 --dataset your-org/captioned-images
@@ -27,17 +27,20 @@ examples:
 
 def add_command(commands: Any) -> None:
     """Add the command to the parsers of the command line."""
-    diagnose_ = commands.add_parser(
+    parser = commands.add_parser(
         "diagnose",
-        help="Measure embeddings of a model or of files, and what can be done about their gap.",
+        help=HELP,
+        description=f"{HELP}\nFindings and tables are printed; a page, pictures and all numbers are written.",
+        usage="%(prog)s SOURCE [SOURCE ...] [options]",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = diagnose_.add_argument
+    add = parser.add_argument
     add(
         "source",
         nargs="+",
-        help="A dual encoder (Hub id or folder), or files of embeddings: .npy .npz .safetensors .parquet.",
+        metavar="SOURCE",
+        help="A dual or multi encoder (Hub id or folder), or files of embeddings: .npy .npz .safetensors .parquet.",
     )
     add(
         "--compare",
@@ -45,29 +48,39 @@ def add_command(commands: Any) -> None:
         metavar="SOURCE",
         help="Another model, or its files in the same order, on the same rows.",
     )
-    add("--output", default="diagnosis", help="Folder for what is written. Default: %(default)s.")
-    add("--dataset", help="Hub id, folder, parquet/JSON/CSV/tar files or loader. By default the scenes.")
-    add("--config", help="Configuration of the dataset.")
-    add("--data_dir", help="Folder for a loader such as imagefolder.")
-    add("--where", help="Embed only the rows where this boolean column is true.")
-    add("--split", help="Split to embed. By default test, validation, or the rows that training holds out.")
-    add("--image_column", default="image", help="Column of images. Default: %(default)s.")
-    add("--text_column", help="Column of texts. By default the first of the usual names, such as caption.")
+    add("--output", default="diagnosis", metavar="FOLDER", help="Where to write. Default: %(default)s.")
+    add("--num_rows", type=int, default=DEFAULTS.num_rows, metavar="N", help="Rows at most. Default: %(default)s.")
+    add("--seed", type=int, default=DEFAULTS.seed, metavar="N", help="Of all that is drawn. Default: %(default)s.")
+
+    add = parser.add_argument_group("what a model embeds").add_argument
+    add("--dataset", help="Hub id, folder, parquet/JSON/CSV/tar files or loader. Default: the embedded scenes.")
+    add("--config", metavar="NAME", help="Configuration of the dataset.")
+    add("--data_dir", metavar="FOLDER", help="For a loader such as imagefolder.")
+    add("--split", metavar="NAME", help="Default: test, validation, or the rows that training holds out.")
+    add("--where", metavar="COLUMN", help="Embed only the rows where this boolean column is true.")
+    add("--image_column", default=DEFAULTS.image_column, metavar="COLUMN", help="Default: %(default)s.")
+    add("--text_column", metavar="COLUMN", help="Default: the first of the usual names, such as caption.")
+    add("--id_column", metavar="COLUMN", help="Rows of one id show the same. Default: each row is its own.")
     add(
         "--columns",
         type=_columns,
         metavar="JSON",
-        help='Columns of any modalities, such as \'{"query": "question"}\'. By default those of their names.',
+        help='Columns of any modalities, such as \'{"query": "question"}\'. Default: those of their names.',
     )
-    add("--all_captions", action="store_true", help="Take every text of a list: the protocol of Flickr8k and COCO.")
-    add("--id_column", help="Column that tells which rows show the same.")
-    add("--ids", help="For files: a .txt, .npy or .parquet file that tells which rows show the same.")
-    add("--num_rows", type=int, default=NUM_ROWS, help="Rows to measure at most. Default: %(default)s.")
-    add("--batch_size", type=int, default=64, help="Rows to embed at a time. Default: %(default)s.")
-    add("--device", help="Where the model runs. By default a GPU if there is one.")
-    add("--cache_dir", help="Folder of embeddings that were computed before. By default in the cache of datasets.")
-    add("--seed", type=int, default=0, help="Seed of all that is drawn. Default: %(default)s.")
-    diagnose_.set_defaults(run=run)
+    add(
+        "--all_captions",
+        action="store_true",
+        help="Take every text of a list, the protocol of Flickr8k and COCO. Default: the first.",
+    )
+
+    add = parser.add_argument_group("how a model embeds it").add_argument
+    add("--batch_size", type=int, default=DEFAULTS.batch_size, metavar="N", help="Rows at once. Default: %(default)s.")
+    add("--device", help="Such as cuda:1 or cpu. Default: a GPU if there is one.")
+    add("--cache_dir", metavar="FOLDER", help="Of embeddings computed before. Default: in the cache of datasets.")
+
+    add = parser.add_argument_group("for files of embeddings").add_argument
+    add("--ids", metavar="FILE", help="A .txt, .npy or .parquet file, an id for each row: rows of one show the same.")
+    parser.set_defaults(run=run)
 
 
 def _columns(text: str) -> dict[str, str]:
@@ -88,11 +101,15 @@ def run(args: argparse.Namespace) -> None:
         ValueError: They cannot be used.
         OSError: A file cannot be read.
     """
+    # Before what is slow to load, and before the work: a folder that cannot be written would lose it.
+    check_can_write(args.output)
+    from transformers.utils import logging
+
+    from hf_contrastive.diagnosis.diagnosis import diagnose
+
     known = {field.name for field in fields(DatasetOptions)} - {"dataset", "seed"}
     options = {name: value for name, value in vars(args).items() if name in known}
     logging.disable_progress_bar()
-    # Before the work: a folder that cannot be written would lose it.
-    check_can_write(args.output)
     diagnosis = diagnose(args.source, args.dataset, compare=args.compare, ids=args.ids, seed=args.seed, **options)
     show(diagnosis)
     try:
@@ -115,8 +132,10 @@ def check_can_write(folder: str | Path) -> None:
         raise ValueError(f"`output` must be a folder to write into, but is {str(folder)!r}: {str(there)!r} {what}.")
 
 
-def show(diagnosis: Diagnosis) -> None:
+def show(diagnosis: "Diagnosis") -> None:
     """Print findings and tables."""
+    from hf_contrastive.diagnosis.table import as_text, finding_lines, labels, tables
+
     print(f"{diagnosis.name}: {diagnosis.about}, width {diagnosis.width}")
     for label, one in zip(labels(diagnosis), diagnosis.all, strict=True):
         print(f"\nFindings: {label}\n" if diagnosis.compared else "\nFindings\n")
@@ -125,7 +144,7 @@ def show(diagnosis: Diagnosis) -> None:
         print(f"\n{as_text(table)}")
 
 
-def write(diagnosis: Diagnosis, folder: str | Path, *, command: str | None = None) -> list[Path]:
+def write(diagnosis: "Diagnosis", folder: str | Path, *, command: str | None = None) -> list[Path]:
     """Write numbers, page and pictures into a folder, which is made if it is not there.
 
     Args:
@@ -136,6 +155,9 @@ def write(diagnosis: Diagnosis, folder: str | Path, *, command: str | None = Non
     Returns:
         The files.
     """
+    from hf_contrastive.diagnosis.page import write_page_files
+    from hf_contrastive.diagnosis.result import write_json
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     numbers = folder / "diagnosis.json"

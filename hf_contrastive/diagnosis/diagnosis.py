@@ -9,9 +9,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from hf_contrastive.diagnosis.arrays import compose, cosine_histogram, project
-from hf_contrastive.diagnosis.embedding import DatasetOptions
 from hf_contrastive.diagnosis.findings import find, modality_facts
 from hf_contrastive.diagnosis.interventions import split_items, try_interventions
+from hf_contrastive.diagnosis.options import DatasetOptions
 from hf_contrastive.diagnosis.result import Diagnosis, PairDiagnosis
 from hf_contrastive.diagnosis.sources import EmbeddingSource, Source, is_model, open_source, same_rows
 from hf_contrastive.functional import spectrum

@@ -10,8 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hf_contrastive.data.modalities import IDS
-from hf_contrastive.diagnosis.embedding import DatasetOptions, draw_rows, embed_cached, open_examples
+from hf_contrastive.diagnosis.embedding import draw_rows, embed_cached, open_examples
 from hf_contrastive.diagnosis.files import as_ids, as_matrices, is_embedding_file, read_embeddings
+from hf_contrastive.diagnosis.options import DatasetOptions
 from hf_contrastive.models import load_dual_encoder
 
 

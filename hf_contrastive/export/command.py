@@ -5,20 +5,26 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from transformers import AutoConfig
-from transformers.utils import cached_file, logging
-
 from hf_contrastive.export.errors import DifferentExportError
 from hf_contrastive.export.folders import check_apart, check_folder
 from hf_contrastive.export.formats import FORMATS
 from hf_contrastive.report.hub_schema import is_repo_id
 
 
-EXAMPLES = """\
+HELP = "Write a trained model so that people without this package can load it."
+FORMATS_AND_EXAMPLES = """\
+formats:
+  transformers           CLIPModel, SiglipModel, VisionTextDualEncoderModel or ClapModel
+  sentence-transformers  a text tower, or images and texts, for SentenceTransformer
+  onnx                   a file for each modality
+  multi_encoder          as it is, for people with this package
+  adapter                the adapter alone
+  auto                   an adapter as it is, else transformers, else multi_encoder
+
 examples:
   hf-contrastive export outputs/joined plain
-  hf-contrastive export outputs/joined texts --format sentence-transformers
+  hf-contrastive export outputs/joined plain --name your-name/your-encoder
+  hf-contrastive export outputs/joined texts --format sentence-transformers --modalities text
   hf-contrastive export outputs/joined files --format onnx
   hf-contrastive export outputs/lora merged --base openai/clip-vit-base-patch32 --merge
 """
@@ -28,19 +34,21 @@ def add_command(commands: Any) -> None:
     """Add the command to the parsers of the command line."""
     parser = commands.add_parser(
         "export",
-        help="Write a trained model so that people without this package can load it.",
-        epilog=EXAMPLES,
+        help=HELP,
+        description=f"{HELP}\nWhat is written is loaded again and compared with the model.",
+        usage="%(prog)s MODEL FOLDER [options]",
+        epilog=FORMATS_AND_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("model", help="A dual or multi encoder, or an adapter: Hub id or folder.")
-    add("folder", help="Where to write.")
-    add("--format", default="auto", choices=FORMATS, help="What to write it as. Default: %(default)s.")
-    add("--modalities", nargs="+", metavar="NAME", help="Modalities to write. By default all.")
-    add("--base", help="For an adapter: the model that it was trained on.")
-    add("--merge", action="store_true", help="Merge the adapter into the weights.")
-    add("--overwrite", action="store_true", help="Replace a folder that holds a model.")
-    add("--name", metavar="HUB_ID", help="Hub id that the lines in the card load. By default the folder.")
+    add("model", metavar="MODEL", help="A dual or multi encoder, or an adapter: Hub id or folder.")
+    add("folder", metavar="FOLDER", help="Where to write.")
+    add("--format", default="auto", choices=FORMATS, metavar="NAME", help="One of those below. Default: %(default)s.")
+    add("--modalities", nargs="+", metavar="NAME", help="Those to write. Default: all.")
+    add("--base", metavar="MODEL", help="For an adapter: the model that it was trained on.")
+    add("--merge", action="store_true", help="For an adapter: merge it into the weights.")
+    add("--overwrite", action="store_true", help="Replace a folder that holds a model and nothing else.")
+    add("--name", metavar="HUB_ID", help="Where it will be: what the lines in the card load. Default: the folder.")
     parser.set_defaults(run=run)
 
 
@@ -53,6 +61,8 @@ def run(args: argparse.Namespace) -> None:
         OSError: The model is not there, or the folder is.
     """
     _check(args)
+    from safetensors import SafetensorError
+
     try:
         _run(args)
     except SafetensorError as error:
@@ -63,6 +73,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from transformers import AutoConfig
+    from transformers.utils import cached_file, logging
+
     from hf_contrastive.export.exporting import export
     from hf_contrastive.models.configuration import MultiEncoderConfig
     from hf_contrastive.models.loading import load_dual_encoder
@@ -100,6 +113,11 @@ def _run(args: argparse.Namespace) -> None:
     print(f"Written as {exported.format}: {exported.folder}")
     if exported.reason is not None:
         print(f"It needs hf-contrastive, because no class of transformers computes the same: {exported.reason}")
+        print("\nWhat others can load without it:\n")
+        for way in exported.others:
+            place = "_".join([str(exported.folder), *(way.modalities or [way.format])])
+            of = [] if args.base is None else ["--base", args.base, "--merge"]
+            print(f"  {shlex.join(['hf-contrastive', 'export', args.model, place, *way.options, *of])}")
     print(f"\n{exported.metadata.snippet}")
     if args.name is not None:
         print(f"\nTo push it:\n\n{shlex.join(['hf-contrastive', 'push', str(exported.folder), args.name])}")

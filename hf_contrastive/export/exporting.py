@@ -13,7 +13,8 @@ from hf_contrastive.export.folders import check_apart, new_folder
 from hf_contrastive.export.formats import FORMATS
 from hf_contrastive.export.metadata import ExportMetadata
 from hf_contrastive.export.onnx_files import require_onnx
-from hf_contrastive.export.writer import Writer
+from hf_contrastive.export.ways import Way
+from hf_contrastive.export.writer import Writer, other_ways
 from hf_contrastive.report.checking import CARD
 from hf_contrastive.training.adapters import is_adapted
 
@@ -27,12 +28,14 @@ class Exported:
         format: As what: one of `FORMATS`, never `"auto"`.
         metadata: What its card says to the Hub.
         reason: Why it is no plain class of `transformers`, where it was tried.
+        others: In that case, the ways in which other libraries can have it.
     """
 
     folder: Path
     format: str
     metadata: ExportMetadata
     reason: str | None = None
+    others: tuple[Way, ...] = ()
 
 
 def export(
@@ -109,6 +112,7 @@ def export(
         check_apart(source, Path(folder))
     before = Path(folder).expanduser() / CARD
     kept = None
+    others: tuple[Way, ...] = ()
     with new_folder(folder, overwrite=overwrite) as temporary:
         old = before.read_text(encoding="utf-8") if before.is_file() else None
         if format == "adapter":
@@ -120,6 +124,8 @@ def export(
             writer = Writer(merged(model) if merge else model, processor, modalities)
             written, reason = writer.write(format, temporary)
             kept = writer.kept(written)
+            if reason is not None:
+                others = tuple(way for way in other_ways(writer.model) if way.format != written)
         metadata = write_card(
             temporary,
             written,
@@ -130,4 +136,4 @@ def export(
             old=old,
             kept=kept,
         )
-    return Exported(Path(folder).expanduser(), written, metadata, reason)
+    return Exported(Path(folder).expanduser(), written, metadata, reason, others)

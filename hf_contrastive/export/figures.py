@@ -8,7 +8,7 @@ from hf_contrastive.report.checking import PICTURE
 from hf_contrastive.report.merging import BLOCK, replace_block
 
 
-_SHORT = re.compile(r" In short: .*")
+_HEADLINE = re.compile(r"\*\*.+\*\* \[The table\]\(#what-was-measured\) has more.*")
 # Limits of figures.
 _OF_FIGURES = ("Measured on ", "R@1 has ", "In R@1 ", "One run with ", "A gap of ", "The centers of ")
 # Limits of the inputs of one tower.
@@ -28,7 +28,8 @@ def without_figures(data: Mapping[str, Any], body: str, kept: Sequence[str]) -> 
     blocks = {match["name"]: match["body"] for match in BLOCK.finditer(body)}
     body = BLOCK.sub(lambda match: "" if match["name"] == "results" else match[0], body)
     if (intro := blocks.get("intro")) is not None:
-        lines = [_SHORT.sub("", line) for line in intro.splitlines() if not PICTURE.fullmatch(line.strip())]
+        figures = (PICTURE, _HEADLINE)
+        lines = [line for line in intro.splitlines() if not any(x.fullmatch(line.strip()) for x in figures)]
         towers = " and ".join(f"`{name}`" for name in kept)
         text = f"Of these, only {towers} {'is' if len(kept) == 1 else 'are'} here."
         body = replace_block(body, "intro", "\n".join([*lines, "", text]))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from hf_contrastive.export.errors import InexpressibleError
+from hf_contrastive.export.ways import told
 from hf_contrastive.models.architectures import architecture_of
 from hf_contrastive.models.processor_parts import kind_of
 from hf_contrastive.pair_scales import BIAS, SCALE, pair_names
@@ -116,8 +117,8 @@ def pair_of(model: Any, parts: Mapping[str, Part]) -> Pair:
     others = [part for part in parts.values() if part.kind in ("image", "audio")]
     if len(parts) != 2 or len(texts) != 1 or len(others) != 1:
         raise InexpressibleError(
-            f"The dual encoders of `transformers` read texts and either images or sounds, but the modalities are {kinds}."
-            + (" Name two of them in `modalities`." if len(parts) > 2 else "")
+            f"The dual encoders of `transformers` have a tower for texts and one for images or sounds, but the towers are: "
+            f"{told(kinds)}." + (" Name two of them in `modalities`." if len(parts) > 2 and texts and others else "")
         )
     scalars = scalars_of(model, list(parts))
     return Pair(others[0], texts[0], model.config.width, scalars[SCALE], scalars.get(BIAS))

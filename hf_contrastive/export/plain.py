@@ -134,12 +134,12 @@ def _vision_text(pair: Pair) -> tuple[PreTrainedModel, bool]:
 
 
 def _clap(pair: Pair) -> tuple[PreTrainedModel, bool]:
-    _check(pair, "ClapModel", poolings=("pooler",), heads=("linear", "mlp", "none"), bias=False)
     for part, wanted in ((pair.other, ClapAudioModel), (pair.text, ClapTextModel)):
         if type(part.encoder) is not wanted:
             raise InexpressibleError(
                 f"ClapModel has a {wanted.__name__}, but the tower of {part.modality!r} is a {type(part.encoder).__name__}."
             )
+    _check(pair, "ClapModel", poolings=("pooler",), heads=("linear", "mlp", "none"), bias=False)
     heads = {part.modality: part.head_kind for part in (pair.other, pair.text)}
     mlp = set(heads.values()) == {"mlp"}
     if not mlp and "mlp" in heads.values():
@@ -178,14 +178,12 @@ def _clap(pair: Pair) -> tuple[PreTrainedModel, bool]:
 
 
 def _check(pair: Pair, name: str, poolings: tuple[str, ...], heads: tuple[str, ...], bias: bool) -> None:
-    reasons = []
-    for part in (pair.other, pair.text):
-        if part.pooling not in poolings:
-            reasons.append(_pooling(name, part))
-        if part.head_kind not in heads:
-            reasons.append(
-                f"{name} has a linear head without bias, but the head of {part.modality!r} is {part.head_kind!r}."
-            )
+    parts = (pair.other, pair.text)
+    reasons = [_pooling(name, part) for part in parts if part.pooling not in poolings]
+    # Learned attention is a pooling and a head, and told as the former.
+    wrong = [part for part in parts if part.head_kind not in (*heads, "attention")]
+    if told := " and ".join(f"the head of {part.modality!r} is {part.head_kind!r}" for part in wrong):
+        reasons.append(f"{name} has linear heads without bias, but {told}.")
     if pair.logit_bias is not None and not bias:
         reasons.append(f"{name} has no bias of the logits, but the model's `logit_bias` is {pair.logit_bias}.")
     if reasons:

@@ -16,6 +16,7 @@ from hf_contrastive.export.plain import plain_model
 from hf_contrastive.export.processors import plain_processor, plain_tokenizer, save_processor, text_arguments
 from hf_contrastive.export.raw import inputs_of_raw, raw_values
 from hf_contrastive.export.sentence import dense_layers, read_text_tower, write_pair, write_text_tower
+from hf_contrastive.export.ways import Way, told
 from hf_contrastive.models.multi_encoder import MultiEncoder
 
 
@@ -39,6 +40,31 @@ def possible_formats(model: Any, modalities: Sequence[str] | None = None) -> dic
         except InexpressibleError as error:
             found[name] = str(error)
     return found | {"onnx": None} | ({"multi_encoder": None} if writer.own and modalities is None else {})
+
+
+def other_ways(model: Any, modalities: Sequence[str] | None = None) -> list[Way]:
+    """
+    The ways in which a model can be written, those of a part of its modalities last.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            The model, without adapters.
+        modalities (`list[str]`, *optional*):
+            Those that are meant, by default all.
+    """
+    possible = possible_formats(model, modalities)
+    found = [Way(format) for format, reason in possible.items() if reason is None]
+    parts = Writer(model, None, modalities).parts
+    texts = sorted({part.owner for part in parts.values() if part.kind == "text"} & set(parts))
+    others = [name for name, part in parts.items() if part.kind in ("image", "audio")]
+    smaller: dict[str, list[tuple[str, ...]]] = {
+        "transformers": [(other, text) for other in others for text in texts] if len(parts) > 2 else [],
+        "sentence-transformers": [(text,) for text in texts] if len(texts) > 1 else [],
+    }
+    for format, choices in smaller.items():
+        if possible[format] is not None:
+            found += [Way(format, some) for some in choices if possible_formats(model, some)[format] is None]
+    return found
 
 
 class Writer:
@@ -68,9 +94,9 @@ class Writer:
             if format == "sentence-transformers":
                 return self.write_sentence(folder), None
         except InexpressibleError as error:
-            possible = [name for name, why in possible_formats(self.model, self.modalities).items() if not why]
-            if format != "auto" or "multi_encoder" not in possible:
-                raise InexpressibleError(f"{error} Possible are the formats {possible}.") from error
+            if format != "auto" or not self.own or self.modalities is not None:
+                ways = ", ".join(map(str, other_ways(self.model, self.modalities)))
+                raise InexpressibleError(f"{error} What can be written: {ways}.") from error
             self.write_own(folder)
             return "multi_encoder", str(error)
         if format == "onnx":
@@ -157,7 +183,10 @@ class Writer:
                 )
             return None
         texts = {part.owner: part for part in self.parts.values() if part.kind == "text"}
-        if len(texts) != 1:
+        if not texts:
+            kinds = told({name: part.kind for name, part in self.parts.items()})
+            raise InexpressibleError(f"SentenceTransformer takes a text tower, but there is none: {kinds}.")
+        if len(texts) > 1:
             raise InexpressibleError(
                 f"SentenceTransformer takes one text tower, but there are {len(texts)}: {sorted(texts)}. Name one in "
                 "`modalities`."

@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
+from transformers import CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
+from transformers.utils import is_torchvision_available
 
 
 BOS, EOS, PAD, UNK = "<|startoftext|>", "<|endoftext|>", "<|pad|>", "<|unknown|>"
@@ -83,7 +85,9 @@ def small_clip(captions: Iterable[str], size: SmallCLIPSize | None = None) -> tu
         projection_dim=size.projection_dim,
     )
     square = {"height": size.image_size, "width": size.image_size}
-    image_processor = CLIPImageProcessor(size=square, crop_size=square, do_center_crop=False)
+    # `transformers` falls back to the latter by itself, with a warning.
+    kind = "CLIPImageProcessor" if is_torchvision_available() else "CLIPImageProcessorPil"
+    image_processor = getattr(transformers, kind)(size=square, crop_size=square, do_center_crop=False)
     return CLIPModel(config), CLIPProcessor(image_processor, tokenizer)
 
 

@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(command, "diagnose", None)
+    monkeypatch.setattr("hf_contrastive.diagnosis.diagnosis.diagnose", None)
     for folder in (tmp_path / "file", tmp_path / "file" / "deeper"):
         with pytest.raises(SystemExit):
             main(["diagnose", "images.npy", "texts.npy", "--output", str(folder)])
@@ -120,6 +120,17 @@ def test_it_is_a_script_of_the_package(capsys: pytest.CaptureFixture[str]):
         main(["diagnose", "--help"])
     assert ended.value.code == 0
     assert "hf-contrastive diagnose images.npy texts.npy" in capsys.readouterr().out
+
+
+def test_without_a_command_the_commands_are_shown(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    told = capsys.readouterr().err
+    assert [name for name in ("diagnose", "export", "push") if f"\n    {name} " in told] == [
+        "diagnose",
+        "export",
+        "push",
+    ]
 
 
 def test_columns_are_a_json_object(capsys: pytest.CaptureFixture[str]):

@@ -11,7 +11,7 @@ import torch
 
 import hf_contrastive
 from hf_contrastive.diagnosis import Diagnosis, diagnose, write_json
-from hf_contrastive.diagnosis.embedding import DatasetOptions
+from hf_contrastive.diagnosis.options import DatasetOptions
 from hf_contrastive.diagnosis.sources import open_source, same_rows
 from hf_contrastive.functional import spectrum
 from hf_contrastive.metrics import geometry_report, retrieval_report

@@ -10,7 +10,8 @@ from datasets import Dataset
 from transformers import CLIPModel, CLIPProcessor
 
 from hf_contrastive import ExampleDataset, ModelEncoder, load_dual_encoder
-from hf_contrastive.diagnosis.embedding import DatasetOptions, draw_rows
+from hf_contrastive.diagnosis.embedding import draw_rows
+from hf_contrastive.diagnosis.options import DatasetOptions
 from hf_contrastive.diagnosis.sources import EmbeddingSource, open_source
 from tests.conftest import make_pairs
 from tests.diagnosis.conftest import clouds

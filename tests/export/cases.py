@@ -108,11 +108,11 @@ CASES = {
         texts="is a ClapTextModel",
         kwargs={"head": "mlp", "width": 16},
     ),
-    "whisper, bert": Case({"audio": "whisper", "text": "bert"}, plain="pooling of 'audio' is 'mean'"),
+    "whisper, bert": Case({"audio": "whisper", "text": "bert"}, plain="the tower of 'audio' is a WhisperEncoder"),
     "ast, clap": Case(
         {"audio": "ast", "text": "clap_text"}, plain="the tower of 'audio' is a ASTModel", texts="is a ClapTextModel"
     ),
-    "wav2vec2, bert": Case({"audio": "wav2vec2", "text": "bert"}, plain="pooling of 'audio' is 'mean'"),
+    "wav2vec2, bert": Case({"audio": "wav2vec2", "text": "bert"}, plain="the tower of 'audio' is a Wav2Vec2Model"),
     "three": Case({"image": "vit", "text": "bert", "audio": "ast"}, plain="Name two of them"),
 }
 

@@ -72,7 +72,7 @@ def test_the_card_of_one_tower_tells_no_figures_of_two(tmp_path: Path):
     assert (found["library_name"], found["pipeline_tag"]) == ("sentence-transformers", "sentence-similarity")
     assert "dual-encoder" in data["tags"]
     assert "dual-encoder" not in found["tags"]
-    for figure in ("R@1", "gap", "In short", "geometry.png", "## What was measured"):
+    for figure in ("R@1", "gap", "[The table]", "geometry.png", "## What was measured"):
         assert figure in body
         assert figure not in text
     assert "Of these, only `text` is here." in text

@@ -1,5 +1,6 @@
 """`hf-contrastive export`."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,20 @@ def test_what_cannot_be_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "It needs hf-contrastive" in capsys.readouterr().out
 
 
+def test_two_text_towers_are_told_with_the_commands_that_write_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    encoder({"query": "bert", "document": "mpnet"}).save_pretrained("joined")
+    main(["export", "joined", "plain"])
+    found = [shlex.split(line)[1:] for line in capsys.readouterr().out.splitlines() if line.startswith("  hf-")]
+    assert found[1:] == [
+        ["export", "joined", f"plain_{name}", "--format", "sentence-transformers", "--modalities", name]
+        for name in ("document", "query")
+    ]
+    assert found[0] == ["export", "joined", "plain_onnx", "--format", "onnx"]
+
+
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stopped:
         main(["export", *arguments])
@@ -52,7 +67,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["x", "full"], "'full' is not empty"),
         (["x", "full", "--overwrite"], "holds no model"),
         (["x", "full/file"], "is something else"),
-        (["x"], "required: folder"),
+        (["x"], "required: FOLDER"),
     ],
 )
 def test_nonsense_is_told_before_a_model_is_loaded(

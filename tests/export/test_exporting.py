@@ -82,7 +82,8 @@ def test_formats_that_are_possible_are_known_before(name: str):
 def test_a_format_that_cannot_be_names_those_that_can(tmp_path: Path):
     model = encoder({"image": "vit", "text": "bert"})
     with pytest.raises(
-        InexpressibleError, match=r"'text' is 'mean'.*\['sentence-transformers', 'onnx', 'multi_encoder'\]"
+        InexpressibleError,
+        match=r"'text' is 'mean'.* What can be written: 'sentence-transformers', 'onnx', 'multi_encoder'\.",
     ):
         export(model, None, tmp_path / "out", "transformers")
     assert list(tmp_path.iterdir()) == []
@@ -272,6 +273,35 @@ def test_several_text_towers_must_be_told_apart(tmp_path: Path):
     with pytest.raises(InexpressibleError, match=r"there are 2: \['document', 'query'\]"):
         export(model, None, tmp_path / "out", "sentence-transformers")
     assert export(model, None, tmp_path / "out", "sentence-transformers", modalities=["query"]).format
+
+
+@pytest.mark.parametrize(
+    ("towers", "reason", "ways"),
+    [
+        (
+            {"query": "bert", "document": "mpnet"},
+            "the towers are: 'document' (text), 'query' (text).",
+            ["'onnx'", "'sentence-transformers' of 'document'", "'sentence-transformers' of 'query'"],
+        ),
+        (
+            {"image": "clip_vision", "text": "clip_text", "audio": "clap_audio"},
+            "Name two of them in `modalities`.",
+            ["'sentence-transformers'", "'onnx'", "'transformers' of 'image' and 'text'"],
+        ),
+        ({"image": "vit", "photo": "clip_vision"}, "'photo' (image)", ["'onnx'"]),
+    ],
+)
+def test_what_no_class_can_be_is_told_with_the_ways_that_are_left(
+    towers: dict[str, str], reason: str, ways: list[str], tmp_path: Path
+):
+    exported = export(encoder(towers), None, tmp_path / "out")
+    assert exported.format == "multi_encoder"
+    assert reason in str(exported.reason)
+    assert sorted(map(str, exported.others)) == sorted(ways)
+    for way in exported.others:
+        if way.format != "onnx":
+            place = tmp_path / "-".join(way.modalities or [way.format])
+            assert export(encoder(towers), None, place, way.format, modalities=way.modalities).format == way.format
 
 
 def test_a_shared_text_tower_is_one(tmp_path: Path):

@@ -15,7 +15,7 @@ from hf_contrastive import ContrastiveTrainingArguments, MultiEncoder, PairDatas
 from hf_contrastive.data import PairSplits
 from hf_contrastive.export import export
 from hf_contrastive.report import check_card
-from hf_contrastive.run import save_runs, train_and_test
+from hf_contrastive.run import make_trainer, save_runs, train_and_test
 from tests.conftest import make_pairs
 from tests.export.cases import encoder
 
@@ -37,7 +37,7 @@ def train() -> MultiEncoder:
     pairs = PairDataset(make_pairs(16))
     splits = PairSplits(train=pairs, validation=pairs, test=pairs)
     args = arguments("joined")
-    run = train_and_test(model, model.processor, args, splits, name="run")
+    run = train_and_test(make_trainer(model, model.processor, args, splits), splits.test, name="run")
     folder = save_runs([run], dataset="scenes", base_model=None, train_rows=16, pairs=splits)
     check_card(folder)
     push_folder(folder, args)

@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,18 +92,67 @@ def said(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert "where there is no folder" in said([str(tmp_path / "none"), "me/x"], capsys)
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The least that a folder of a model holds, and a token that nobody takes."""
+    monkeypatch.setenv("HF_TOKEN", "hf_nobody")
+    (tmp_path / "config.json").write_text("{}")
+    return str(tmp_path)
 
 
-def test_a_folder_that_does_not_say_where_to_needs_a_repository(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert "`repository` is missing" in said([str(tmp_path)], capsys)
+def test_a_folder_that_is_not_there_is_refused(model: str, capsys: pytest.CaptureFixture[str]):
+    assert f"`folder` is '{model}/none', which is not there." in said([f"{model}/none", "me/x"], capsys)
+    assert f"a file; name its folder, '{model}'" in said([f"{model}/config.json", "me/x"], capsys)
 
 
-def test_what_is_no_hub_id_is_refused_without_its_secrets(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    error = said([str(tmp_path), f"https://me:hf_{'a' * 34}@hf.co/me/x"], capsys)
-    assert "which is no Hub id" in error
+def test_a_folder_without_a_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "notes.txt").write_text("mine")
+    told = said([str(tmp_path), "me/x"], capsys)
+    assert f"{str(tmp_path)!r} holds no model: there is no config.json or adapter_config.json.\n" in told
+    for name in ("checkpoint-1", "checkpoint-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    assert "Its checkpoints do: checkpoint-1, checkpoint-2." in said([str(tmp_path), "me/x"], capsys)
+
+
+def test_a_folder_that_does_not_say_where_to_needs_a_repository(model: str, capsys: pytest.CaptureFixture[str]):
+    told = said([model], capsys)
+    assert f"`repository` is missing, the Hub id to push to, as in\n  hf-contrastive push {model} your-name/" in told
+
+
+def test_what_is_no_hub_id_is_refused_without_its_secrets(model: str, capsys: pytest.CaptureFixture[str]):
+    error = said([model, f"https://me:hf_{'a' * 34}@hf.co/me/x"], capsys)
+    assert "which is no Hub id such as your-name/your-encoder" in error
     assert "aaa" not in error
+
+
+def test_a_folder_that_must_not_be_shared_is_no_failure_of_the_hub(model: str, capsys: pytest.CaptureFixture[str]):
+    (Path(model) / "notes.txt").write_text("hf_nobody")
+    assert "hf-contrastive: 'notes.txt' holds your access token" in said([model, "me/x"], capsys)
+
+
+def test_without_a_token_the_hub_is_not_asked(
+    model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    assert "No token was found. Log in with `hf auth login`" in said([model, "me/x"], capsys)
+
+
+def test_an_empty_folder_of_copies_has_nothing_to_push(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "_unpushed").mkdir()
+    assert "Nothing waits for its push in " in said([str(tmp_path / "_unpushed")], capsys)
+
+
+def test_what_is_to_be_private_does_not_become_public(module_hub: LoopbackHub, model: str, tmp_path: Path):
+    module_hub.publish("tester/open", {"a.txt": b"a"})
+    for name in ("tester/open", "open"):
+        done = module_hub.shell(f"{sys.executable} -m hf_contrastive push {model} {name} --private", tmp_path / "home")
+        assert done.returncode == 2, done.stderr
+        assert f"{name!r} is there and public, which `--private` does not change." in done.stderr
+    assert module_hub.files("tester/open").keys() == {".gitattributes", "a.txt"}
+    done = module_hub.shell(f"{sys.executable} -m hf_contrastive push {model} shut --private", tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert module_hub._store.repos["model", "tester/shut"].is_private
 
 
 def test_a_copy_goes_where_its_record_says_and_nowhere_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -215,3 +215,13 @@ def test_a_push_without_token_ends_before_any_training(data: Path, tmp_path: Pat
 
 def _main() -> str:
     return "import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [["--dataset=/nowhere"], ["--freeze_towers=audio"]], ids=" ".join)
+def test_a_mistake_before_training_is_one_line(given: list[str], tmp_path: Path):
+    done = run([], f"--output_dir={tmp_path / 'out'}", *given, check=False)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("clip_decoupled.py: ")]
+    assert line == done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
