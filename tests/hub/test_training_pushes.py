@@ -150,8 +150,6 @@ def test_training_goes_on_while_the_hub_is_down_and_tells_at_its_end(trainings: 
     report = trainings["down"]
     assert report["step"] == 2
     assert report["files"] == [".gitattributes"]
-    assert "failed: " in trainings.output
-    assert "Training goes on" in trainings.output
     (message,) = report["unpushed"]
     folder = trainings.folder / "down" / "_unpushed" / "checkpoint-2"
     assert message.startswith("The model and the checkpoint of step 2 were not pushed to 'tester/down': ")
