@@ -136,7 +136,7 @@ def without_secrets(text: str, token: str | None = None) -> str:
     """A text without a token, or anything that looks like one, and without the signatures of addresses."""
     if token:
         text = text.replace(token, "hf_***")
-    text = re.sub(r"hf_[A-Za-z0-9]{20,}", "hf_***", text)
+    text = re.sub(r"(hf|api_org)_[A-Za-z0-9]{20,}", r"\1_***", text)
     text = re.sub(r"(https?://)[^\s/?#@'\"]+@", r"\1***@", text)
     return re.sub(r"(https?://[^\s?'\"<>]+)\?[^\s'\"<>]+", r"\1?***", text)
 

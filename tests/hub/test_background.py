@@ -300,6 +300,33 @@ def test_what_was_left_does_not_go_over_what_is_later(repository: FakeRepository
     assert [title for title, _ in commits] == ["step 3"]
 
 
+def test_two_trainers_of_one_folder_lose_nothing_and_leave_nothing(repository: FakeRepository, tmp_path: Path):
+    """The second is resumed while the first still pushes, and takes up what that has not pushed yet."""
+    begun, go_on = Event(), Event()
+
+    def wait(_: str) -> None:
+        begun.set()
+        assert go_on.wait(10)
+
+    commits, other = repository.note(wait), FakeRepository(name="tester/run", token="hf_t")
+    first = BackgroundPushes(repository, "tester/run", tmp_path)
+    for step in (1, 2):
+        start(first, step, place=f"checkpoint-{step}")
+    assert begun.wait(10)
+    others, second = other.note(), BackgroundPushes(other, "tester/run", tmp_path)
+    second.take_up()
+    assert second.finish() == []
+    go_on.set()
+    assert first.finish() == []
+    assert {name.partition("/")[0] for _, files in others for name in files} == {
+        "config.json",
+        "checkpoint-1",
+        "checkpoint-2",
+    }
+    assert commits == [("step 1", {})], "what has arrived meanwhile is not sent again, nor an older model over it"
+    assert not (tmp_path / "_unpushed").exists()
+
+
 @pytest.mark.parametrize("other", [{"name": "tester/other"}, {"revision": "trial"}])
 def test_what_goes_elsewhere_is_left_alone(repository: FakeRepository, tmp_path: Path, other: dict[str, str]):
     repository.note(failing_for(1))

@@ -137,6 +137,7 @@ def test_a_failure_is_told_with_its_cause_in_one_line():
         ("for url 'https://s3.com/a?X-Amz-Signature=abc&b=1'", "for url 'https://s3.com/a?***'"),
         ("see https://huggingface.co/docs/hub", "see https://huggingface.co/docs/hub"),
         ("hf_contrastive", "hf_contrastive"),
+        ("api_org_abcdefghijklmnopqrstuvwxyz", "api_org_***"),
         ("xhf_abcdefghijklmnopqrstuvwxyz", "xhf_***"),
         ("https://me:secret@hf.co/a", "https://***@hf.co/a"),
         ("https://hf.co/a@b", "https://hf.co/a@b"),
