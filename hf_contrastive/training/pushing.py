@@ -142,7 +142,7 @@ class PushingTrainer(ManyProcessesTrainer):
         repository = self._repository(token, private, revision)
         folder, patience, left_out = Path(str(self.args.output_dir)), Patience.of(self.args), IGNORED
         if self.step_of_card != self.state.global_step and is_generated(folder):
-            left_out = [*IGNORED, *self._write_card(repository.name, kwargs)]
+            left_out = [*IGNORED, *self._write_card(repository, kwargs)]
         elif kwargs:
             logger.warning(f"The card is kept as it is, without {', '.join(kwargs)}: the Trainer has not written it.")
         commit = upload(folder, repository, commit_message or "End of training", ignored=left_out, patience=patience)
@@ -150,19 +150,19 @@ class PushingTrainer(ManyProcessesTrainer):
         self._finish_current_push()
         return commit
 
-    def _write_card(self, repository: str, kwargs: dict[str, Any]) -> list[str]:
+    def _write_card(self, repository: Repository, kwargs: dict[str, Any]) -> list[str]:
         """Write the card; names of files that must not be pushed since it failed. What was trained is pushed without it."""
         tags = [kwargs.pop("tags")] if isinstance(kwargs.get("tags"), str) else list(kwargs.pop("tags", None) or [])
         tags += [tag for tag in getattr(self.model, "model_tags", None) or () if tag not in tags]
-        name = kwargs.pop("model_name", None) or repository.rpartition("/")[2]
+        name = kwargs.pop("model_name", None) or repository.name.rpartition("/")[2]
         try:
             # It asks the Hub for the licence of the base model.
             with bounded_silence:
                 self.create_model_card(model_name=name, **(kwargs | ({"tags": tags} if tags else {})))
         except Exception as error:
-            token = self._repository(None, None).secret
+            reason = brief(error, repository.secret)
             logger.error(
-                f"The model card could not be written, so the model is pushed without one: {brief(error, token)}\n"
+                f"The model card could not be written, so the model is pushed without one: {reason}\n"
                 "`push_to_hub` pushes it once that is mended."
             )
             return [CARD]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hf_contrastive.report.drafts import RECORD
 from hf_contrastive.training.manifest import MANIFEST, faults_of
 
 from .server import TOKEN, USER, LoopbackHub
@@ -79,6 +80,16 @@ def test_each_strategy_pushes_what_it_says_while_training(trainings: Trainings, 
 def test_the_model_comes_back_with_equal_embeddings(trainings: Trainings, name: str):
     assert trainings[name]["gap"] == 0
     assert trainings[name]["unpushed"] == []
+
+
+@pytest.mark.parametrize("name", ["end", "every_save", "checkpoint", "all_checkpoints", "fails-twice", "answer-lost"])
+def test_the_last_push_brings_the_card_of_the_model(trainings: Trainings, name: str):
+    """And not one of before, whatever was pushed and failed in between."""
+    card = trainings.hub.files(f"tester/{name}")["README.md"].decode()
+    assert RECORD.search(card)
+    assert "| steps | 2 |" in card
+    assert f"tester/{name}" in card
+    assert card == (trainings.folder / name / "README.md").read_text()
 
 
 def test_a_pushed_checkpoint_is_complete(trainings: Trainings, tmp_path: Path):
