@@ -1,24 +1,21 @@
 """Pushes beside training: one at a time, of copies that nobody deletes, tried again at the end where they failed."""
 
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from threading import Condition, Event, Thread
+from threading import TIMEOUT_MAX, Condition, Thread
 
 from transformers.utils import logging
 
-from hf_contrastive.hub.failures import brief, is_passing
-from hf_contrastive.hub.lines import push_line
+from hf_contrastive.hub.failures import Patience, brief, is_passing
+from hf_contrastive.hub.notices import told_space, told_unpushed
 from hf_contrastive.hub.repositories import Repository
 from hf_contrastive.hub.unpushed import (
-    UNPUSHED,
     Push,
     copy_checkpoint,
+    current,
     forget,
-    held_bytes,
-    read_push,
     read_pushes,
     remove_if_empty,
     remove_parts,
@@ -57,7 +54,8 @@ class BackgroundPushes:
         self._line: deque[Push] = deque()
         self._running: Push | None = None
         self._changed = Condition()
-        self._stopped = Event()
+        # Whether no more will be started, and for how long what fails is tried again.
+        self._at_end, self._patience = False, Patience()
 
     # ---- From the trainer ----
 
@@ -65,9 +63,10 @@ class BackgroundPushes:
         self, checkpoint: Path, step: int, title: str, places: dict[str, Sequence[str]], *, wait_in_line: bool
     ) -> None:
         """Push a complete checkpoint, now or, if another push is running and not `wait_in_line`, at the end."""
-        self._stopped.clear()
         # Else the folder of copies might go while one is made.
         with self._changed:
+            if self._at_end:
+                self._at_end, self._patience = False, Patience()
             try:
                 push = copy_checkpoint(
                     checkpoint,
@@ -91,102 +90,119 @@ class BackgroundPushes:
                 self._settle(push, "the push before it was still running.")
                 return
             self._line.append(push)
-            if self._running is None:
-                self._running = self._line[0]
-                # A process that ends does not wait for it, as `stop` has done so.
-                Thread(target=self._work, name="push", daemon=True).start()
+            self._run()
 
     def take_up(self) -> None:
         """Have pushes be due that an earlier process of the same run has left in its folder."""
-        remove_parts(self.folder)
         with self._changed:
+            remove_parts(self.folder)
             for push in self._left_by_others():
                 self._order.append(push.folder)
                 self._settle(push, INTERRUPTED)
 
     def left_by_others(self) -> list[str]:
         """What waits in the folder for its push to the same place, and is none of this run's, one message each."""
-        latest = {place: push for push in self._left_by_others() for place in push.places}
-        return [self._message(push, [p for p in push.places if latest[p] is push]) for push in _once(latest.values())]
+        others = self._left_by_others()
+        latest = {place: push for push in others for place in push.places}
+        found = [push.only([place for place, x in latest.items() if x is push]) for push in others]
+        return [self._message(push) for push in found if push.places]
 
-    def finish(self) -> list[str]:
-        """Wait for all pushes, try those that are due again, and say of each that fails how to do it later."""
+    def finish(self, patience: Patience | None = None, *, others_wait: bool = False) -> list[str]:
+        """
+        Wait for all pushes, try those that are due again, and say of each that is not pushed how to do it later.
+
+        Args:
+            patience ([`Patience`], *optional*):
+                Once it is over, nothing is tried again. By default it is not.
+            others_wait (`bool`, *optional*, defaults to `False`):
+                Whether other processes wait for this one. Then a push that is under way when patience is over goes on alone.
+        """
+        patience = patience or Patience()
         with self._changed:
-            self._changed.wait_for(lambda: self._running is None)
-        # A Hub that is down is asked once and not for each checkpoint.
-        for push in self._still_due():
-            if not self._attempt(push, last=True):
-                break
-        return self.messages()
+            self._at_end = True
+            self._patience.limit(patience.left)
+            ended = self._has_ended(patience.left if others_wait else None)
+            if ended and patience.left:
+                self._patience = patience
+                self._line.extend(self._still_due())
+                self._run()
+                ended = self._has_ended(patience.left if others_wait else None)
+        return self.messages() if ended else self.stop(0.0)
 
     def stop(self, patience: float) -> list[str]:
         """End as soon as may be, the push that is running within `patience` seconds, and say what was not pushed."""
-        self._stopped.set()
         with self._changed:
+            self._at_end = True
+            self._patience.end()
             self._put_off("the run ended before it was pushed.")
             # Who interrupts for the second time does not want to wait.
             with suppress(KeyboardInterrupt):
-                self._changed.wait_for(lambda: self._running is None, timeout=patience)
+                self._has_ended(patience)
             if self._running is not None:
-                self.reasons[self._running.folder] = "its push was still running when the run ended."
+                self.reasons[self._running.folder] = "its push was still running when training ended."
         return self.messages()
 
     def messages(self) -> list[str]:
         """What has not been pushed, and how to do it, one message each."""
         with self._changed:
-            waiting = {push.folder: list(push.places) for push in self._still_due()}
-            if self._running is not None and self._stopped.is_set():
-                waiting[self._running.folder] = [place for place in self._running.places if place not in self.due]
-            pushes = [
-                push for folder in self._order if waiting.get(folder) and (push := read_push(folder)) is not None
-            ]
-            return self._left_out + [self._message(push, waiting[push.folder]) for push in pushes]
+            waiting = {push.folder: push for push in self._still_due()}
+            running = None if self._patience.left else self._running
+            if running and (push := current(running.only(running.places.keys() - self.due.keys()))):
+                waiting[push.folder] = push
+            return self._left_out + [self._message(waiting[folder]) for folder in self._order if folder in waiting]
 
-    def _message(self, push: Push, places: Collection[str]) -> str:
-        parts = ["the model"] * ("" in places) + ["the checkpoint"] * any(places)
-        what = " and ".join(parts).capitalize()
-        return (
-            f"{what} of step {push.step} {'were' if len(parts) > 1 else 'was'} not pushed to {push.repository!r}: "
-            f"{self.reasons.get(push.folder, INTERRUPTED)}\n"
-            f"Nothing is lost: all is complete in {str(push.folder)!r}. A run that is resumed pushes it at its end; now, "
-            f"this does:\n  {push_line(push.folder)}"
-        )
+    def _message(self, push: Push) -> str:
+        return told_unpushed(push, self.reasons.get(push.folder, INTERRUPTED))
 
     # ---- In the thread ----
 
     def _work(self) -> None:
         while (push := self._running) is not None:
-            may_go_on = self._attempt(push)
+            reason, may_go_on = self._attempt(push)
             with self._changed:
+                self._settle(push, reason)
+                if reason is not None and not self._at_end:
+                    logger.warning(
+                        f"The push of step {push.step} to {self.full_name!r} failed: {reason} Training goes on, at its end "
+                        f"it is tried again. {told_space(self.folder)}"
+                    )
+                # A Hub that is down is asked once and not for each checkpoint.
                 if not may_go_on:
-                    self._put_off(f"the push before it failed, {self.reasons[push.folder]}")
+                    self._put_off(f"the push before it failed, {reason}")
                 if push in self._line:
                     self._line.remove(push)
                 self._running = self._line[0] if self._line else None
                 self._changed.notify_all()
 
-    def _attempt(self, push: Push, last: bool = False) -> bool:
-        """Push; whether further pushes may work."""
+    def _attempt(self, push: Push) -> tuple[str | None, bool]:
+        """Push; why it failed, if it did, and whether further pushes may work."""
         token = self.repository.secret
+
+        def contents(_: str) -> dict[str, Path]:
+            # Where a later push has gone since this one began, this one no longer goes.
+            wanted = current(push)
+            return {} if wanted is None else wanted.files(token)
+
         try:
-            self.repository.commit(
-                self.full_name, push.files(token), push.title, stopped=None if last else self._stopped
-            )
+            if current(push) is not None:
+                self.repository.commit(self.full_name, contents, push.title, patience=self._patience)
         except Exception as error:
-            reason = brief(error, token)
-            with self._changed:
-                self._settle(push, reason)
-            if not last:
-                logger.warning(
-                    f"The push of step {push.step} to {self.full_name!r} failed: {reason} Training goes on, at its end it "
-                    f"is tried again. What waits for that in {UNPUSHED!r} takes {held_bytes(self.folder) / 1e6:,.1f} MB."
-                )
-            return not is_passing(error)
-        with self._changed:
-            self._settle(push)
-        return True
+            return brief(error, token), not is_passing(error)
+        return None, True
 
     # ---- Holding the lock ----
+
+    def _run(self) -> None:
+        """Begin with the line, unless that is going on."""
+        if self._running is None and self._line:
+            self._running = self._line[0]
+            # A process that ends does not wait for it, as `stop` has done so.
+            Thread(target=self._work, name="push", daemon=True).start()
+
+    def _has_ended(self, seconds: float | None) -> bool:
+        """Whether all that has begun ends within so many seconds, or None for however long it takes."""
+        longest = None if seconds is None else min(seconds, TIMEOUT_MAX)
+        return self._changed.wait_for(lambda: self._running is None, timeout=longest)
 
     def _settle(self, push: Push, reason: str | None = None) -> None:
         """Note that a push has ended, with the reason if it failed, and delete copies that nothing needs any more."""
@@ -220,26 +236,14 @@ class BackgroundPushes:
 
     def _still_due(self) -> list[Push]:
         """What is due, in order, each with the places that it has not got to, whoever has pushed it meanwhile."""
-        found = {push.folder: read_push(push.folder) for push in self.due.values()}
-        left = {
-            folder: {place: push.places[place] for place in push.places if self._is_due(place, folder)}
-            for folder, push in found.items()
-            if push is not None
-        }
-        return [
-            replace(push, places=left[folder])
+        latest = {push.folder: push for push in self.due.values()}
+        mine = [
+            latest[folder].only([place for place, push in self.due.items() if push.folder == folder])
             for folder in self._order
-            if left.get(folder) and (push := found[folder]) is not None
+            if folder in latest
         ]
-
-    def _is_due(self, place: str, folder: Path) -> bool:
-        return place in self.due and self.due[place].folder == folder
+        return [wanted for push in mine if (wanted := current(push))]
 
     def _left_by_others(self) -> list[Push]:
-        mine = (self.full_name, self.repository.revision)
-        found = [push for push in read_pushes(self.folder) if (push.repository, push.revision) == mine]
-        return [push for push in found if push.folder not in self._order]
-
-
-def _once(pushes: Iterable[Push]) -> list[Push]:
-    return list({push.folder: push for push in pushes}.values())
+        found = [push for push in read_pushes(self.folder) if push.folder not in self._order]
+        return [push for push in found if push.goes_to(self.full_name, self.repository.revision)]

@@ -1,12 +1,17 @@
 """Failures of the Hub: which of them pass, how long to wait for that, and what may be told of them."""
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
 from threading import Event
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from transformers.utils import logging
+
+
+if TYPE_CHECKING:
+    from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
 
 logger = logging.get_logger(__name__)
@@ -31,15 +36,52 @@ class PushError(RuntimeError):
     """Something could not be shared. It is complete on disk; the message says where, and how to share it later."""
 
 
-def retrying(attempt: Callable[[bool], T], stopped: Event | None = None) -> T:
+class Patience:
+    """
+    For how long failures are tried again, over all requests that share it.
+
+    Args:
+        seconds (`float`, *optional*):
+            From now. By default for ever, that is as often as [`retrying`] tries.
+    """
+
+    def __init__(self, seconds: float = math.inf) -> None:
+        self._end, self._over = time.monotonic() + seconds, Event()
+
+    @classmethod
+    def of(cls, args: "ContrastiveTrainingArguments") -> "Patience":
+        """That of a run: a third of `ddp_timeout`, for which its processes wait for each other."""
+        return cls(args.ddp_timeout / 3)
+
+    @property
+    def left(self) -> float:
+        """Seconds, 0 once it is over."""
+        return 0.0 if self._over.is_set() else max(0.0, self._end - time.monotonic())
+
+    def limit(self, seconds: float) -> None:
+        """Have it be over in so many seconds, if not before."""
+        self._end = min(self._end, time.monotonic() + seconds)
+
+    def end(self) -> None:
+        """Have it be over, whoever is waiting for another attempt."""
+        self._over.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, unless it ends before; whether it has not."""
+        return seconds < self.left and not self._over.wait(seconds)
+
+
+def retrying(attempt: Callable[[bool], T], patience: Patience | None = None, *, token: str | None = None) -> T:
     """
     Try until it works or fails for good, waiting longer each time.
 
     Args:
         attempt (`Callable[[bool], T]`):
             What to do. It is told whether an attempt before may have been carried out, its answer lost.
-        stopped (`Event`, *optional*):
-            Once it is set, failures are raised at once.
+        patience ([`Patience`], *optional*):
+            Once it is over, or where the next attempt would come after that, failures are raised at once.
+        token (`str`, *optional*):
+            Token that is not to be shown, whatever the Hub says.
 
     Returns:
         `T`: What the attempt that worked returned.
@@ -48,13 +90,15 @@ def retrying(attempt: Callable[[bool], T], stopped: Event | None = None) -> T:
         try:
             return attempt(number > 0)
         except Exception as error:
-            if delay is None or not is_passing(error) or (stopped is not None and stopped.is_set()):
+            if delay is None or not is_passing(error):
                 raise
             seconds = _asked_delay(error) or delay
-            logger.warning(f"The Hub failed ({brief(error)}), trying again in {seconds:g} s.")
-            if stopped is None:
+            if patience is not None and patience.left <= seconds:
+                raise
+            logger.warning(f"The Hub failed ({brief(error, token)}), trying again in {seconds:g} s.")
+            if patience is None:
                 time.sleep(seconds)
-            elif stopped.wait(seconds):
+            elif not patience.wait(seconds):
                 raise
     raise AssertionError("The last attempt returns or raises.")
 
@@ -92,7 +136,7 @@ def without_secrets(text: str, token: str | None = None) -> str:
     """A text without a token, or anything that looks like one, and without the signatures of addresses."""
     if token:
         text = text.replace(token, "hf_***")
-    text = re.sub(r"hf_[A-Za-z0-9]{20,}", "hf_***", text)
+    text = re.sub(r"(hf|api_org)_[A-Za-z0-9]{20,}", r"\1_***", text)
     text = re.sub(r"(https?://)[^\s/?#@'\"]+@", r"\1***@", text)
     return re.sub(r"(https?://[^\s?'\"<>]+)\?[^\s'\"<>]+", r"\1?***", text)
 

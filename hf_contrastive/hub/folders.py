@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_contrastive.hub.contents import IGNORED, files_to_push
-from hf_contrastive.hub.failures import PushError, brief, retrying, shown
+from hf_contrastive.hub.failures import Patience, PushError, brief, shown
 from hf_contrastive.hub.lines import push_line
 from hf_contrastive.hub.repositories import Repository
 from hf_contrastive.hub.unpushed import Push, forget, root_was_pushed
@@ -25,7 +25,8 @@ def push_folder(folder: str | Path, args: "ContrastiveTrainingArguments") -> str
         folder (`str` or `Path`):
             Folder with model, processor, card and plots. Checkpoints and other runs in it stay behind.
         args (`ContrastiveTrainingArguments`):
-            `hub_model_id`, `hub_token`, `hub_private_repo` and `hub_revision` say where and how.
+            `hub_model_id`, `hub_token`, `hub_private_repo` and `hub_revision` say where and how, and a third of `ddp_timeout`
+            for how long failures are tried again.
 
     Returns:
         `str`: Address of the commit.
@@ -37,21 +38,36 @@ def push_folder(folder: str | Path, args: "ContrastiveTrainingArguments") -> str
     repository = Repository(
         name=str(args.hub_model_id), token=args.hub_token, private=args.hub_private_repo, revision=args.hub_revision
     )
-    return str(upload(folder, repository, "Upload a dual encoder trained with hf_contrastive").commit_url)
+    title = "Upload a dual encoder trained with hf_contrastive"
+    return str(upload(folder, repository, title, patience=Patience.of(args)).commit_url)
 
 
 def upload(
-    folder: str | Path, repository: Repository, message: str, *, ignored: Sequence[str] = IGNORED
+    folder: str | Path,
+    repository: Repository,
+    message: str,
+    *,
+    ignored: Sequence[str] = IGNORED,
+    patience: Patience | None = None,
 ) -> "CommitInfo":
     """Open a repository and commit a finished folder to it. Raises a PushError that says how to do it later."""
     from hf_contrastive.report.remote import keep_edits_on_hub
 
+    merged = ""
+
+    def contents(head: str) -> dict[str, Path]:
+        # What people write into the card while the weights are sent makes the commit fail, and is merged as well.
+        nonlocal merged
+        if head != merged:
+            keep_edits_on_hub(folder, name, token=repository.token, revision=revision)
+            merged = head
+        return files_to_push(folder, ignored, token=repository.secret)
+
     try:
         # Before anything is asked of the Hub: a folder that must not be pushed.
         files_to_push(folder, ignored, token=repository.secret)
-        name, revision = repository.open(), repository.revision
-        retrying(lambda _: keep_edits_on_hub(folder, name, token=repository.token, revision=revision))
-        commit = repository.commit(name, files_to_push(folder, ignored, token=repository.secret), message)
+        name, revision = repository.open(patience=patience), repository.revision
+        commit = repository.commit(name, contents, message, patience=patience)
     except Exception as error:
         failure = _failure(
             error,

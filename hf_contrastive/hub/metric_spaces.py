@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from hf_contrastive.hub.failures import PushError, brief
+from hf_contrastive.hub.failures import PushError, brief, shown
 from hf_contrastive.hub.repositories import Repository
 
 
@@ -54,11 +54,15 @@ def push_metric_to_hub(name: str, repo_id: str, *, private: bool | None = None, 
         full_name = space.open(space_sdk="gradio")
         space.commit(full_name, files, f"Publish the measurement {name} of hf_contrastive")
     except Exception as error:
-        raise PushError(
+        failure = PushError(
             f"{name!r} was not published as {repo_id!r}: {brief(error, space.secret)}\n"
             f"Nothing is lost, call `push_metric_to_hub({name!r}, {repo_id!r})` again."
-        ) from None
-    return f"{space.api.endpoint}/spaces/{full_name}"
+        )
+        failure.__cause__ = shown(error, space.secret)
+    else:
+        return f"{space.api.endpoint}/spaces/{full_name}"
+    # Not where it was caught: what it then has for a context may hold the token.
+    raise failure
 
 
 def metric_files(name: str, repo_id: str) -> dict[str, Path | bytes]:

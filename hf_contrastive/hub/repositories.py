@@ -1,12 +1,12 @@
 """A repository to push to: opened with retries, and committed to once, whatever becomes of the answers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event, Lock
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from hf_contrastive.hub.failures import retrying
+from hf_contrastive.hub.failures import Patience, retrying
 
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Seconds without a sign of the Hub after which a request has failed. Its client would wait for ever.
 LONGEST_SILENCE = 120.0
+
+Files = Mapping[str, Path | bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,8 @@ class Repository:
 
     name: str
     kind: str = "model"
-    token: str | None = None
+    # Not in tracebacks and logs that print values.
+    token: str | None = field(default=None, repr=False)
     private: bool | None = None
     revision: str | None = None
 
@@ -55,12 +58,14 @@ class Repository:
 
         return self.token or get_token()
 
-    def open(self, *, space_sdk: str | None = None) -> str:
+    def open(self, *, space_sdk: str | None = None, patience: Patience | None = None) -> str:
         """Make the repository and its branch, unless they are there, and see that they can be written to.
 
         Args:
             space_sdk (`str`, *optional*):
                 What a new Space runs on, such as `"gradio"`.
+            patience ([`Patience`], *optional*):
+                Once it is over, nothing is tried again.
 
         Returns:
             `str`: The full name.
@@ -85,23 +90,32 @@ class Repository:
             return full
 
         with bounded_silence:
-            return str(retrying(attempt))
+            return str(retrying(attempt, patience, token=self.secret))
 
     def commit(
-        self, full_name: str, files: Mapping[str, Path | bytes], message: str, *, stopped: Event | None = None
+        self,
+        full_name: str,
+        files: Files | Callable[[str], Files],
+        message: str,
+        *,
+        patience: Patience | None = None,
     ) -> "CommitInfo":
         """
-        Commit files, once: of an attempt whose answer is lost, the commit may be there.
+        Commit files, once, onto the head that is there when it begins.
+
+        Of an attempt whose answer is lost, the commit may be there; and while files are sent, another may come. Either
+        is found by asking for the head anew.
 
         Args:
             full_name (`str`):
                 What `open` returned.
-            files (`Mapping[str, Path | bytes]`):
-                Files, or their contents, by name in the repository.
+            files (`Mapping[str, Path | bytes]` or `Callable[[str], Mapping[str, Path | bytes]]`):
+                Files, or their contents, by name in the repository; or who says, for each attempt, what they are on top
+                of the commit that it is given.
             message (`str`):
                 Title of the commit.
-            stopped (`Event`, *optional*):
-                Once it is set, nothing is tried again.
+            patience ([`Patience`], *optional*):
+                Once it is over, nothing is tried again.
 
         Returns:
             [`~huggingface_hub.CommitInfo`]: The commit, or the one at the head if that holds the same files already.
@@ -110,13 +124,14 @@ class Repository:
 
         api = self.api
 
-        def attempt(again: bool) -> "CommitInfo":
-            # Files that the head has are no operations, and no operations are no commit. A first commit that lands
-            # between this question and the second commit makes that fail, on its parent, and the question is asked anew.
-            head = api.repo_info(full_name, repo_type=self.kind, revision=self.revision).sha if again else None
+        def attempt(_: bool) -> "CommitInfo":
+            # Files that the head has are no operations, and no operations are no commit. One that lands between this
+            # question and the commit makes that fail, on its parent, and the question is asked anew.
+            head = str(api.repo_info(full_name, repo_type=self.kind, revision=self.revision).sha)
+            contents = files(head) if callable(files) else files
             return api.create_commit(
                 full_name,
-                [CommitOperationAdd(name, str(x) if isinstance(x, Path) else x) for name, x in files.items()],
+                [CommitOperationAdd(name, str(x) if isinstance(x, Path) else x) for name, x in contents.items()],
                 commit_message=message,
                 repo_type=self.kind,
                 revision=self.revision,
@@ -124,10 +139,10 @@ class Repository:
             )
 
         with bounded_silence:
-            return retrying(attempt, stopped)
+            return retrying(attempt, patience, token=self.secret)
 
 
-class _Patience:
+class _BoundedSilence:
     """Requests of this process to a Hub that does not answer end with an error, while anybody is inside of it."""
 
     def __init__(self) -> None:
@@ -153,4 +168,4 @@ class _Patience:
                 get_session().timeout = self._kept
 
 
-bounded_silence = _Patience()
+bounded_silence = _BoundedSilence()

@@ -6,10 +6,11 @@ A process that is killed leaves them there, for the run that resumes it and for 
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from transformers.utils import logging
@@ -22,6 +23,8 @@ logger = logging.get_logger(__name__)
 
 UNPUSHED = "_unpushed"
 PART = ".part"
+# Records are read and written by the thread that pushes, and by pushes of the finished folder.
+_RECORDS = Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,14 @@ class Push:
             for place, ignored in self.places.items()
             for name, path in files_to_push(self.folder, ignored, token=token).items()
         }
+
+    def only(self, places: Collection[str]) -> "Push":
+        """The same with some of its places."""
+        return replace(self, places={place: ignored for place, ignored in self.places.items() if place in places})
+
+    def goes_to(self, repository: str, revision: str | None) -> bool:
+        """Whether it is to go to this branch, None for `main`."""
+        return (self.repository, self.revision or "main") == (repository, revision or "main")
 
     def write(self) -> None:
         """Write the record, at once or not at all."""
@@ -113,10 +124,24 @@ def read_push(copy: Path) -> Push | None:
         return None
     try:
         return Push(folder=copy, **json.loads(record.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        # It has just been pushed.
+        return None
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"{str(record)!r}, which says where a checkpoint is to go, cannot be read: {error}"
         ) from error
+
+
+def current(push: Push) -> Push | None:
+    """A push with those of its places that its record still names, or None if it has gone to all, whoever pushed it."""
+    try:
+        record = read_push(push.folder)
+    except (OSError, ValueError):
+        # Rather once more than never.
+        return push
+    left = push.only(() if record is None else record.places)
+    return left if left.places else None
 
 
 def read_pushes(folder: Path) -> list[Push]:
@@ -146,22 +171,23 @@ def remove_parts(folder: Path) -> None:
 
 def forget(copy: Path, places: Sequence[str] | None = None, *, keep_copy: bool = False) -> None:
     """Note that a push went to some places, or to all. When there are none left, its record and copy are deleted."""
-    push = read_push(copy)
-    if push is None:
-        return
-    left = {} if places is None else {place: push.places[place] for place in push.places if place not in places}
-    if left:
-        replace(push, places=left).write()
-        return
-    push.record.unlink(missing_ok=True)
-    if not keep_copy:
-        shutil.rmtree(copy, ignore_errors=True)
+    with _RECORDS:
+        push = read_push(copy)
+        if push is None:
+            return
+        left = push.only(() if places is None else push.places.keys() - set(places))
+        if left.places:
+            left.write()
+            return
+        push.record.unlink(missing_ok=True)
+        if not keep_copy:
+            shutil.rmtree(copy, ignore_errors=True)
 
 
 def root_was_pushed(folder: Path, repository: str, revision: str | None) -> None:
     """Note that a run's folder has been pushed: models of its steps that wait for the same place are outdated."""
     for push in read_pushes(folder):
-        if (push.repository, push.revision) == (repository, revision):
+        if push.goes_to(repository, revision):
             forget(push.folder, [""])
     remove_if_empty(folder)
 
@@ -175,8 +201,13 @@ def remove_if_empty(folder: Path) -> None:
 
 def held_bytes(folder: Path) -> int:
     """Bytes on the disk that copies of a run hold alone, because it has deleted the checkpoints."""
-    files = [path.stat() for path in (folder / UNPUSHED).rglob("*") if path.is_file()]
-    return sum(file.st_size for file in files if file.st_nlink == 1)
+    total = 0
+    for path in (folder / UNPUSHED).rglob("*"):
+        # Others may delete them meanwhile.
+        with suppress(FileNotFoundError):
+            if path.is_file() and (file := path.stat()).st_nlink == 1:
+                total += file.st_size
+    return total
 
 
 def keep_apart(checkpoint: Path, folder: Path) -> None:

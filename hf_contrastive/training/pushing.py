@@ -1,5 +1,6 @@
 """A Trainer whose pushes lose nothing: saved before it is pushed, tried again, reported if that was in vain."""
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,12 @@ from transformers.utils import logging
 
 from hf_contrastive.distributed import world_size
 from hf_contrastive.hub.background import BackgroundPushes
-from hf_contrastive.hub.contents import TRAINING_STATE
-from hf_contrastive.hub.failures import PushError, brief
+from hf_contrastive.hub.contents import IGNORED, TRAINING_STATE
+from hf_contrastive.hub.failures import Patience, PushError, brief
 from hf_contrastive.hub.folders import upload
 from hf_contrastive.hub.repositories import Repository, bounded_silence
 from hf_contrastive.hub.unpushed import keep_apart
+from hf_contrastive.report.checking import CARD
 from hf_contrastive.report.drafts import is_generated
 from hf_contrastive.training.processes import ManyProcessesTrainer
 from hf_contrastive.training.replacing import replaced
@@ -62,6 +64,8 @@ class PushingTrainer(ManyProcessesTrainer):
                 self.pushes.take_up()
             for message in self.pushes.left_by_others():
                 logger.warning(message)
+        # Even if it ends at the same step, its model is another.
+        self.step_of_card = None
         try:
             output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
         except BaseException:
@@ -80,7 +84,7 @@ class PushingTrainer(ManyProcessesTrainer):
         if self.is_world_process_zero():
             repository = self._repository(token, private)
             try:
-                answer[0] = full_name = repository.open()
+                answer[0] = full_name = repository.open(patience=Patience.of(self.args))
                 self.pushes = BackgroundPushes(repository, full_name, Path(str(self.args.output_dir)))
             except Exception as error:
                 answer[1] = (
@@ -117,14 +121,18 @@ class PushingTrainer(ManyProcessesTrainer):
             private (`bool`, *optional*):
                 Whether a new repository is private. By default `hub_private_repo`.
             kwargs:
-                Arguments of `create_model_card`.
+                Arguments of `create_model_card`. If that fails, an error is logged, and the rest is pushed.
 
         Returns:
             [`~huggingface_hub.CommitInfo`]: The commit, on the main process.
 
         Raises:
             PushError: It failed. The folder is complete; the message says how to push it later.
+            ValueError: `blocking` is False.
+            TypeError: `create_model_card` has no such argument.
         """
+        # Mistakes are told before anything is done, and by all processes.
+        inspect.signature(self.create_model_card).bind(**kwargs)
         if not blocking:
             raise ValueError("`blocking` is False, but only a push that is waited for can say that it failed.")
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
@@ -132,20 +140,33 @@ class PushingTrainer(ManyProcessesTrainer):
         if not self.is_world_process_zero():
             return None
         repository = self._repository(token, private, revision)
-        self._finish_current_push()
-        if self.step_of_card != self.state.global_step and is_generated(Path(str(self.args.output_dir))):
-            self._write_card(repository.name, kwargs)
+        folder, patience, left_out = Path(str(self.args.output_dir)), Patience.of(self.args), IGNORED
+        if self.step_of_card != self.state.global_step and is_generated(folder):
+            left_out = [*IGNORED, *self._write_card(repository, kwargs)]
         elif kwargs:
-            logger.warning(f"The card is kept as it is: {', '.join(kwargs)} would be for a generated one.")
-        return upload(str(self.args.output_dir), repository, commit_message or "End of training")
+            logger.warning(f"The card is kept as it is, without {', '.join(kwargs)}: the Trainer has not written it.")
+        commit = upload(folder, repository, commit_message or "End of training", ignored=left_out, patience=patience)
+        # Not before: the Hub is well, and models of earlier steps are outdated.
+        self._finish_current_push()
+        return commit
 
-    def _write_card(self, repository: str, kwargs: dict[str, Any]) -> None:
+    def _write_card(self, repository: Repository, kwargs: dict[str, Any]) -> list[str]:
+        """Write the card; names of files that must not be pushed since it failed. What was trained is pushed without it."""
         tags = [kwargs.pop("tags")] if isinstance(kwargs.get("tags"), str) else list(kwargs.pop("tags", None) or [])
         tags += [tag for tag in getattr(self.model, "model_tags", None) or () if tag not in tags]
-        name = kwargs.pop("model_name", None) or repository.rpartition("/")[2]
-        # It asks the Hub for the licence of the base model.
-        with bounded_silence:
-            self.create_model_card(model_name=name, **(kwargs | ({"tags": tags} if tags else {})))
+        name = kwargs.pop("model_name", None) or repository.name.rpartition("/")[2]
+        try:
+            # It asks the Hub for the licence of the base model.
+            with bounded_silence:
+                self.create_model_card(model_name=name, **(kwargs | ({"tags": tags} if tags else {})))
+        except Exception as error:
+            reason = brief(error, repository.secret)
+            logger.error(
+                f"The model card could not be written, so the model is pushed without one: {reason}\n"
+                "`push_to_hub` pushes it once that is mended."
+            )
+            return [CARD]
+        return []
 
     def _repository(self, token: str | None, private: bool | None, revision: str | None = None) -> Repository:
         return Repository(
@@ -161,7 +182,7 @@ class PushingTrainer(ManyProcessesTrainer):
             return
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         # The card is that of the last push: what `peft` writes beside adapters would replace it.
-        places: dict[str, list[str]] = {"": [*TRAINING_STATE, *self._state_files(), "README.md"]}
+        places: dict[str, list[str]] = {"": [*TRAINING_STATE, *self._state_files(), CARD]}
         if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             places["last-checkpoint" if strategy == HubStrategy.CHECKPOINT else folder.name] = []
         by_steps = self.args.save_strategy == SaveStrategy.STEPS
@@ -184,7 +205,7 @@ class PushingTrainer(ManyProcessesTrainer):
         if self.is_in_train and self.terminated:
             self._tell_unpushed(PATIENCE_OF_TERMINATED)
             return
-        for message in self.pushes.finish():
+        for message in self.pushes.finish(Patience.of(self.args), others_wait=world_size() > 1):
             logger.error(message)
 
     def _tell_unpushed(self, patience: float) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from hf_contrastive.hub import unpushed
 from hf_contrastive.hub.background import BackgroundPushes
+from hf_contrastive.hub.failures import Patience
 from hf_contrastive.hub.repositories import Repository
 from hf_contrastive.hub.unpushed import held_bytes, keep_apart, root_was_pushed
 
@@ -22,9 +23,12 @@ class FakeRepository(Repository):
     def note(self, before: Callable[[str], None] = lambda _: None) -> list[tuple[str, dict[str, bytes]]]:
         commits: list[tuple[str, dict[str, bytes]]] = []
 
-        def commit(full_name: str, files: dict[str, Path], message: str, *, stopped: Event | None) -> None:
+        def commit(
+            full_name: str, files: Callable[[str], dict[str, Path]], message: str, *, patience: Patience
+        ) -> None:
             before(message)
-            commits.append((message, {name: path.read_bytes() for name, path in files.items()}))
+            contents = files("head")
+            commits.append((message, {name: path.read_bytes() for name, path in contents.items()}))
 
         # The class is frozen.
         self.__dict__["commit"] = commit
@@ -296,6 +300,33 @@ def test_what_was_left_does_not_go_over_what_is_later(repository: FakeRepository
     assert [title for title, _ in commits] == ["step 3"]
 
 
+def test_two_trainers_of_one_folder_lose_nothing_and_leave_nothing(repository: FakeRepository, tmp_path: Path):
+    """The second is resumed while the first still pushes, and takes up what that has not pushed yet."""
+    begun, go_on = Event(), Event()
+
+    def wait(_: str) -> None:
+        begun.set()
+        assert go_on.wait(10)
+
+    commits, other = repository.note(wait), FakeRepository(name="tester/run", token="hf_t")
+    first = BackgroundPushes(repository, "tester/run", tmp_path)
+    for step in (1, 2):
+        start(first, step, place=f"checkpoint-{step}")
+    assert begun.wait(10)
+    others, second = other.note(), BackgroundPushes(other, "tester/run", tmp_path)
+    second.take_up()
+    assert second.finish() == []
+    go_on.set()
+    assert first.finish() == []
+    assert {name.partition("/")[0] for _, files in others for name in files} == {
+        "config.json",
+        "checkpoint-1",
+        "checkpoint-2",
+    }
+    assert commits == [("step 1", {})], "what has arrived meanwhile is not sent again, nor an older model over it"
+    assert not (tmp_path / "_unpushed").exists()
+
+
 @pytest.mark.parametrize("other", [{"name": "tester/other"}, {"revision": "trial"}])
 def test_what_goes_elsewhere_is_left_alone(repository: FakeRepository, tmp_path: Path, other: dict[str, str]):
     repository.note(failing_for(1))
@@ -356,3 +387,100 @@ def test_a_run_that_ends_early_leaves_the_rest_of_the_line(repository: FakeRepos
     assert [title for title, _ in commits] == ["step 1"]
     assert pushes.finish() == []
     assert [title for title, _ in commits] == ["step 1", "step 3"]
+
+
+# ---- Patience ----
+
+
+def test_others_do_not_wait_longer_for_a_push_than_patience_lasts(repository: FakeRepository, tmp_path: Path):
+    """It goes on alone, and what was behind it stays."""
+    go_on = Event()
+    commits = repository.note(lambda _: go_on.wait(10))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    for step in (1, 2):
+        start(pushes, step, place=f"checkpoint-{step}")
+    told = pushes.finish(Patience(0.05), others_wait=True)
+    assert ["its push was still running when training ended" in message for message in told] == [True, False]
+    assert told[1].startswith("The model and the checkpoint of step 2 were not pushed")
+    go_on.set()
+    settled(pushes)
+    assert [title for title, _ in commits] == ["step 1"]
+    assert [message.partition(" not pushed")[0] for message in pushes.messages()] == [
+        "The model and the checkpoint of step 2 were"
+    ]
+    assert pushes.finish(Patience(10), others_wait=True) == []
+    assert not (tmp_path / "_unpushed").exists()
+
+
+def test_where_nobody_waits_a_long_upload_may_come_to_its_end(repository: FakeRepository, tmp_path: Path):
+    commits = repository.note(lambda _: time.sleep(0.1))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    start(pushes, 1)
+    assert pushes.finish(Patience(0.01)) == []
+    assert len(commits) == 1
+
+
+def test_what_failed_is_not_tried_again_after_patience_is_over(repository: FakeRepository, tmp_path: Path):
+    asked: list[str] = []
+
+    def before(message: str) -> None:
+        asked.append(message)
+        raise ConnectionResetError("gone")
+
+    repository.note(before)
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    start(pushes, 1)
+    settled(pushes)
+    assert len(pushes.finish(Patience(0))) == 1
+    assert asked == ["step 1"]
+
+
+def test_a_run_that_goes_on_after_its_end_has_its_patience_again(repository: FakeRepository, tmp_path: Path):
+    given: list[float] = []
+    repository.note(lambda _: given.append(pushes._patience.left))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    pushes.stop(0)
+    start(pushes, 1)
+    assert pushes.finish() == []
+    assert given == [float("inf")]
+
+
+def test_a_push_that_takes_long_does_not_go_over_a_later_model(repository: FakeRepository, tmp_path: Path):
+    """Such as the finished folder, pushed from elsewhere while this one was under way."""
+    commits = repository.note(lambda _: root_was_pushed(tmp_path, "tester/run", "main"))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    start(pushes, 1)
+    assert pushes.finish() == []
+    ((_, files),) = commits
+    assert files.keys() == {"last-checkpoint/config.json", "last-checkpoint/optimizer.pt"}
+    assert not (tmp_path / "_unpushed").exists()
+
+
+def test_each_failure_tells_what_the_checkpoints_that_wait_take_of_the_disk(
+    repository: FakeRepository, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    repository.note(failing_for(1, 2))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    for step in (1, 2):
+        checkpoint = start(pushes, step, place=f"checkpoint-{step}")
+        settled(pushes)
+        shutil.rmtree(checkpoint)
+    first, second = (record.message for record in caplog.records if "Training goes on" in record.message)
+    assert f"Until then 1 checkpoint that is not on the Hub is kept in '{tmp_path / '_unpushed'}'" in first
+    assert "Until then 2 checkpoints not on the Hub are kept" in second
+    assert "whatever `save_total_limit` deletes: 0.0 MB of disk beyond the run's own so far" in second
+
+
+@pytest.mark.parametrize("content", ["{", None])
+def test_a_record_that_is_spoilt_meanwhile_ends_no_training(
+    repository: FakeRepository, tmp_path: Path, content: str | None
+):
+    repository.note(failing_for(1))
+    pushes = BackgroundPushes(repository, "tester/run", tmp_path)
+    start(pushes, 1)
+    settled(pushes)
+    record = tmp_path / "_unpushed" / "checkpoint-1.json"
+    record.unlink() if content is None else record.write_text(content)
+    assert len(pushes.messages()) == (content is not None)
+    repository.note()
+    pushes.finish()

@@ -60,7 +60,7 @@ def test_what_is_still_under_way_is_told_and_not_waited_for(endings: Endings):
     report = endings["slow"]
     told = {message.partition(" not pushed")[0]: message for message in report["unpushed"]}
     assert told.keys() == {"The checkpoint of step 1 was", "The model and the checkpoint of step 2 were"}
-    assert "its push was still running when the run ended" in told["The checkpoint of step 1 was"]
+    assert "its push was still running when training ended" in told["The checkpoint of step 1 was"]
     assert "the run ended before it was pushed" in told["The model and the checkpoint of step 2 were"]
     assert report["faults"] == []
 

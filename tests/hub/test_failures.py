@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from threading import Event, Timer
+from threading import Timer
 
 import httpx2
 import pytest
@@ -10,7 +10,8 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from hf_contrastive.hub import failures, repositories
 from hf_contrastive.hub.command import NOT_PUSHED
-from hf_contrastive.hub.failures import brief, is_passing, retrying, shown, without_secrets
+from hf_contrastive.hub.failures import Patience, brief, is_passing, retrying, shown, without_secrets
+from hf_contrastive.hub.repositories import Repository
 from hf_contrastive.training import pushing
 
 
@@ -136,6 +137,7 @@ def test_a_failure_is_told_with_its_cause_in_one_line():
         ("for url 'https://s3.com/a?X-Amz-Signature=abc&b=1'", "for url 'https://s3.com/a?***'"),
         ("see https://huggingface.co/docs/hub", "see https://huggingface.co/docs/hub"),
         ("hf_contrastive", "hf_contrastive"),
+        ("api_org_abcdefghijklmnopqrstuvwxyz", "api_org_***"),
         ("xhf_abcdefghijklmnopqrstuvwxyz", "xhf_***"),
         ("https://me:secret@hf.co/a", "https://***@hf.co/a"),
         ("https://hf.co/a@b", "https://hf.co/a@b"),
@@ -161,16 +163,44 @@ def test_a_failure_with_a_secret_behind_it_is_the_cause_of_nothing(link: str):
 
 
 def test_who_stops_is_not_kept_waiting(slept: list[float]):
-    (stopped := Event()).set()
+    (patience := Patience()).end()
     with pytest.raises(HfHubHTTPError):
-        retrying(Flaky(answered(503)), stopped)
+        retrying(Flaky(answered(503)), patience)
     assert slept == []
 
 
+def test_no_attempt_is_made_after_patience_is_over():
+    attempt, start = Flaky(*[answered(503, **{"Retry-After": "60"})] * 9), time.monotonic()
+    with pytest.raises(HfHubHTTPError):
+        retrying(attempt, Patience(59))
+    assert attempt.told == [False]
+    assert time.monotonic() - start < 10
+
+
+def test_patience_ends_at_the_first_of_its_limits():
+    patience = Patience(100)
+    assert 99 < patience.left <= 100
+    patience.limit(1000)
+    assert patience.left <= 100
+    patience.limit(10)
+    assert 9 < patience.left <= 10
+    patience.end()
+    assert patience.left == 0
+
+
+def test_a_hub_that_repeats_a_token_while_it_is_busy_does_not_get_it_printed(
+    slept: list[float], caplog: pytest.LogCaptureFixture
+):
+    """Of whatever form: not all tokens look like one."""
+    assert retrying(Flaky(answered(503, "no right for my-token")), token="my-token") == "done"
+    assert "no right for hf_***" in caplog.text
+    assert "my-token" not in caplog.text + repr(Repository(name="me/a", token="my-token"))
+
+
 def test_a_wait_is_broken_off():
-    stopped = Event()
-    Timer(0.05, stopped.set).start()
+    patience = Patience()
+    Timer(0.05, patience.end).start()
     start = time.monotonic()
     with pytest.raises(HfHubHTTPError):
-        retrying(Flaky(answered(503, **{"Retry-After": "60"})), stopped)
+        retrying(Flaky(answered(503, **{"Retry-After": "60"})), patience)
     assert time.monotonic() - start < 10

@@ -19,9 +19,19 @@ DRAFT = f"---\nlibrary_name: transformers\n---\n<!-- {PLACEHOLDER} You\nshould p
 PUSH = """
 import json, sys, tempfile
 from pathlib import Path
+from huggingface_hub import CommitOperationAdd, HfApi
 from hf_contrastive import ContrastiveTrainingArguments
-from hf_contrastive.hub import push_folder
+from hf_contrastive.hub import failures, push_folder
 
+failures.DELAYS = (0.01, 0.01)
+create_commit, edits = HfApi.create_commit, [{edit!r}]
+
+def edited_meanwhile(api, name, *args, **kwargs):
+    if name == "tester/meanwhile" and edits:
+        create_commit(api, name, [CommitOperationAdd("README.md", edits.pop().encode())], commit_message="Edit")
+    return create_commit(api, name, *args, **kwargs)
+
+HfApi.create_commit = edited_meanwhile
 for name, card in json.loads({cards!r}):
     folder = Path({home!r}) / name.replace("/", "-")
     folder.mkdir(exist_ok=True)
@@ -53,9 +63,11 @@ def said(
     module_hub.publish("tester/drafted", {"README.md": DRAFT.encode()})
     cards += [("tester/own", "# by hand\n"), ("tester/both", BOTH), ("tester/finished", DRAFT)]
     cards.append(("tester/drafted", DRAFT.replace("# draft", "# newer")))
+    module_hub.publish("tester/meanwhile", {"README.md": FIRST.encode()})
+    cards.append(("tester/meanwhile", SECOND))
     (home / "tester-both").mkdir()
     (home / "tester-both" / "_README.local.md").write_text("of an earlier push")
-    done = module_hub.run(PUSH.format(cards=json.dumps(cards), home=str(home)), home)
+    done = module_hub.run(PUSH.format(cards=json.dumps(cards), home=str(home), edit=ON_HUB), home)
     assert done.returncode == 0, done.stderr[-4000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     return module_hub, home, dict(lines) | {"stderr": done.stderr}
@@ -72,6 +84,13 @@ def test_edits_on_the_hub_are_in_what_is_pushed(said: tuple[LoopbackHub, Path, d
     assert all(part in text for part in ("# two", "1.0, as we found too", "license: mit", "thumbnail: me.png"))
     assert text == merge_cards(ON_HUB, SECOND).text
     assert (home / "tester-edited" / "README.md").read_text() == text
+
+
+def test_an_edit_that_is_made_while_the_files_are_sent_is_kept(said: tuple[LoopbackHub, Path, dict[str, str]]):
+    hub, _, states = said
+    assert states["tester/meanwhile"] == "pushed"
+    assert card(hub, "meanwhile") == merge_cards(ON_HUB, SECOND).text
+    assert hub.commits("tester/meanwhile")[1] == "Edit"
 
 
 def test_what_the_folder_said_instead_stays_there(said: tuple[LoopbackHub, Path, dict[str, str]]):
