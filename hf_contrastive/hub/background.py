@@ -178,7 +178,7 @@ class BackgroundPushes:
         """Push; why it failed, if it did, and whether further pushes may work."""
         token = self.repository.secret
 
-        def contents(_: str) -> dict[str, Path]:
+        def contents(_: str) -> dict[str, Path | bytes]:
             # Where a later push has gone since this one began, this one no longer goes.
             wanted = current(push)
             return {} if wanted is None else wanted.files(token)

@@ -55,7 +55,7 @@ def upload(
 
     merged = ""
 
-    def contents(head: str) -> dict[str, Path]:
+    def contents(head: str) -> dict[str, Path | bytes]:
         # What people write into the card while the weights are sent makes the commit fail, and is merged as well.
         nonlocal merged
         if head != merged:
