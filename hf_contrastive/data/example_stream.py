@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, DatasetInfo, IterableDataset
 
 from hf_contrastive.data.good_rows import ROW_NUMBER, CountedRows, GoodRows
 from hf_contrastive.data.modalities import Kind
@@ -92,6 +92,11 @@ class ExampleStream(GoodRows):
         assert isinstance(part, ExampleStream)
         part._part = self._part * num_shards + index + 1
         return part
+
+    @property
+    def info(self) -> DatasetInfo:
+        """What `datasets` knows of the data, such as its name and licence."""
+        return self._encoded.info
 
     def where(self, row: dict[str, Any]) -> str:
         """The place of a row, for messages."""

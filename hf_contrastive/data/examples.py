@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, DatasetInfo
 from torch.utils.data import Dataset as TorchDataset
 from transformers.utils import logging
 
@@ -145,6 +145,11 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch, for which values are drawn anew. Trainers do so by themselves."""
         self._picker.set_epoch(epoch)
+
+    @property
+    def info(self) -> DatasetInfo:
+        """What `datasets` knows of the data, such as its name and licence."""
+        return self.dataset.info
 
     @property
     def gives_ids(self) -> bool:

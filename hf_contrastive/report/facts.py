@@ -87,6 +87,7 @@ class TrainingFacts:
         test_split: Name of the split that was measured, None for rows that were held out of the training data.
         adapter: What was trained and saved instead of a whole model, in words, such as `"LoRA of rank 8"`.
         dtype: What the weights are in.
+        best_step: Step that the weights are of, where they are those of the best checkpoint and not of the last step.
         biases: Bias at the end, or those of the pairs of modalities, where the objective reads them.
         negatives: Numbers of the audit, `audit/...`, where there was one.
         hardware: What it was trained on.
@@ -111,6 +112,7 @@ class TrainingFacts:
     test_split: str | None = "test"
     adapter: str | None = None
     dtype: str = "float32"
+    best_step: int | None = None
     biases: tuple[float, ...] = ()
     negatives: Mapping[str, float] = field(default_factory=dict)
     hardware: str | None = None

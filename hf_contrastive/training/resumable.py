@@ -76,6 +76,12 @@ class ResumableTrainer(PushingTrainer):
         """Whether training ended early, with a checkpoint, because the process was told to end."""
         return self.preemption is not None and self.preemption.agreed
 
+    @property
+    def resumed_at(self) -> int | None:
+        """The step at which the latest call of `train` began, None for the first of the run."""
+        # Unset before the first call.
+        return getattr(self, "_initial_global_step", 0) or None
+
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """[`~transformers.Trainer.train`], from a complete checkpoint or none, see [`resolve_checkpoint`]."""
         checkpoint = resolve_checkpoint(resume_from_checkpoint, self.args.output_dir)
