@@ -25,7 +25,6 @@ from hf_contrastive.report.result import RunResult, write_results
 from hf_contrastive.training.checkpoints import asks_for_the_last, has_checkpoints
 from hf_contrastive.training.figures import measures_in
 from hf_contrastive.training.micro_batches import rows_of_all_processes
-from hf_contrastive.training.random_state import RandomState
 from hf_contrastive.training.replacing import replaced
 from hf_contrastive.training.run_facts import training_facts
 from hf_contrastive.training.trainer import ContrastiveTrainer
@@ -121,10 +120,7 @@ def _measure_before(trainer: ContrastiveTrainer, test: ExampleDataset) -> dict[s
     if trainer.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         # Both wrap a model for good at its first use, for evaluation in another way than for training.
         return None
-    state = RandomState.now([trainer.args.device])
-    prediction = trainer.predict(test)
-    state.restore()
-    return measures_in(prediction.metrics, "test")
+    return measures_in(trainer.predict(test).metrics, "test")
 
 
 def before_training(result: RunResult) -> list[RunResult]:

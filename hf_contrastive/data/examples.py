@@ -9,6 +9,7 @@ from transformers.utils import logging
 
 from hf_contrastive.data.modalities import IDS, Kind
 from hf_contrastive.data.picking import Pick, Picker
+from hf_contrastive.data.row_reader import RowReader
 from hf_contrastive.data.rows import (
     NAMED,
     BadRowError,
@@ -36,8 +37,8 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
     """
     Rows `{modality: value}` of a [`~datasets.Dataset`], decoded when they are read.
 
-    Images are PIL images, texts strings, sounds dicts with `array` and `sampling_rate`, embeddings lists of numbers. With
-    three modalities and more, a row may lack some (`None`) but must have two.
+    Images are PIL images, texts strings, sounds dicts with an `array` and a `sampling_rate`, embeddings lists of
+    numbers. With three modalities and more, a row may lack some (`None`) but must have two.
 
     Args:
         dataset ([`~datasets.Dataset`]):
@@ -112,7 +113,7 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
             check_kind(self.features[column], self.kinds[m], column, name)
             # Bytes, not pictures: an undecodable image must be reported with its row, which `datasets` does not know.
             dataset = as_encoded(dataset, column, self.kinds[m])
-        self.dataset = dataset
+        self.dataset, self._read_rows = dataset, RowReader(dataset)
         self._skipped, self._named = SharedCount(), set[int]()
         lists = [m for m, column in self.columns.items() if is_list(self.features[column], self.kinds[m])]
         read_all = [m for m in lists if self.picks[m] == "all"]
@@ -130,7 +131,7 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
         """Several examples in one read, as PyTorch's data loader asks for them."""
         indices = list(indices)
         places, taken = [self._place(index) for index in indices], set(indices)
-        columns = self.dataset[[row for row, _ in places]]
+        columns = self._read_rows([row for row, _ in places])
         examples = []
         for position, (row, number) in enumerate(places):
             entries = {column: values[position] for column, values in columns.items()}
@@ -219,7 +220,7 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
             if other in taken and len(taken) < len(self):
                 continue
             row, number = self._place(other)
-            entries = {column: values[0] for column, values in self.dataset[[row]].items()}
+            entries = {column: values[0] for column, values in self._read_rows([row]).items()}
             try:
                 example = self._example(row, number, entries)
             except BadRowError as found:

@@ -105,10 +105,8 @@ class ResumableTrainer(PushingTrainer):
             return super().get_train_dataloader()
         data, collator = replayable(self.train_dataset, self.args.order_seed), CollatorWithRows(self.data_collator)
         if self._loader_is_due:
-            self._data, self._loader_is_due = (
-                DataGenerators(self.args.order_seed, self.args.process_index, data),
-                False,
-            )
+            self._data = DataGenerators(self.args.order_seed, self.args.process_index, data)
+            self._loader_is_due = False
         with (
             replaced(self, train_dataset=data, data_collator=collator),
             # Else the order would follow torch's seed at this moment.

@@ -53,8 +53,9 @@ def test_rows_cut_out_of_the_training_split_are_not_called_by_its_name(
 def test_data_are_called_as_datasets_calls_them():
     rows = make_pairs(4)
     assert names_of(rows) == ["data of the author's own"]
-    rows.info.dataset_name = "flickr"
-    for data in (rows, PairDataset(rows), PairStream(rows.to_iterable_dataset())):
+    stream = rows.to_iterable_dataset()
+    rows.info.dataset_name = stream.info.dataset_name = "flickr"
+    for data in (rows, stream, PairDataset(rows), PairStream(stream)):
         assert names_of(data) == ["flickr"]
     rows.info.dataset_name = "parquet"
     assert names_of(rows) == ["data of the author's own"]
