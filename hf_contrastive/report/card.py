@@ -163,7 +163,7 @@ def render_card(
         before=before is not None,
         test_rows=own.test_rows,
         test_split=facts.test_split,
-        dataset=inline(facts.dataset_name),
+        dataset=inline(facts.measured_dataset),
         beside=[
             *(["the model before training"] if before else []),
             *(f"`{inline(other.name)}`" for other in results[1:]),

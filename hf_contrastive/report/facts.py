@@ -85,6 +85,7 @@ class TrainingFacts:
         dataset_fingerprint: Hash of the training rows, see [`~hf_contrastive.data.fingerprint.fingerprint`].
         dataset_license: What the dataset says of its licence.
         test_split: Name of the split that was measured, None for rows that were held out of the training data.
+        test_dataset: What to call the data that was measured, where it is another than that of training.
         adapter: What was trained and saved instead of a whole model, in words, such as `"LoRA of rank 8"`.
         dtype: What the weights are in.
         best_step: Step that the weights are of, where they are those of the best checkpoint and not of the last step.
@@ -110,6 +111,7 @@ class TrainingFacts:
     dataset_fingerprint: str | None = None
     dataset_license: str | None = None
     test_split: str | None = "test"
+    test_dataset: str | None = None
     adapter: str | None = None
     dtype: str = "float32"
     best_step: int | None = None
@@ -168,6 +170,11 @@ class TrainingFacts:
     def dataset_name(self) -> str:
         """What to call the data."""
         return " and ".join(self.datasets)
+
+    @property
+    def measured_dataset(self) -> str:
+        """What to call the data that was measured."""
+        return self.dataset_name if self.test_dataset is None else _called(self.test_dataset)
 
 
 def is_local(name: str) -> bool:

@@ -24,8 +24,9 @@ def limits(results: Sequence[RunResult], facts: TrainingFacts, *, max_logit_scal
         max_logit_scale: Upper bound of the scale in training.
     """
     own = results[0]
+    likeness = "data like" if facts.test_dataset is None else "other data than"
     measured = (
-        f"Measured on {own.test_rows:,} rows of {facts.dataset_name} alone, data like the training data. Retrieval "
+        f"Measured on {own.test_rows:,} rows of {facts.measured_dataset} alone, {likeness} the training data. Retrieval "
         f"among {own.test_rows:,} candidates says little about larger pools: chance of R@1 is "
         f"{1 / max(own.test_rows, 1):.2g}."
     )

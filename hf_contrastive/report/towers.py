@@ -122,10 +122,9 @@ def _joined(config: Any) -> dict[str, Any]:
 
 def _sizes(tower: Tower) -> dict[str, Any]:
     parameters = [p for block in tower.blocks for p in block.all_parameters()]
-    return {
-        "parameters": sum(p.numel() for p in parameters),
-        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-    }
+    # DeepSpeed ZeRO-3 leaves parameters empty and keeps their size beside them.
+    sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in parameters]
+    return {"parameters": sum(size for size, _ in sizes), "trainable": sum(size for size, learns in sizes if learns)}
 
 
 def _size(config: Any) -> str | None:

@@ -20,7 +20,7 @@ from hf_contrastive.training.figures import (
     step_of_weights,
 )
 from hf_contrastive.training.micro_batches import rows_of_all_processes
-from hf_contrastive.training.run_facts import names_of, scales_of, training_facts
+from hf_contrastive.training.run_facts import names_of, other_name_of, scales_of, training_facts
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
 
@@ -85,12 +85,14 @@ class CardMixin(Trainer):
             logger.warning("`tasks` and `dataset_args` are not used: the task is found from the towers of the model.")
         folder = Path(str(self.args.output_dir))
         evaluation, figures = self._measured()
+        test = None if evaluation is None else evaluation.dataset
         facts = training_facts(
             self,
             dataset=_listed(dataset_tags) or _listed(dataset) or names_of(self.train_dataset),
             base_model=finetuned_from or getattr(self.model.config, "_name_or_path", None) or None,
             train_rows=len(self.train_dataset) if has_length(self.train_dataset) else None,
-            test=None if evaluation is None else evaluation.dataset,
+            test=test,
+            test_dataset=None if test is None else other_name_of(test, self.train_dataset),
             sharing=Sharing(license=license, language=_listed(language)),
             tags=_listed(tags),
         )

@@ -36,6 +36,7 @@ def training_facts(
     base_model: str | None,
     train_rows: int | None,
     test: Any = None,
+    test_dataset: str | None = None,
     sharing: Sharing | None = None,
     tags: Sequence[str] = (),
 ) -> TrainingFacts:
@@ -48,6 +49,7 @@ def training_facts(
         base_model: Model that was fine-tuned, if any.
         train_rows: Number of training rows, None for a stream.
         test: Rows that were measured.
+        test_dataset: What to call their data, where it is another than that of training.
         sharing: Licence, language and benchmark, which only the author knows.
         tags: Further tags.
     """
@@ -74,6 +76,7 @@ def training_facts(
         dataset_license=(info.license or None) if info is not None else None,
         negatives=audit_numbers(trainer.state.log_history),
         test_split=_split_of(test, trainer.train_dataset),
+        test_dataset=test_dataset,
         best_step=None if step == trainer.state.global_step else step,
         hardware=describe_hardware(trainer.args.device),
         processes=world_size(),
@@ -113,6 +116,13 @@ def names_of(dataset: Any) -> list[str]:
     info = _info_of(dataset)
     name = None if info is None else info.dataset_name or info.builder_name
     return [name] if name and name not in (*_PACKAGED_DATASETS_MODULES, "generator") else ["data of the author's own"]
+
+
+def other_name_of(test: Any, train: Any) -> str | None:
+    """What to call the data of `test`; None where that is what the training data is called, as far as is known."""
+    parts = train.datasets if isinstance(train, MixedDataset) else {}
+    found = next((name for name, part in parts.items() if part is test), " and ".join(names_of(test)))
+    return None if found == " and ".join(names_of(train)) else found
 
 
 def _info_of(dataset: Any) -> DatasetInfo | None:

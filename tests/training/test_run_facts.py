@@ -13,7 +13,7 @@ from hf_contrastive import PairDataset, mix_datasets
 from hf_contrastive.data.fingerprint import fingerprint
 from hf_contrastive.data.pair_stream import PairStream
 from hf_contrastive.report.facts import TrainingFacts
-from hf_contrastive.training.run_facts import audit_numbers, names_of, scales_of, training_facts
+from hf_contrastive.training.run_facts import audit_numbers, names_of, other_name_of, scales_of, training_facts
 from tests.conftest import make_pairs, tiny_siglip
 from tests.training.test_trainer import make_trainer
 
@@ -65,6 +65,18 @@ def test_data_that_are_mixed_are_called_as_their_parts():
     parts = {"coco": make_pairs(4), "cc3m": make_pairs(4)}
     assert names_of(mix_datasets(parts)) == ["coco", "cc3m"]
     assert names_of(mix_datasets({m: rows.to_iterable_dataset() for m, rows in parts.items()})) == ["coco", "cc3m"]
+
+
+def test_what_was_measured_is_named_where_it_is_other_data():
+    parts = {"coco": make_pairs(4), "cc3m": make_pairs(4)}
+    mix, flickr = mix_datasets(parts), make_pairs(4)
+    assert other_name_of(make_pairs(2), make_pairs(4)) is None
+    assert other_name_of(parts["coco"], mix) == "coco"
+    assert other_name_of(make_pairs(2), mix) == "data of the author's own"
+    assert other_name_of(mix, mix) is None
+    flickr.info.dataset_name = "flickr"
+    assert other_name_of(flickr, mix) == other_name_of(flickr, parts["coco"]) == "flickr"
+    assert other_name_of(flickr.select(range(2)), flickr) is None
 
 
 def test_the_temperature_is_that_of_the_weights(clip: CLIPModel):
