@@ -19,8 +19,8 @@ from hf_contrastive.data.rows import (
     check_on_bad_row,
     is_list,
     kind_of,
+    present_values,
     read,
-    refuse_absent,
     values_of,
 )
 from hf_contrastive.data.skipped import SharedCount
@@ -179,14 +179,8 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
         return int(self._skipped) if self.on_bad_row == "skip" else None
 
     def _example(self, row: int, number: int, entries: Mapping[str, Any]) -> dict[str, Any]:
-        found = {m: values_of(entries[column], self.kinds[m]) for m, column in self.columns.items()}
         example: dict[str, Any] = {}
-        # A blank text is not an absent one.
-        blank = [m for m, x in found.items() if not x and self.kinds[m] == "text" and entries[self.columns[m]]]
-        if blank or sum(map(bool, found.values())) < min(2, len(found)):
-            lacking = blank or [m for m, values in found.items() if not values]
-            refuse_absent(self.kinds[lacking[0]], self._where(row, self.columns[lacking[0]]))
-        for m, values in found.items():
+        for m, values in present_values(entries, self.columns, self.kinds, f"row {row} of the {self.name}").items():
             picked = self._picker.pick(values, m, row, number) if values else None
             example[m] = self._read(picked, m, self.columns[m], row) if values else None
         for m, column in self.hard_negatives.items():

@@ -85,14 +85,14 @@ class CardMixin(Trainer):
             logger.warning("`tasks` and `dataset_args` are not used: the task is found from the towers of the model.")
         folder = Path(str(self.args.output_dir))
         evaluation, figures = self._measured()
-        test = None if evaluation is None else evaluation.dataset
+        data, test = self.train_dataset, None if evaluation is None else evaluation.dataset
         facts = training_facts(
             self,
-            dataset=_listed(dataset_tags) or _listed(dataset) or names_of(self.train_dataset),
+            dataset=_listed(dataset_tags) or _listed(dataset) or names_of(data),
             base_model=finetuned_from or getattr(self.model.config, "_name_or_path", None) or None,
-            train_rows=len(self.train_dataset) if has_length(self.train_dataset) else None,
+            train_rows=0 if data is None else len(data) if has_length(data) else None,
             test=test,
-            test_dataset=None if test is None else other_name_of(test, self.train_dataset),
+            test_dataset=None if test is None else other_name_of(test, data),
             sharing=Sharing(license=license, language=_listed(language)),
             tags=_listed(tags),
         )

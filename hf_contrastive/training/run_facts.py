@@ -22,6 +22,7 @@ from hf_contrastive.report.metadata import zero_shot_runs
 from hf_contrastive.report.objective import Objective
 from hf_contrastive.report.towers import describe_adapter, describe_inputs, describe_towers
 from hf_contrastive.towers.find import base_model as base_model_of
+from hf_contrastive.towers.find import class_of
 from hf_contrastive.training.figures import step_of_weights
 
 
@@ -65,8 +66,8 @@ def training_facts(
         modalities=tuple(trainer.modalities) or tuple(sorted(tower.modality for tower in towers)),
         model_type=model.config.model_type,
         zero_shot=zero_shot_runs(model.config.to_dict()),
-        model_class=type(plain).__name__,
-        plain=type(plain).__module__.startswith("transformers."),
+        model_class=class_of(plain).__name__,
+        plain=class_of(plain).__module__.startswith("transformers."),
         adapter=describe_adapter(model),
         dtype=str(plain.dtype).removeprefix("torch."),
         biases=_biases(plain) if uses_bias(trainer.loss) else (),
