@@ -392,7 +392,7 @@ def test_four_modalities_are_trained_measured_and_described(towers: dict[str, st
         path.name for path in folder.iterdir()
     }
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert "Audio and image and product and text encoders" in card
+    assert "Audio, image, product and text encoders" in card
     loaded = AutoModel.from_pretrained(folder)
     assert isinstance(loaded, MultiEncoder)
     assert loaded.encode_text(["a red"]).shape == (1, 12)
