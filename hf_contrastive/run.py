@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from accelerate.utils import DistributedType
 from torch import Tensor
-from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback, TrainerState
+from transformers import PreTrainedModel, ProcessorMixin
 from transformers.utils import logging
 
 from hf_contrastive.data.collator import ContrastiveCollator
@@ -24,8 +24,9 @@ from hf_contrastive.report.facts import Sharing
 from hf_contrastive.report.plots import plot_geometry
 from hf_contrastive.report.result import RunResult, write_results
 from hf_contrastive.training.checkpoints import asks_for_the_last, has_checkpoints, resolve_checkpoint
+from hf_contrastive.training.figures import measures_in
 from hf_contrastive.training.micro_batches import rows_of_all_processes
-from hf_contrastive.training.random_state import RandomState
+from hf_contrastive.training.replacing import replaced
 from hf_contrastive.training.run_facts import training_facts
 from hf_contrastive.training.trainer import ContrastiveTrainer
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
@@ -99,8 +100,6 @@ def train_and_test(
     """
     args: Any = trainer.args
     before = _measure_before(trainer, test) if measure_before else None
-    beginning = _Beginning()
-    trainer.add_callback(beginning)
     start = time.perf_counter()
     if args.resume_from_checkpoint and not _resumes(args):
         logger.warning(f"There is no checkpoint in {str(args.output_dir)!r} yet: training starts at the beginning.")
@@ -110,18 +109,20 @@ def train_and_test(
         logger.warning("The process was told to end. Go on with `--resume_from_checkpoint true`.")
         raise SystemExit(128 + signal.SIGTERM)
     seconds = time.perf_counter() - start
-    prediction = trainer.predict(test)
+    # The weights that are saved, which with `save_ema` are the averages by now.
+    with replaced(args, evaluate_ema=False):
+        prediction = trainer.predict(test)
     result = RunResult(
         name=name,
         loss=repr(trainer.loss),
-        metrics=_measures(prediction.metrics),
+        metrics=measures_in(prediction.metrics, "test"),
         train_seconds=seconds,
         steps=trainer.state.global_step,
         batch_size=rows_of_all_processes(args),
         seed=args.seed,
         test_rows=len(test),
         before=before,
-        resumed_at=beginning.step or None,
+        resumed_at=trainer.resumed_at,
     )
     embeds = dict(zip(trainer.modalities, map(torch.from_numpy, prediction.predictions), strict=True))
     return Run(trainer=trainer, result=result, embeds=embeds)
@@ -133,31 +134,12 @@ def _resumes(args: ContrastiveTrainingArguments) -> bool:
     return bool(resume) and (not asks_for_the_last(resume) or has_checkpoints(str(args.output_dir)))
 
 
-class _Beginning(TrainerCallback):
-    """Remembers at which step training began: not the first, where it was resumed."""
-
-    step = 0
-
-    def on_train_begin(self, _: Any, state: TrainerState, *__: Any, **___: Any) -> None:
-        self.step = state.global_step
-
-
-def _measures(metrics: Mapping[str, float]) -> dict[str, float]:
-    measured = {key.removeprefix("test_"): value for key, value in metrics.items()}
-    return {
-        key: value for key, value in measured.items() if "/" in key or key in ("loss", "logit_scale", "logit_bias")
-    }
-
-
 def _measure_before(trainer: ContrastiveTrainer, test: ExampleDataset) -> dict[str, float] | None:
     """Measures of the model as it comes; training then goes as it would have without. None where weights are sharded."""
     if trainer.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         # Both wrap a model for good at its first use, for evaluation in another way than for training.
         return None
-    state = RandomState.now([trainer.args.device])
-    prediction = trainer.predict(test)
-    state.restore()
-    return _measures(prediction.metrics)
+    return measures_in(trainer.predict(test).metrics, "test")
 
 
 def before_training(result: RunResult) -> list[RunResult]:

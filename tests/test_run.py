@@ -70,6 +70,17 @@ def test_measuring_before_training_changes_nothing_of_it(tmp_path: Path):
     assert measured.result.before["loss"] != measured.result.metrics["loss"]
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_what_is_measured_is_what_is_saved(tmp_path: Path, saved: bool):
+    average = {"ema_decay": 0.9, "evaluate_ema": not saved, "save_ema": saved, "learning_rate": 1e-2}
+    run = start(tmp_path, save_strategy="no", **average)
+    trainer = run.trainer
+    trainer.args.evaluate_ema = False
+    assert run.result.metrics["loss"] == trainer.evaluate()["eval_loss"]
+    trainer.args.evaluate_ema = True
+    assert (run.result.metrics["loss"] == trainer.evaluate()["eval_loss"]) is saved
+
+
 def test_a_saved_run_has_a_card_that_can_be_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     folder = tmp_path / "mine"

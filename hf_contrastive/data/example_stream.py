@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, DatasetInfo, IterableDataset
 
 from hf_contrastive.data.good_rows import ROW_NUMBER, CountedRows, GoodRows
 from hf_contrastive.data.modalities import Kind
-from hf_contrastive.data.rows import Place, as_encoded, check_kind, kind_of, read, refuse_absent, values_of
+from hf_contrastive.data.rows import Place, as_encoded, check_kind, kind_of, present_values, read
 from hf_contrastive.data.shuffling import ShuffledStream, as_resumable
 
 
@@ -93,19 +93,19 @@ class ExampleStream(GoodRows):
         part._part = self._part * num_shards + index + 1
         return part
 
+    @property
+    def info(self) -> DatasetInfo:
+        """What `datasets` knows of the data, such as its name and licence."""
+        return self._encoded.info
+
     def where(self, row: dict[str, Any]) -> str:
         """The place of a row, for messages."""
         return f"row {row[KEY]!r} in {row[FILE]} of the {self.name}" if KEY in row else super().where(row)
 
     def example(self, row: dict[str, Any]) -> dict[str, Any]:
         """The values of a row, one of each modality that it has."""
-        places = {m: Place(self.where(row), column) for m, column in self.columns.items()}
-        found = {m: values_of(row[column], self.kinds[m]) for m, column in self.columns.items()}
-        # A blank text is not an absent one.
-        blank = [m for m, x in found.items() if not x and self.kinds[m] == "text" and row[self.columns[m]]]
-        if blank or sum(map(bool, found.values())) < min(2, len(found)):
-            lacking = (blank or [m for m, values in found.items() if not values])[0]
-            refuse_absent(self.kinds[lacking], places[lacking])
+        where = self.where(row)
+        found = present_values(row, self.columns, self.kinds, where)
         rng: np.random.Generator | None = None
         if self.draw and any(len(values) > 1 for values in found.values()):
             # From the place in the stream, not from a generator that a resumed run would have to find as it was.
@@ -114,7 +114,9 @@ class ExampleStream(GoodRows):
         for m, values in found.items():
             number = 0 if rng is None or len(values) < 2 else int(rng.integers(len(values)))
             feature = self.features[self.columns[m]]
-            example[m] = read(values[number], self.kinds[m], feature, places[m]) if values else None
+            example[m] = (
+                read(values[number], self.kinds[m], feature, Place(where, self.columns[m])) if values else None
+            )
         return example | ({"id": row[self.id_column]} if self.id_column else {})
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, DatasetInfo
 from torch.utils.data import Dataset as TorchDataset
 from transformers.utils import logging
 
 from hf_contrastive.data.modalities import IDS, Kind
 from hf_contrastive.data.picking import Pick, Picker
+from hf_contrastive.data.row_reader import RowReader
 from hf_contrastive.data.rows import (
     NAMED,
     BadRowError,
@@ -18,8 +19,8 @@ from hf_contrastive.data.rows import (
     check_on_bad_row,
     is_list,
     kind_of,
+    present_values,
     read,
-    refuse_absent,
     values_of,
 )
 from hf_contrastive.data.skipped import SharedCount
@@ -36,8 +37,8 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
     """
     Rows `{modality: value}` of a [`~datasets.Dataset`], decoded when they are read.
 
-    Images are PIL images, texts strings, sounds dicts with `array` and `sampling_rate`, embeddings lists of numbers. With
-    three modalities and more, a row may lack some (`None`) but must have two.
+    Images are PIL images, texts strings, sounds dicts with an `array` and a `sampling_rate`, embeddings lists of
+    numbers. With three modalities and more, a row may lack some (`None`) but must have two.
 
     Args:
         dataset ([`~datasets.Dataset`]):
@@ -112,7 +113,7 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
             check_kind(self.features[column], self.kinds[m], column, name)
             # Bytes, not pictures: an undecodable image must be reported with its row, which `datasets` does not know.
             dataset = as_encoded(dataset, column, self.kinds[m])
-        self.dataset = dataset
+        self.dataset, self._read_rows = dataset, RowReader(dataset)
         self._skipped, self._named = SharedCount(), set[int]()
         lists = [m for m, column in self.columns.items() if is_list(self.features[column], self.kinds[m])]
         read_all = [m for m in lists if self.picks[m] == "all"]
@@ -130,7 +131,7 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
         """Several examples in one read, as PyTorch's data loader asks for them."""
         indices = list(indices)
         places, taken = [self._place(index) for index in indices], set(indices)
-        columns = self.dataset[[row for row, _ in places]]
+        columns = self._read_rows([row for row, _ in places])
         examples = []
         for position, (row, number) in enumerate(places):
             entries = {column: values[position] for column, values in columns.items()}
@@ -145,6 +146,11 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch, for which values are drawn anew. Trainers do so by themselves."""
         self._picker.set_epoch(epoch)
+
+    @property
+    def info(self) -> DatasetInfo:
+        """What `datasets` knows of the data, such as its name and licence."""
+        return self.dataset.info
 
     @property
     def gives_ids(self) -> bool:
@@ -173,14 +179,8 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
         return int(self._skipped) if self.on_bad_row == "skip" else None
 
     def _example(self, row: int, number: int, entries: Mapping[str, Any]) -> dict[str, Any]:
-        found = {m: values_of(entries[column], self.kinds[m]) for m, column in self.columns.items()}
         example: dict[str, Any] = {}
-        # A blank text is not an absent one.
-        blank = [m for m, x in found.items() if not x and self.kinds[m] == "text" and entries[self.columns[m]]]
-        if blank or sum(map(bool, found.values())) < min(2, len(found)):
-            lacking = blank or [m for m, values in found.items() if not values]
-            refuse_absent(self.kinds[lacking[0]], self._where(row, self.columns[lacking[0]]))
-        for m, values in found.items():
+        for m, values in present_values(entries, self.columns, self.kinds, f"row {row} of the {self.name}").items():
             picked = self._picker.pick(values, m, row, number) if values else None
             example[m] = self._read(picked, m, self.columns[m], row) if values else None
         for m, column in self.hard_negatives.items():
@@ -214,7 +214,7 @@ class ExampleDataset(TorchDataset[dict[str, Any]]):
             if other in taken and len(taken) < len(self):
                 continue
             row, number = self._place(other)
-            entries = {column: values[0] for column, values in self.dataset[[row]].items()}
+            entries = {column: values[0] for column, values in self._read_rows([row]).items()}
             try:
                 example = self._example(row, number, entries)
             except BadRowError as found:

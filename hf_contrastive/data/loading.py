@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset
 from transformers.utils import logging
 
@@ -222,7 +223,7 @@ def _complete(split: Split, columns: Mapping[str, str]) -> Any:
     if len(columns) < 3 or not found:
         return split.rows
     table = split.rows.select_columns(found).with_format("arrow")[:]
-    missing = {row for c in found for row, there in enumerate(table.column(c).is_valid().to_pylist()) if not there}
+    missing = {row for c in found for row, value in enumerate(table.column(c)) if not _is_there(value)}
     if not missing:
         return split.rows
     logger.warning(
@@ -230,3 +231,10 @@ def _complete(split: Split, columns: Mapping[str, str]) -> Any:
         "measured, since measures need all."
     )
     return split.rows.select([row for row in range(len(split.rows)) if row not in missing])
+
+
+def _is_there(value: pa.Scalar) -> bool:
+    """Whether a row has a value, of a list one at least."""
+    if isinstance(value, pa.ListScalar):
+        return value.is_valid and any(entry.is_valid for entry in value.values)
+    return bool(value.is_valid)

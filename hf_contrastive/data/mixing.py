@@ -30,7 +30,7 @@ class MixedDataset(TorchDataset[dict[str, Any]]):
         homogeneous_batches: bool = False,
         stopping: str = "all_exhausted",
     ) -> None:
-        self.datasets = dict(datasets)
+        self.datasets, self.names = dict(datasets), list(datasets)
         self.weights, self.seed, self.stopping = weights, seed, stopping
         self.homogeneous_batches = homogeneous_batches
         self.offsets = np.cumsum([0, *(len(dataset) for dataset in self.datasets.values())])

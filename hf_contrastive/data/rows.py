@@ -1,7 +1,7 @@
 """Raw values of a dataset's rows: what they are, reading them, and naming the row of one that cannot be used."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from datasets import Audio, Dataset, Image, IterableDataset, List, Value
@@ -88,6 +88,23 @@ def values_of(entry: Any, kind: Kind) -> list[Any]:
     is_list = isinstance(entry, list | tuple) and not (kind == "embedding" and not _is_nested(entry))
     values = list(entry) if is_list else [entry]
     return [x for x in values if x is not None and not (kind == "text" and isinstance(x, str) and not x.strip())]
+
+
+def present_values(
+    entries: Mapping[str, Any], columns: Mapping[str, str], kinds: Mapping[str, Kind], row: str
+) -> dict[str, list[Any]]:
+    """
+    The values of a row by modality, none of those that it lacks.
+
+    Raises:
+        BadRowError: It has a blank text, which is not an absent one, or fewer than two modalities where there are more.
+    """
+    found = {m: values_of(entries[column], kinds[m]) for m, column in columns.items()}
+    blank = [m for m, values in found.items() if not values and kinds[m] == "text" and entries[columns[m]]]
+    if blank or sum(map(bool, found.values())) < min(2, len(found)):
+        lacking = (blank or [m for m, values in found.items() if not values])[0]
+        refuse_absent(kinds[lacking], Place(row, columns[lacking]))
+    return found
 
 
 class Place(NamedTuple):

@@ -13,9 +13,10 @@ from hf_contrastive.export.figures import without_figures
 from hf_contrastive.export.metadata import TOWERS, ExportMetadata, metadata_of
 from hf_contrastive.report import front_matter
 from hf_contrastive.report.card import update_card
-from hf_contrastive.report.checking import CARD, PICTURE
+from hf_contrastive.report.checking import PICTURE
 from hf_contrastive.report.drafts import RECORD
 from hf_contrastive.report.merging import replace_block, seal
+from hf_contrastive.report.names import CARD
 
 
 # Files beside a card that it speaks of; pictures come with them.

@@ -15,7 +15,7 @@ from hf_contrastive.export.metadata import ExportMetadata
 from hf_contrastive.export.onnx_files import require_onnx
 from hf_contrastive.export.ways import Way
 from hf_contrastive.export.writer import Writer, other_ways
-from hf_contrastive.report.checking import CARD
+from hf_contrastive.report.names import CARD
 from hf_contrastive.training.adapters import is_adapted
 
 

@@ -121,8 +121,9 @@ def _check(folder: Path, given: str, repository: "Repository") -> None:
 
     from hf_contrastive.hub.contents import files_to_push
     from hf_contrastive.hub.failures import without_secrets
-    from hf_contrastive.report.checking import CARD, check_card
+    from hf_contrastive.report.checking import check_card
     from hf_contrastive.report.drafts import RECORD
+    from hf_contrastive.report.names import CARD
 
     try:
         validate_repo_id(repository.name)

@@ -5,9 +5,8 @@ import re
 from pathlib import Path
 
 from hf_contrastive.report import front_matter
-from hf_contrastive.report.checking import CARD
 from hf_contrastive.report.drafts import is_draft
-from hf_contrastive.report.facts import is_on_hub
+from hf_contrastive.report.names import CARD, is_on_hub
 from hf_contrastive.report.privacy import scrub
 
 

@@ -12,7 +12,6 @@ from transformers.utils import logging
 
 from hf_contrastive.metrics.measures import PREFIX
 from hf_contrastive.report import front_matter
-from hf_contrastive.report.checking import CARD
 from hf_contrastive.report.eval_results import benchmark_results, write_eval_results
 from hf_contrastive.report.facts import TrainingFacts
 from hf_contrastive.report.hub_schema import metadata_faults
@@ -20,6 +19,7 @@ from hf_contrastive.report.licence import chosen_licence
 from hf_contrastive.report.limits import limits
 from hf_contrastive.report.merging import MergedCard, merge_cards, seal
 from hf_contrastive.report.metadata import build_metadata, pipeline_of
+from hf_contrastive.report.names import CARD
 from hf_contrastive.report.objective import Objective, bibtex
 from hf_contrastive.report.privacy import scrub
 from hf_contrastive.report.result import RunResult
@@ -166,7 +166,7 @@ def render_card(
         test_rows=own.test_rows,
         test_split=facts.test_split,
         shares_ids=shares_ids(own),
-        dataset=inline(facts.dataset_name),
+        dataset=inline(facts.measured_dataset),
         beside=[
             *(["the model before training"] if before else []),
             *(f"`{inline(other.name)}`" for other in results[1:]),

@@ -8,10 +8,10 @@ import yaml
 from hf_contrastive.report import front_matter
 from hf_contrastive.report.eval_results import EVAL_RESULTS, eval_result_faults
 from hf_contrastive.report.hub_schema import metadata_faults
+from hf_contrastive.report.names import CARD
 from hf_contrastive.report.privacy import privacy_faults
 
 
-CARD = "README.md"
 # A text file of a repository, of which a card must be one.
 LARGEST = 10 << 20
 # What is shown in a card: the file or address of a picture.

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from hf_contrastive.report import front_matter
-from hf_contrastive.report.checking import CARD
+from hf_contrastive.report.names import CARD
 
 
 # Wherever it stands in a generated card: people write on below it.

@@ -1,12 +1,10 @@
 """What a card says of a run beyond its measures."""
 
-import getpass
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from hf_contrastive.report.hub_schema import check_licence, is_repo_id
+from hf_contrastive.report.hub_schema import check_licence
+from hf_contrastive.report.names import is_on_hub, public_name
 from hf_contrastive.report.objective import Objective
 
 
@@ -85,8 +83,10 @@ class TrainingFacts:
         dataset_fingerprint: Hash of the training rows, see [`~hf_contrastive.data.fingerprint.fingerprint`].
         dataset_license: What the dataset says of its licence.
         test_split: Name of the split that was measured, None for rows that were held out of the training data.
+        test_dataset: What to call the data that was measured, where it is another than that of training.
         adapter: What was trained and saved instead of a whole model, in words, such as `"LoRA of rank 8"`.
         dtype: What the weights are in.
+        best_step: Step that the weights are of, where they are those of the best checkpoint and not of the last step.
         biases: Bias at the end, or those of the pairs of modalities, where the objective reads them.
         negatives: Numbers of the audit, `audit/...`, where there was one.
         hardware: What it was trained on.
@@ -109,8 +109,10 @@ class TrainingFacts:
     dataset_fingerprint: str | None = None
     dataset_license: str | None = None
     test_split: str | None = "test"
+    test_dataset: str | None = None
     adapter: str | None = None
     dtype: str = "float32"
+    best_step: int | None = None
     biases: tuple[float, ...] = ()
     negatives: Mapping[str, float] = field(default_factory=dict)
     hardware: str | None = None
@@ -150,7 +152,7 @@ class TrainingFacts:
         """What to call the data, and its page on the Hub where it has one. Files are called by the end of their path."""
         names = (self.dataset,) if isinstance(self.dataset, str) else self.dataset
         # A name without an owner may be anything, a loader of `datasets` as well.
-        return {_called(name): name if "/" in name and is_on_hub(name) else None for name in names}
+        return {public_name(name): name if "/" in name and is_on_hub(name) else None for name in names}
 
     @property
     def hub_datasets(self) -> list[str]:
@@ -167,20 +169,7 @@ class TrainingFacts:
         """What to call the data."""
         return " and ".join(self.datasets)
 
-
-def is_local(name: str) -> bool:
-    """Whether a name is a place on this machine."""
-    return name.startswith((".", "/", "~")) or bool(re.match(r"[A-Za-z]:\\", name)) or Path(name).exists()
-
-
-def _called(dataset: str) -> str:
-    if not is_local(dataset):
-        return dataset
-    name = Path(dataset.replace("\\", "/")).name
-    # Not by who owns it.
-    return "local data" if not name or name == getpass.getuser() or name == Path.home().name else name
-
-
-def is_on_hub(name: str | None) -> bool:
-    """Whether a name can be that of a model or dataset of the Hub."""
-    return bool(name) and not is_local(str(name)) and is_repo_id(str(name))
+    @property
+    def measured_dataset(self) -> str:
+        """What to call the data that was measured."""
+        return self.dataset_name if self.test_dataset is None else public_name(self.test_dataset)

@@ -25,7 +25,8 @@ def limits(results: Sequence[RunResult], facts: TrainingFacts, *, max_logit_scal
         max_logit_scale: Upper bound of the scale in training.
     """
     own = results[0]
-    measured = f"Measured on {own.test_rows:,} rows of {facts.dataset_name} alone, data like the training data."
+    likeness = "data like" if facts.test_dataset is None else "other data than"
+    measured = f"Measured on {own.test_rows:,} rows of {facts.measured_dataset} alone, {likeness} the training data."
     found = [
         measured + _of_pool(own) if own.test_rows else "Nothing was measured: how good the model is, is not known.",
         *_of_recall(results),

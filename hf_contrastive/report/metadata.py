@@ -74,8 +74,9 @@ def build_metadata(name: str, own: RunResult, facts: TrainingFacts, objective: O
         eval_results=[
             EvalResult(
                 task_type=_task_of(key, facts),
-                dataset_type=facts.hub_dataset or _slug(facts.dataset_name),
-                dataset_name=facts.dataset_name,
+                dataset_type=(facts.hub_dataset if facts.test_dataset is None else None)
+                or _slug(facts.measured_dataset),
+                dataset_name=facts.measured_dataset,
                 dataset_split=facts.test_split,
                 metric_type=key.replace("/", "_"),
                 metric_name=key,

@@ -7,9 +7,9 @@ from transformers.utils import logging
 
 from hf_contrastive.report import front_matter
 from hf_contrastive.report.card import set_aside, update_card
-from hf_contrastive.report.checking import CARD
 from hf_contrastive.report.drafts import RECORD, is_draft
 from hf_contrastive.report.merging import edited_sections
+from hf_contrastive.report.names import CARD
 
 
 logger = logging.get_logger(__name__)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from hf_contrastive.report.facts import TowerFacts
-from hf_contrastive.towers.find import Tower, base_model, find_towers
+from hf_contrastive.towers.find import Tower, base_model, class_of, find_towers
 
 
 # How encoders of `transformers` without a `pooler` make one vector of many.
@@ -48,9 +48,9 @@ def describe_towers(model: nn.Module) -> tuple[TowerFacts, ...]:
     return tuple(
         TowerFacts(
             modality=tower.modality,
-            encoder=type(tower.encoder).__name__,
+            encoder=class_of(tower.encoder).__name__,
             pooling=_pooling(tower),
-            projection="none" if tower.projection is None else type(tower.projection).__name__,
+            projection="none" if tower.projection is None else class_of(tower.projection).__name__,
             **_sizes(tower),
         )
         for tower in towers.values()
@@ -126,7 +126,7 @@ def _of_joined(model: Any, towers: dict[str, Tower], settings: dict[str, Any]) -
         owner = modality.shared_with or name
         tower, own = towers[owner], settings[owner]
         is_features = own.tower is None
-        encoder = "precomputed features" if is_features else type(tower.encoder).__name__
+        encoder = "precomputed features" if is_features else class_of(tower.encoder).__name__
         pooling = f"none, {own.features} wide" if is_features else _POOLINGS[own.pooling]
         head = modality.head or own.head
         yield TowerFacts(
@@ -149,10 +149,9 @@ def _joined(config: Any) -> dict[str, Any]:
 
 def _sizes(tower: Tower) -> dict[str, Any]:
     parameters = [p for block in tower.blocks for p in block.all_parameters()]
-    return {
-        "parameters": sum(p.numel() for p in parameters),
-        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-    }
+    # DeepSpeed ZeRO-3 leaves parameters empty and keeps their size beside them.
+    sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in parameters]
+    return {"parameters": sum(size for size, _ in sizes), "trainable": sum(size for size, learns in sizes if learns)}
 
 
 def _size(config: Any) -> str | None:
@@ -167,4 +166,4 @@ def _pooling(tower: Tower) -> str:
         return own
     if getattr(tower.encoder, "pooler", None) is not None:
         return "its own pooler"
-    return POOLING.get(type(tower.encoder).__name__, "as in its class")
+    return POOLING.get(class_of(tower.encoder).__name__, "as in its class")

@@ -41,6 +41,7 @@ def training_rows(
         "biases": ", ".join(f"{bias:.2f}" for bias in _biases(own) or facts.biases),
         "optimizer": ", ".join(_optimizer(own, args)),
         "averaged": args.ema_decay if args.save_ema else None,
+        "best_step": facts.best_step,
         "seed": own.seed,
         "data_seed": args.data_seed,
         "hardware": facts.hardware,

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 
 # How `transformers` names the encoders of dual encoders: `vision_model`, `text_model`, `audio_model`.
@@ -71,6 +72,11 @@ def base_model(model: nn.Module) -> nn.Module:
     """The model below what `torch.compile` and `peft` put around it, or the model itself."""
     model = getattr(model, "_orig_mod", model)
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+
+
+def class_of(module: nn.Module) -> type:
+    """The class of a module as it was written, below the one that FSDP2 makes of it."""
+    return next(cls for cls in type(module).__mro__ if not issubclass(cls, FSDPModule))
 
 
 def find_towers(model: nn.Module) -> dict[str, Tower]:

@@ -1,8 +1,7 @@
 """The model card that the trainer writes by itself: what it knows of its run, measured or not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from transformers import Trainer
 from transformers.trainer_utils import has_length
@@ -12,26 +11,20 @@ from hf_contrastive.losses import ContrastiveLoss
 from hf_contrastive.report.card import write_model_card
 from hf_contrastive.report.facts import Sharing
 from hf_contrastive.report.result import RunResult, write_results
+from hf_contrastive.training.figures import (
+    ENDED,
+    Evaluation,
+    figures_before,
+    figures_of_weights,
+    measures_in,
+    step_of_weights,
+)
 from hf_contrastive.training.micro_batches import rows_of_all_processes
-from hf_contrastive.training.run_facts import plain_rows, training_facts
+from hf_contrastive.training.run_facts import names_of, other_name_of, scales_of, training_facts
 from hf_contrastive.training.training_args import ContrastiveTrainingArguments
 
 
 logger = logging.get_logger(__name__)
-
-# What `datasets` calls files that say nothing of what is in them.
-_FORMATS = (
-    "csv",
-    "json",
-    "pandas",
-    "parquet",
-    "text",
-    "generator",
-    "imagefolder",
-    "audiofolder",
-    "webdataset",
-    "arrow",
-)
 
 
 class CardMixin(Trainer):
@@ -39,7 +32,8 @@ class CardMixin(Trainer):
 
     args: ContrastiveTrainingArguments
     loss: ContrastiveLoss
-    evaluated_rows: dict[str, int]
+    evaluation: Evaluation | None
+    resumed_at: int | None
 
     def create_model_card(
         self,
@@ -54,7 +48,11 @@ class CardMixin(Trainer):
         dataset_args: str | list[str] | None = None,
     ) -> None:
         """
-        Write the card of the model into `output_dir`, with the figures of the latest evaluation, and `metrics.json`.
+        Write the card of the model into `output_dir`, and its figures into `metrics.json`.
+
+        They are those of the latest evaluation of the weights that are saved: of the best checkpoint where it was loaded,
+        of the moving average where it is the model. An evaluation after training is of those weights. Of several datasets
+        the first is told.
 
         What people wrote into the card stays, see [`~hf_contrastive.report.card.update_card`].
 
@@ -86,59 +84,62 @@ class CardMixin(Trainer):
         if tasks or dataset_args:
             logger.warning("`tasks` and `dataset_args` are not used: the task is found from the towers of the model.")
         folder = Path(str(self.args.output_dir))
-        result = self._result(model_name or (self.args.hub_model_id or folder.resolve().name).rpartition("/")[2])
+        evaluation, figures = self._measured()
+        data, test = self.train_dataset, None if evaluation is None else evaluation.dataset
         facts = training_facts(
             self,
-            dataset=_listed(dataset_tags) or _listed(dataset) or _names_of(self.train_dataset),
+            dataset=_listed(dataset_tags) or _listed(dataset) or names_of(data),
             base_model=finetuned_from or getattr(self.model.config, "_name_or_path", None) or None,
-            train_rows=len(self.train_dataset) if has_length(self.train_dataset) else None,
-            test=self._watched()[1],
+            train_rows=0 if data is None else len(data) if has_length(data) else None,
+            test=test,
+            test_dataset=None if test is None else other_name_of(test, data),
             sharing=Sharing(license=license, language=_listed(language)),
             tags=_listed(tags),
+        )
+        result = RunResult(
+            name=model_name or (self.args.hub_model_id or folder.resolve().name).rpartition("/")[2],
+            loss=repr(self.loss),
+            metrics=scales_of(self.accelerator.unwrap_model(self.model), facts.modalities) | figures,
+            train_seconds=next((log[ENDED] for log in reversed(self.state.log_history) if ENDED in log), 0.0),
+            steps=self.state.global_step,
+            batch_size=rows_of_all_processes(self.args),
+            seed=self.args.seed,
+            test_rows=0 if evaluation is None else evaluation.rows,
+            before=self._measured_before(evaluation),
+            resumed_at=self.resumed_at,
         )
         folder.mkdir(parents=True, exist_ok=True)
         write_results([result], folder / "metrics.json")
         write_model_card(folder, [result], self.args, facts)
 
-    def _watched(self) -> tuple[str, Any]:
-        """What metrics of the evaluation begin with, and its data: the first, where there are several."""
-        if isinstance(self.eval_dataset, dict):
-            name, rows = next(iter(self.eval_dataset.items()))
-            return f"eval_{name}", rows
-        return "eval", self.eval_dataset
+    def _measured(self) -> tuple[Evaluation | None, dict[str, float]]:
+        """The latest evaluation of the weights as they are saved, and its figures; None and none if there is none."""
+        known = [e for e in (self.evaluation, self._watched()) if e is not None and e.rows]
+        for evaluation in known:
+            if (found := figures_of_weights(self.state, self.args, evaluation.prefix)) is not None:
+                return evaluation, found
+        if any(measures_in(log, evaluation.prefix) for evaluation in known for log in self.state.log_history):
+            averaged = self.args.ema_decay is not None and self.args.evaluate_ema != self.args.save_ema
+            logger.warning(
+                f"No evaluation was of the weights that are saved, those of step {step_of_weights(self.state, self.args)}"
+                f"{': `evaluate_ema` and `save_ema` differ' * averaged}. The card has no figures; `evaluate` first."
+            )
+        return None, {}
 
-    def _result(self, name: str) -> RunResult:
-        """The run and its evaluations so far, as its logs tell them."""
-        prefix, rows = self._watched()
-        logs: list[dict[str, Any]] = self.state.log_history
-        measured = [(log["step"], found) for log in logs if (found := _measures(log, f"{prefix}_"))]
-        at_last: dict[str, float] = next((found for step, found in reversed(measured) if step), {})
-        before = next((found for step, found in measured if not step), None)
-        scales = [{k: v for k, v in log.items() if k.partition("/")[0] == "logit_scale"} for log in logs]
-        return RunResult(
-            name=name,
-            loss=repr(self.loss),
-            metrics=next((found for found in reversed(scales) if found), {}) | at_last,
-            train_seconds=next((log["train_runtime"] for log in reversed(logs) if "train_runtime" in log), 0.0),
-            steps=self.state.global_step,
-            batch_size=rows_of_all_processes(self.args),
-            seed=self.args.seed,
-            test_rows=self.evaluated_rows.get(prefix, len(rows) if has_length(rows) else 0) if at_last else 0,
-            before=before if at_last else None,
-        )
+    def _watched(self) -> Evaluation:
+        """What is evaluated during training, of several datasets the first. It has no rows where they were not counted."""
+        prefix, rows = "eval", self.eval_dataset
+        if isinstance(rows, dict):
+            name, rows = next(iter(rows.items()))
+            prefix = f"eval_{name}"
+        return Evaluation(prefix, rows, len(rows) if has_length(rows) else 0)
 
-
-def _measures(log: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    found = {key.removeprefix(prefix): value for key, value in log.items() if key.startswith(prefix)}
-    return {key: value for key, value in found.items() if "/" in key or key in ("loss", "logit_scale")}
+    def _measured_before(self, evaluation: Evaluation | None) -> dict[str, float] | None:
+        """The figures of before training, of the same data."""
+        if evaluation is None or evaluation.dataset is not self._watched().dataset or not self.state.global_step:
+            return None
+        return figures_before(self.state, evaluation.prefix)
 
 
 def _listed(names: str | Sequence[str] | None) -> list[str]:
     return [names] if isinstance(names, str) else list(names or [])
-
-
-def _names_of(dataset: Any) -> list[str]:
-    """What `datasets` calls the data, where that says more than how it is stored."""
-    rows = plain_rows(dataset)
-    name = None if rows is None else rows.info.dataset_name or rows.info.builder_name
-    return [name] if name and name not in _FORMATS else ["data of the author's own"]

@@ -17,6 +17,7 @@ from hf_contrastive.evaluators.store import EmbeddingStore, StoredEmbeds, on_eve
 from hf_contrastive.hard_negatives import without_hard_negatives
 from hf_contrastive.losses import ContrastiveLoss
 from hf_contrastive.temperature import scale_and_bias
+from hf_contrastive.training.figures import Evaluation
 from hf_contrastive.training.measure import measure
 from hf_contrastive.training.processes import ManyProcessesTrainer
 from hf_contrastive.training.replacing import replaced
@@ -50,10 +51,10 @@ class EvaluationMixin(ManyProcessesTrainer):
         super().__init__(*args, **kwargs)
         # Of the latest evaluation or prediction, in the order of its `predictions`.
         self.modalities: list[str] = []
-        # By prefix of their metrics.
-        self.evaluated_rows: dict[str, int] = {}
+        # The latest call of `evaluate`, of several datasets the first.
+        self.evaluation: Evaluation | None = None
         self._store: EmbeddingStore | None = None
-        # Prefix under which evaluators are due, set by the outermost call of `evaluate`.
+        # Prefix under which evaluators are due, set by the outermost call of `evaluate` for its first dataset.
         self._due: str | None = None
         self._evaluating = False
 
@@ -138,12 +139,14 @@ class EvaluationMixin(ManyProcessesTrainer):
         is_stream = not isinstance(dataset, NumberedRows)
         metrics |= self.count_skipped_rows(getattr(dataset, "dataset", dataset), whole=is_stream)
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
-        if self._due is not None and self.evaluators:
-            prefix, self._due = self._due, None
-            extra = evaluate_all(self.evaluators, self.evaluation_encoder(), progress=not self.args.disable_tqdm)
-            named |= {f"{prefix}_{name}": value for name, value in extra.items()}
+        rows = len(next(iter(stored.embeds.values())))
+        if (prefix := self._due) is not None:
+            self._due = None
+            self.evaluation = Evaluation(metric_key_prefix, getattr(dataset, "dataset", dataset), rows)
+            if self.evaluators:
+                extra = evaluate_all(self.evaluators, self.evaluation_encoder(), progress=not self.args.disable_tqdm)
+                named |= {f"{prefix}_{name}": value for name, value in extra.items()}
         known = {name: value for name, value in (output.metrics or {}).items() if not name.endswith("_loss")}
-        rows = self.evaluated_rows[metric_key_prefix] = len(next(iter(stored.embeds.values())))
         return EvalLoopOutput(
             predictions=tuple(x.numpy() for x in stored.embeds.values()),
             label_ids=None,

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 
-# By argument: what it must be left at, and why.
+# By argument: what it must be left at, and why. An empty one and 0 ask for nothing either.
 NO_USE: dict[str, tuple[Any, str]] = {
     "label_smoothing_factor": (0.0, "a contrastive loss has no labels to smooth"),
     "label_names": (None, "batches have no labels; `id_column` of the collator tells which rows show the same"),
@@ -21,7 +21,10 @@ NO_USE: dict[str, tuple[Any, str]] = {
 def refuse_without_use(args: TrainingArguments) -> None:
     """Raise a ValueError if arguments of [`~transformers.TrainingArguments`] ask for what the trainer would not do."""
     for name, (default, reason) in NO_USE.items():
-        if (given := getattr(args, name)) != default:
+        given = getattr(args, name)
+        if not given and not default:
+            setattr(args, name, default)
+        elif given != default:
             raise ValueError(f"{name} must be left at {default!r}, but got {given!r}: {reason}.")
     if args.train_sampling_strategy == "batch_rebalance":
         raise ValueError(

@@ -15,8 +15,8 @@ from hf_contrastive.hub.failures import Patience, PushError, brief
 from hf_contrastive.hub.folders import upload
 from hf_contrastive.hub.repositories import Repository, bounded_silence
 from hf_contrastive.hub.unpushed import keep_apart
-from hf_contrastive.report.checking import CARD
 from hf_contrastive.report.drafts import is_generated
+from hf_contrastive.report.names import CARD
 from hf_contrastive.training.processes import ManyProcessesTrainer
 from hf_contrastive.training.replacing import replaced
 

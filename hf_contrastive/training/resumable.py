@@ -76,6 +76,12 @@ class ResumableTrainer(PushingTrainer):
         """Whether training ended early, with a checkpoint, because the process was told to end."""
         return self.preemption is not None and self.preemption.agreed
 
+    @property
+    def resumed_at(self) -> int | None:
+        """The step at which the latest call of `train` began, None for the first of the run."""
+        # Unset before the first call.
+        return getattr(self, "_initial_global_step", 0) or None
+
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """[`~transformers.Trainer.train`], from a complete checkpoint or none, see [`resolve_checkpoint`]."""
         checkpoint = resolve_checkpoint(resume_from_checkpoint, self.args.output_dir)
@@ -99,10 +105,8 @@ class ResumableTrainer(PushingTrainer):
             return super().get_train_dataloader()
         data, collator = replayable(self.train_dataset, self.args.order_seed), CollatorWithRows(self.data_collator)
         if self._loader_is_due:
-            self._data, self._loader_is_due = (
-                DataGenerators(self.args.order_seed, self.args.process_index, data),
-                False,
-            )
+            self._data = DataGenerators(self.args.order_seed, self.args.process_index, data)
+            self._loader_is_due = False
         with (
             replaced(self, train_dataset=data, data_collator=collator),
             # Else the order would follow torch's seed at this moment.

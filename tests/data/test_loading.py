@@ -8,9 +8,10 @@ from typing import Any
 
 import datasets
 import pytest
-from datasets import Dataset, DatasetDict, Image
+from datasets import Dataset, DatasetDict, Features, Image, List, Value
 
 from hf_contrastive.data import PairSplits, load_pairs
+from hf_contrastive.data.loading import load_examples
 from tests.conftest import COLORS, make_pairs, picture
 
 
@@ -248,3 +249,16 @@ def test_a_saved_dataset_that_lost_a_file_is_refused(tmp_path: Path):
     shutil.rmtree(tmp_path / "saved" / "train")
     with pytest.raises(FileNotFoundError, match="train"):
         load_pairs(folder)
+
+
+def test_of_three_modalities_rows_with_empty_lists_are_not_measured(tmp_path: Path):
+    texts = [["a cat"], [], None, [None], [None, "a dog"]]
+    rows = Dataset.from_dict(
+        {"text": texts, "first": [[1.0]] * 5, "second": [[2.0]] * 5},
+        features=Features(
+            {"text": List(Value("string"))} | dict.fromkeys(("first", "second"), List(Value("float32")))
+        ),
+    )
+    DatasetDict(train=rows, test=rows).save_to_disk(tmp_path / "rows")
+    splits = load_examples(str(tmp_path / "rows"), {m: m for m in rows.column_names})
+    assert (len(splits.train), [row["text"] for row in splits.test]) == (5, ["a cat", "a dog"])

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_contrastive.report.facts import Sharing, TrainingFacts, is_local
+from hf_contrastive.report.facts import Sharing, TrainingFacts
+from hf_contrastive.report.names import is_local
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,14 @@ def test_the_size_of_the_pool_and_its_chance_are_told():
     assert "chance of R@1 is 0.001" in text(result())
 
 
+def test_other_data_than_that_of_training_is_told():
+    assert (
+        "rows of flickr alone, other data than the training data"
+        in limits([result()], facts(test_dataset="flickr"))[0]
+    )
+    assert "alone, data like the training data" in text(result())
+
+
 def test_the_standard_error_is_that_of_a_share():
     # sqrt(0.4 * 0.6 / 1000) of the recall nearer to a half.
     assert "standard error of 0.015 at" in text(result())

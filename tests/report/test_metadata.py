@@ -60,6 +60,13 @@ def test_odd_names_of_data_keep_the_front_matter_valid(tmp_path: Path, name: str
     assert front["model-index"][0]["results"][0]["dataset"]["name"] == name
 
 
+def test_figures_of_other_data_are_not_filed_under_that_of_training(tmp_path: Path):
+    card = write_card(tmp_path, dataset="somebody/coco", test_dataset="flickr")
+    (model,) = front_matter(card)["model-index"]
+    assert {(r["dataset"]["type"], r["dataset"]["name"]) for r in model["results"]} == {("flickr", "flickr")}
+    assert "of the test split of flickr" in card
+
+
 def test_a_loader_is_no_dataset_of_the_hub(tmp_path: Path):
     assert "datasets" not in front_matter(write_card(tmp_path, dataset="imagefolder"))
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from transformers import CLIPModel, PreTrainedModel, RobertaConfig
 
 from hf_contrastive.models import MultiEncoder
@@ -36,6 +37,14 @@ def test_frozen_parameters_are_not_counted_as_trained():
     model.vision_model.requires_grad_(False)
     towers = {tower.modality: tower for tower in describe_towers(model)}
     assert towers["image"].trainable == sum(p.numel() for p in model.visual_projection.parameters())
+
+
+def test_parameters_that_deepspeed_has_cut_count_whole():
+    model = tiny_clip()
+    whole = describe_towers(model)
+    for p in model.parameters():
+        p.ds_numel, p.data = p.numel(), torch.empty(0)
+    assert describe_towers(model) == whole
 
 
 def test_a_model_without_towers_has_none():

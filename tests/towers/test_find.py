@@ -2,9 +2,10 @@
 
 import pytest
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import CLIPModel, PreTrainedModel
 
-from hf_contrastive.towers.find import find_tower, find_towers
+from hf_contrastive.towers.find import class_of, find_tower, find_towers
 from tests.training.three_towers import ThreeTowers, ThreeTowersConfig
 
 
@@ -74,3 +75,11 @@ def test_an_unknown_tower_is_answered_with_those_that_there_are(clip: CLIPModel)
         ValueError, match=r"`x` names the tower 'audio', but CLIPModel has the towers \['image', 'text'\]"
     ):
         find_tower(clip, "audio", "x")
+
+
+def test_the_class_of_a_module_is_the_one_that_was_written():
+    module = nn.Linear(2, 2)
+    assert class_of(module) is nn.Linear
+    # As `fully_shard` does.
+    module.__class__ = type("FSDPLinear", (FSDPModule, nn.Linear), {})
+    assert class_of(module) is nn.Linear

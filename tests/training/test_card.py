@@ -1,6 +1,7 @@
 """The card that a trainer writes by itself tells its run as it was."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,76 @@ def test_of_several_evaluation_sets_the_first_is_told(clip: CLIPModel, dataset: 
     (result,) = json.loads((tmp_path / "metrics.json").read_text())
     assert result["test_rows"] == 6
     assert result["metrics"]["loss"] == metrics["eval_few_loss"]
+
+
+def test_a_test_after_training_is_told_rather_than_what_was_watched(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
+    trainer = make_trainer(clip, dataset, tmp_path, eval_strategy="epoch", eval_on_start=True)
+    trainer.train()
+    metrics = trainer.evaluate(dataset.select(range(5)), metric_key_prefix="test")
+    trainer.create_model_card()
+    (result,) = read_results(tmp_path / "metrics.json")
+    assert (result.test_rows, result.metrics["loss"], result.before) == (5, metrics["test_loss"], None)
+
+
+def test_other_rows_are_not_compared_with_the_figures_of_before(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
+    trainer = make_trainer(clip, dataset, tmp_path, eval_on_start=True)
+    trainer.train()
+    trainer.evaluate(dataset.select(range(5)))
+    trainer.create_model_card()
+    (result,) = read_results(tmp_path / "metrics.json")
+    assert (result.test_rows, result.before) == (5, None)
+
+
+def test_the_best_model_has_its_own_figures_and_temperature(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
+    steps = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer = make_trainer(
+        clip,
+        dataset,
+        tmp_path,
+        load_best_model_at_end=True,
+        metric_for_best_model="logit_scale",
+        # Which falls in these three steps.
+        greater_is_better=True,
+        max_steps=3,
+        **steps,
+    )
+    trainer.train()
+    trainer.create_model_card()
+    (result,) = read_results(tmp_path / "metrics.json")
+    log = next(log for log in trainer.state.log_history if log["step"] == 1 and "eval_loss" in log)
+    assert trainer.state.best_global_step == 1
+    assert result.metrics["loss"] == log["eval_loss"]
+    assert result.metrics["logit_scale"] == pytest.approx(trainer.model.logit_scale.exp().item())
+    assert "| checkpoint | that of step 1, the best |" in (tmp_path / "README.md").read_text()
+
+
+def test_figures_of_other_weights_are_left_out_with_a_warning(
+    clip: CLIPModel,
+    dataset: Dataset,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    trainer = make_trainer(
+        clip, dataset, tmp_path, ema_decay=0.9, evaluate_ema=True, eval_strategy="epoch", learning_rate=1e-3
+    )
+    trainer.train()
+    monkeypatch.setattr(logging.getLogger("hf_contrastive"), "propagate", True)
+    trainer.create_model_card()
+    assert "`evaluate_ema` and `save_ema` differ. The card has no figures" in caplog.text
+    (result,) = read_results(tmp_path / "metrics.json")
+    assert (result.test_rows, list(result.metrics)) == (0, ["logit_scale"])
+
+
+def test_a_resumed_run_says_since_when(clip: CLIPModel, dataset: Dataset, tmp_path: Path):
+    make_trainer(clip, dataset, tmp_path, save_strategy="steps", save_steps=1, max_steps=1).train()
+    trainer = make_trainer(clip, dataset, tmp_path, max_steps=2)
+    assert trainer.resumed_at is None
+    trainer.train(resume_from_checkpoint=True)
+    trainer.create_model_card()
+    (result,) = read_results(tmp_path / "metrics.json")
+    assert (result.resumed_at, result.steps) == (1, 2)
+    assert "since step 1, from where it was resumed" in (tmp_path / "README.md").read_text()
 
 
 def test_what_people_wrote_into_it_stays(clip: CLIPModel, dataset: Dataset, tmp_path: Path):

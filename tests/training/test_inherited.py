@@ -30,6 +30,20 @@ def test_what_nothing_would_follow_is_refused(option: dict[str, Any], message: s
 
 
 @pytest.mark.parametrize(
+    "option",
+    [{"label_names": []}, {"include_for_metrics": []}, {"neftune_noise_alpha": 0.0}, {"neftune_noise_alpha": 0}],
+)
+def test_what_asks_for_nothing_is_taken_as_if_left_out(
+    option: dict[str, Any], clip: CLIPModel, dataset: Dataset, tmp_path: Path
+):
+    (name,) = option
+    left_out = getattr(make(tmp_path), name)
+    trainer = make_trainer(clip, dataset, tmp_path, max_steps=1, **option)
+    assert getattr(trainer.args, name) == left_out
+    trainer.train()
+
+
+@pytest.mark.parametrize(
     ("option", "message"),
     [
         ({"model_init": lambda: None}, "Make a model and a trainer of its own for each trial"),
