@@ -1,6 +1,6 @@
 """Raw values in, unit embeddings out: pictures, texts and sounds through a model and its processor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from transformers.utils import PROCESSOR_NAME, cached_file
 
 from hf_contrastive.models.repeatable import repeatable_inputs
+from hf_contrastive.towers.forwards import evaluation_mode
 
 
 class EncodingMixin:
@@ -89,10 +90,12 @@ class EncodingMixin:
         """
         Unit embeddings of raw values, without dropout and gradients, on the model's device.
 
+        Several threads may use a model at once if it is in evaluation mode, as it is when it is loaded.
+
         Args:
             modality (`str`):
                 Which tower.
-            data (`list`):
+            data (`list` or `Iterable`):
                 Texts, pictures, sounds or precomputed features, as the modality's processor takes them.
             batch_size (`int`, *optional*, defaults to 32):
                 Values per forward pass. Texts of similar length go together.
@@ -113,26 +116,21 @@ class EncodingMixin:
         processors = self.processor.modalities
         if modality not in processors:
             raise ValueError(f"`modality` must be one of {sorted(processors)}, but got {modality!r}.")
-        if isinstance(data, (str, bytes, Mapping)) or not hasattr(data, "__len__"):
+        if isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
             raise ValueError(f"`data` must be a list of values, but got a {type(data).__name__}.")
-        if len(data) == 0 or type(batch_size) is not int or batch_size < 1:
-            raise ValueError(f"`data` must have values and `batch_size` be positive: {len(data)}, {batch_size}.")
         values = list(data)
+        if not values or type(batch_size) is not int or batch_size < 1:
+            raise ValueError(f"`data` must have values and `batch_size` be positive: {len(values)}, {batch_size}.")
+        is_text = processors[modality].kind == "text"
         for row, value in enumerate(values):
             # Here, since batches have other rows.
-            is_text = processors[modality].kind == "text"
             problem = "nothing" if value is None else problem_of("text", value) if is_text else None
             if problem is not None:
                 raise ValueError(f"`data[{row}]` is {problem}.")
         order = sorted(range(len(values)), key=lambda row: -_length(values[row]))
         model: Any = self
-        modes = {module: module.training for module in model.modules()}
-        model.eval()
-        try:
+        with evaluation_mode(model):
             rows = self._encode(modality, processors[modality], [values[i] for i in order], batch_size, show_progress)
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
         embeds = torch.empty_like(rows)
         embeds[torch.tensor(order)] = rows
         return embeds.numpy() if to_numpy else embeds

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from hf_contrastive.models.peculiarities import peculiarities_of
+
 
 # Which files a processor of each kind writes: of each, one fits the root of a folder.
 _FILES = {"text": "tokenizer", "image": "preprocessor", "audio": "preprocessor"}
@@ -71,8 +73,7 @@ def _text_options(name: str, tokenizer: Any, encoder: Any, reads: Sequence[str])
         )
     options: dict[str, Any] = {"padding": True, "truncation": True}
     longest = longest_text(encoder)
-    if encoder.config.model_type.startswith("siglip"):
-        # It reads all positions.
+    if peculiarities_of(encoder.config).is_padded:
         options |= {"padding": "max_length", "max_length": longest, "return_attention_mask": False}
     elif longest is not None and tokenizer.model_max_length > longest:
         options["max_length"] = longest
