@@ -69,18 +69,26 @@ def load_encoder(modality: str, source: Any, **kwargs: Any) -> PreTrainedModel:
         ValueError: The source is none of these, or several towers of which none is this modality's.
     """
     if isinstance(source, PreTrainedModel):
-        part = _part(modality, source.config)
-        encoder = encoder_of(next(module for module in source.modules() if getattr(module, "config", None) is part))
-        # It must be one that can be made from its configuration again.
-        encoder_class(encoder.config, architecture_of(encoder))
-        return encoder
+        return _tower_of(source, modality)
     if isinstance(source, PreTrainedConfig):
         return build_encoder(copy.deepcopy(_part(modality, source)))
-    if not isinstance(source, (str, Path)):
-        raise ValueError(
-            f"The {modality} tower must be a name or folder, a model, a configuration, or the width of precomputed "
-            f"features, but got a {type(source).__name__}."
-        )
+    if isinstance(source, (str, Path)):
+        return _load_encoder(modality, source, kwargs)
+    raise ValueError(
+        f"The {modality} tower must be a name or folder, a model, a configuration, or the width of precomputed "
+        f"features, but got a {type(source).__name__}."
+    )
+
+
+def _tower_of(model: PreTrainedModel, modality: str) -> PreTrainedModel:
+    part = _part(modality, model.config)
+    encoder = encoder_of(next(module for module in model.modules() if getattr(module, "config", None) is part))
+    # It must be one that can be made from its configuration again.
+    encoder_class(encoder.config, architecture_of(encoder))
+    return encoder
+
+
+def _load_encoder(modality: str, source: str | Path, kwargs: Mapping[str, Any]) -> PreTrainedModel:
     hub = location(kwargs)
     hub |= (checked := checked_revision(check_model(source, **hub)))
     whole = AutoConfig.from_pretrained(source, trust_remote_code=False, **hub)
@@ -90,7 +98,7 @@ def load_encoder(modality: str, source: Any, **kwargs: Any) -> PreTrainedModel:
     options = {**kwargs, **checked, "use_safetensors": True}
     if config is not whole and made.base_model_prefix not in ("vision_model", "text_model", "audio_model"):
         # Such as CLAP's towers, which would not find their weights among those of all.
-        return load_encoder(modality, encoder_class(whole).from_pretrained(source, config=whole, **options))
+        return _tower_of(encoder_class(whole).from_pretrained(source, config=whole, **options), modality)
     return encoder_of(made.from_pretrained(source, config=config, **options))
 
 

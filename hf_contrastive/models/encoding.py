@@ -111,22 +111,12 @@ class EncodingMixin:
         Raises:
             ValueError: There is no such modality, no data, or a single value instead of a list.
         """
-        from hf_contrastive.data.modalities import problem_of
-
         processors = self.processor.modalities
         if modality not in processors:
             raise ValueError(f"`modality` must be one of {sorted(processors)}, but got {modality!r}.")
-        if isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
-            raise ValueError(f"`data` must be a list of values, but got a {type(data).__name__}.")
-        values = list(data)
+        values = _values(data, processors[modality].kind)
         if not values or type(batch_size) is not int or batch_size < 1:
             raise ValueError(f"`data` must have values and `batch_size` be positive: {len(values)}, {batch_size}.")
-        is_text = processors[modality].kind == "text"
-        for row, value in enumerate(values):
-            # Here, since batches have other rows.
-            problem = "nothing" if value is None else problem_of("text", value) if is_text else None
-            if problem is not None:
-                raise ValueError(f"`data[{row}]` is {problem}.")
         order = sorted(range(len(values)), key=lambda row: -_length(values[row]))
         model: Any = self
         with evaluation_mode(model):
@@ -156,6 +146,21 @@ class EncodingMixin:
             raise ValueError(f"`a` and `b` must be rows of one width, of shape (n, width), but got {shapes}.")
         x, y = (torch.nn.functional.normalize(row.float(), dim=-1) for row in rows)
         return x @ y.T
+
+
+def _values(data: Any, kind: str | None) -> list[Any]:
+    """A list of data; a ValueError if they are none, or names the row of one that is not there or no text."""
+    from hf_contrastive.data.modalities import problem_of
+
+    if isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
+        raise ValueError(f"`data` must be a list of values, but got a {type(data).__name__}.")
+    values = list(data)
+    for row, value in enumerate(values):
+        # Here, since batches have other rows.
+        problem = "nothing" if value is None else problem_of("text", value) if kind == "text" else None
+        if problem is not None:
+            raise ValueError(f"`data[{row}]` is {problem}.")
+    return values
 
 
 def _length(value: Any) -> int:

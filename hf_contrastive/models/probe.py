@@ -52,20 +52,7 @@ def probe(modality: str, encoder: PreTrainedModel, pooling: str | None) -> Probe
         ValueError: The encoder cannot be run, returns nothing that can be pooled, or not as `pooling` says.
     """
     inputs = example_inputs(encoder)
-    try:
-        # With a graph, which tells what parameters are used.
-        with (
-            evaluation_mode(encoder),
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            torch.random.fork_rng(devices=[]),
-        ):
-            output = call_encoder(encoder, inputs, run_options(encoder))
-    except Exception as error:
-        shapes = {name: list(x.shape) for name, x in inputs.items()}
-        raise ValueError(
-            f"The {modality} tower, a {type(encoder).__name__}, was tried with {shapes} and failed: {error}"
-        ) from error
+    output = _run(modality, encoder, inputs)
     possible = list(_possible(encoder, output, inputs))
     chosen = pooling or (_suggested(encoder, output, possible) if possible else None)
     if chosen not in possible:
@@ -77,6 +64,19 @@ def probe(modality: str, encoder: PreTrainedModel, pooling: str | None) -> Probe
         )
     vector = pool(chosen, output)
     return Probed(chosen, vector.shape[-1], _unused(encoder, vector))
+
+
+@torch.enable_grad()
+def _run(modality: str, encoder: PreTrainedModel, inputs: dict[str, Tensor]) -> Any:
+    """What an encoder returns, with a graph, which tells what parameters are used."""
+    try:
+        with evaluation_mode(encoder), torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+            return call_encoder(encoder, inputs, run_options(encoder))
+    except Exception as error:
+        shapes = {name: list(x.shape) for name, x in inputs.items()}
+        raise ValueError(
+            f"The {modality} tower, a {type(encoder).__name__}, was tried with {shapes} and failed: {error}"
+        ) from error
 
 
 def _possible(encoder: nn.Module, output: Any, inputs: dict[str, Tensor]) -> Iterator[str]:

@@ -169,6 +169,14 @@ def test_a_pooling_that_a_tower_cannot_have_is_refused(name: str, pooling: str, 
         joined(name, pooling=pooling)
 
 
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_what_is_found_does_not_depend_on_where_it_is_looked_for(context: Any):
+    expected = joined("vit", pooling="mean").config.modalities["probe"]
+    with context():
+        found = joined("vit", pooling="mean").config.modalities["probe"]
+    assert found.to_dict() == expected.to_dict()
+
+
 def test_a_tower_that_cannot_be_run_is_named():
     with pytest.raises(ValueError, match=r"The text tower, a BertModel, was tried with .* and failed: "):
         MultiEncoder.from_towers({"text": BertConfig(**LAYERS, vocab_size=99, max_position_embeddings=2), "x": 6})
@@ -364,6 +372,39 @@ def test_temperature_and_bias_have_a_dimension(per_pair: bool, tmp_path: Path):
     assert torch.equal(AutoModel.from_pretrained(tmp_path).logit_scale, model.logit_scale)
 
 
+def test_weights_may_be_cut_into_files(tmp_path: Path):
+    model = image_and_text()
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    state = AutoModel.from_pretrained(tmp_path).state_dict()
+    assert all(torch.equal(x, state[key]) for key, x in model.state_dict().items())
+
+
+def test_a_model_of_an_earlier_version_is_loaded(tmp_path: Path):
+    model = image_and_text()
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    config = json.loads(file.read_text())
+    for modality in config["modalities"].values():
+        # What the first version wrote.
+        assert {"tower", "pooling", "head", "features"} <= set(modality)
+        for name in set(modality) - {"tower", "pooling", "head", "features"}:
+            del modality[name]
+    file.write_text(json.dumps(config))
+    loaded = AutoModel.from_pretrained(tmp_path)
+    with torch.no_grad():
+        expected, found = model(**two_inputs()), loaded(**two_inputs())
+    assert all(torch.equal(x, found[key]) for key, x in expected.items())
+
+
+def test_what_a_later_version_adds_beside_the_modalities_is_kept(tmp_path: Path):
+    image_and_text().save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"later": {"a": 1}}))
+    AutoModel.from_pretrained(tmp_path).save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["later"] == {"a": 1}
+
+
 def test_weights_that_are_missing_start_as_new_ones(tmp_path: Path):
     from safetensors.torch import load_file, save_file
 
@@ -392,6 +433,17 @@ def test_towers_are_found_with_their_blocks():
 @pytest.mark.parametrize("name", NAMES)
 def test_layers_are_found_in_every_tower(name: str):
     assert len(find_towers(joined(name))["probe"].layers) >= 1
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last", "attention"])
+def test_a_forward_pass_is_one_graph(pooling: str):
+    model, inputs = image_and_text(pooling={"text": pooling}), two_inputs()
+    # The graph that any compiler would be given; more than one is an error.
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        expected, found = model(**inputs), compiled(**inputs)
+    for key, x in expected.items():
+        torch.testing.assert_close(found[key], x, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("image", ["vit", "swin"])
@@ -473,6 +525,14 @@ def test_weights_outside_of_the_folder_are_refused(tmp_path: Path):
 def test_arguments_that_do_not_fit_are_refused(kwargs: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         image_and_text(**kwargs)
+
+
+def test_one_model_as_two_towers_is_refused():
+    bert = BertModel(config_of("bert"))
+    message = r"'query' and 'document' have the same model .*`shared=\{'document': 'query'\}`"
+    with pytest.raises(ValueError, match=message):
+        MultiEncoder.from_towers({"query": bert, "document": bert})
+    MultiEncoder.from_towers({"query": bert, "document": copy.deepcopy(bert)})
 
 
 def test_a_tower_of_no_kind_is_refused():
