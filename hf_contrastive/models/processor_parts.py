@@ -61,7 +61,7 @@ def modality_for(
     if isinstance(given, (str, Path)):
         given = LOADERS[kind].from_pretrained(given, trust_remote_code=False)
     if name in options:
-        chosen = options[name]
+        chosen: Mapping[str, Any] | None = options[name]
     else:
         chosen = default_options(name, given, getattr(model, f"{owner}_model"), reads, settings.pooling)
     # The mask that an extractor makes when asked is no text's.

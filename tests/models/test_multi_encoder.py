@@ -106,7 +106,9 @@ def test_what_is_saved_is_loaded_bit_for_bit(name: str, tmp_path: Path):
     assert {key for key, p in loaded.named_parameters() if p.requires_grad} == trained
     with torch.no_grad():
         expected, found = model(**inputs_of(model)), loaded(**inputs_of(model))
-    assert all(torch.equal(x, found[key]) for key, x in expected.items())
+    for key, x in expected.items():
+        # Convolutions add up in another order where weights lie elsewhere in memory.
+        torch.testing.assert_close(found[key], x, rtol=0, atol=1e-6)
     loaded.save_pretrained(tmp_path / "again")
     for file in ("config.json", "model.safetensors"):
         assert (tmp_path / "again" / file).read_bytes() == (tmp_path / file).read_bytes()
@@ -392,9 +394,11 @@ def test_a_model_of_an_earlier_version_is_loaded(tmp_path: Path):
             del modality[name]
     file.write_text(json.dumps(config))
     loaded = AutoModel.from_pretrained(tmp_path)
+    assert all(torch.equal(x, loaded.state_dict()[key]) for key, x in model.state_dict().items())
     with torch.no_grad():
         expected, found = model(**two_inputs()), loaded(**two_inputs())
-    assert all(torch.equal(x, found[key]) for key, x in expected.items())
+    for key, x in expected.items():
+        torch.testing.assert_close(found[key], x, rtol=0, atol=1e-6)
 
 
 def test_what_a_later_version_adds_beside_the_modalities_is_kept(tmp_path: Path):
