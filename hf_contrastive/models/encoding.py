@@ -152,7 +152,8 @@ def _values(data: Any, kind: str | None) -> list[Any]:
     """A list of data; a ValueError if they are none, or names the row of one that is not there or no text."""
     from hf_contrastive.data.modalities import problem_of
 
-    if isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
+    is_one = isinstance(data, (str, bytes, Mapping)) or getattr(data, "ndim", 1) == 0
+    if is_one or not isinstance(data, Iterable):
         raise ValueError(f"`data` must be a list of values, but got a {type(data).__name__}.")
     values = list(data)
     for row, value in enumerate(values):

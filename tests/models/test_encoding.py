@@ -162,6 +162,13 @@ def test_a_model_in_half_precision_returns_about_the_same(dtype: torch.dtype, to
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
 
 
+def test_a_single_value_is_no_list():
+    model = of_texts("bert", words())
+    for given in ("a", np.array("a"), 3):
+        with pytest.raises(ValueError, match="`data` must be a list of values, but got a "):
+            model.encode("text", given)
+
+
 def test_cosines_are_of_rows_of_one_width():
     cosines = MultiEncoder.similarity(np.array([[3.0, 4.0]]), torch.tensor([[2.0, 0.0], [4.0, -3.0]]))
     torch.testing.assert_close(cosines, torch.tensor([[0.6, 0.0]]))
