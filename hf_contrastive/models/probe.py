@@ -38,6 +38,9 @@ def is_real(encoder: nn.Module) -> bool:
     return all(p.device.type != "meta" and not hasattr(p, "ds_id") for p in encoder.parameters())
 
 
+# With a graph, which tells what parameters are used.
+@torch.inference_mode(False)
+@torch.enable_grad()
 def probe(modality: str, encoder: PreTrainedModel, pooling: str | None) -> Probed:
     """
     Run an encoder once.
@@ -66,11 +69,9 @@ def probe(modality: str, encoder: PreTrainedModel, pooling: str | None) -> Probe
     return Probed(chosen, vector.shape[-1], _unused(encoder, vector))
 
 
-@torch.enable_grad()
 def _run(modality: str, encoder: PreTrainedModel, inputs: dict[str, Tensor]) -> Any:
-    """What an encoder returns, with a graph, which tells what parameters are used."""
     try:
-        with evaluation_mode(encoder), torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        with evaluation_mode(encoder), torch.random.fork_rng(devices=[]):
             return call_encoder(encoder, inputs, run_options(encoder))
     except Exception as error:
         shapes = {name: list(x.shape) for name, x in inputs.items()}

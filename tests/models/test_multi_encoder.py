@@ -174,11 +174,13 @@ def test_a_pooling_that_a_tower_cannot_have_is_refused(name: str, pooling: str, 
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
-def test_what_is_found_does_not_depend_on_where_it_is_looked_for(context: Any):
-    expected = joined("vit", pooling="mean").config.modalities["probe"]
+def test_towers_are_joined_as_trainable_where_no_gradients_are_kept(context: Any):
+    towers = [AutoModel.from_config(config_of("bert")) for _ in range(2)]
+    expected = MultiEncoder.from_towers({"text": towers[0], "other": 6}).config.modalities["text"]
     with context():
-        found = joined("vit", pooling="mean").config.modalities["probe"]
-    assert found.to_dict() == expected.to_dict()
+        model = MultiEncoder.from_towers({"text": towers[1], "other": 6})
+    assert model.config.modalities["text"].to_dict() == expected.to_dict()
+    assert all(p.requires_grad for p in model.text_model.parameters())
 
 
 def test_a_tower_that_cannot_be_run_is_named():
