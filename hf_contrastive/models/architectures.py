@@ -1,20 +1,23 @@
 """Encoders of `transformers`, from a configuration, a name or a model."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from hf_contrastive.hub.untrusted import check_model, checked_revision
 from hf_contrastive.models.configuration import refuse_code
+from hf_contrastive.models.peculiarities import peculiarities_of
 
 
-# Pre-training tasks that have no place in an embedding.
-_SETTINGS = {"vit_mae": {"mask_ratio": 0.0}}
+# Arguments of `from_pretrained` that say where files are.
+_LOCATION = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
+# Layers that are left out at random would leave processes waiting for their gradients.
+_SETTINGS = {"layerdrop": 0.0, "encoder_layerdrop": 0.0}
 # What the configuration of a model with several towers calls that of a modality's.
 _PARTS = {"image": "vision_config"}
 
@@ -26,9 +29,7 @@ def build_encoder(config: PreTrainedConfig, architecture: str | None = None) -> 
     Raises:
         ValueError: There is no such architecture in `transformers`.
     """
-    set_up(config)
-    model = encoder_class(config, architecture)._from_config(config)
-    return encoder_of(model)
+    return encoder_of(encoder_class(config, architecture)._from_config(config))
 
 
 def encoder_class(config: PreTrainedConfig, architecture: str | None = None) -> type[PreTrainedModel]:
@@ -68,30 +69,36 @@ def load_encoder(modality: str, source: Any, **kwargs: Any) -> PreTrainedModel:
         ValueError: The source is none of these, or several towers of which none is this modality's.
     """
     if isinstance(source, PreTrainedModel):
-        part = _part(modality, source.config)
-        encoder = encoder_of(next(module for module in source.modules() if getattr(module, "config", None) is part))
-        set_up(encoder.config)
-        # It must be one that can be made from its configuration again.
-        encoder_class(encoder.config, architecture_of(encoder))
-        return encoder
+        return _tower_of(source, modality)
     if isinstance(source, PreTrainedConfig):
         return build_encoder(copy.deepcopy(_part(modality, source)))
-    if not isinstance(source, (str, Path)):
-        raise ValueError(
-            f"The {modality} tower must be a name or folder, a model, a configuration, or the width of precomputed "
-            f"features, but got a {type(source).__name__}."
-        )
-    hub = {k: v for k, v in kwargs.items() if k in ("revision", "token", "cache_dir", "local_files_only", "subfolder")}
+    if isinstance(source, (str, Path)):
+        return _load_encoder(modality, source, kwargs)
+    raise ValueError(
+        f"The {modality} tower must be a name or folder, a model, a configuration, or the width of precomputed "
+        f"features, but got a {type(source).__name__}."
+    )
+
+
+def _tower_of(model: PreTrainedModel, modality: str) -> PreTrainedModel:
+    part = _part(modality, model.config)
+    encoder = encoder_of(next(module for module in model.modules() if getattr(module, "config", None) is part))
+    # It must be one that can be made from its configuration again.
+    encoder_class(encoder.config, architecture_of(encoder))
+    return encoder
+
+
+def _load_encoder(modality: str, source: str | Path, kwargs: Mapping[str, Any]) -> PreTrainedModel:
+    hub = location(kwargs)
     hub |= (checked := checked_revision(check_model(source, **hub)))
     whole = AutoConfig.from_pretrained(source, trust_remote_code=False, **hub)
     config = _part(modality, whole)
     refuse_code(whole.to_dict(), f"The {modality} tower of {str(source)!r}")
-    set_up(config)
     made = encoder_class(config)
     options = {**kwargs, **checked, "use_safetensors": True}
     if config is not whole and made.base_model_prefix not in ("vision_model", "text_model", "audio_model"):
         # Such as CLAP's towers, which would not find their weights among those of all.
-        return load_encoder(modality, encoder_class(whole).from_pretrained(source, config=whole, **options))
+        return _tower_of(encoder_class(whole).from_pretrained(source, config=whole, **options), modality)
     return encoder_of(made.from_pretrained(source, config=config, **options))
 
 
@@ -112,22 +119,20 @@ def architecture_of(encoder: PreTrainedModel) -> str | None:
     return None if is_default else type(encoder).__name__
 
 
-def set_up(config: PreTrainedConfig) -> None:
+def set_up(encoder: PreTrainedModel) -> None:
     """Switch off what belongs to pre-training."""
-    for name, value in _SETTINGS.get(config.model_type, {}).items():
-        setattr(config, name, value)
+    settings = {**_SETTINGS, **peculiarities_of(encoder.config).settings}
+    for module in encoder.modules():
+        # Some modules have copied a value from their configuration, others look there.
+        for holder in (module, getattr(module, "config", None)):
+            for name, value in settings.items():
+                if hasattr(holder, name):
+                    setattr(holder, name, value)
 
 
-def extra_inputs(encoder: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Inputs that an encoder needs to return the same each time, or to return no more than an embedding needs."""
-    config = encoder.config
-    if config.model_type == "vit_mae" and "noise" not in inputs:
-        pixels = inputs["pixel_values"]
-        size = config.patch_size if isinstance(config.patch_size, (list, tuple)) else (config.patch_size,) * 2
-        patches = (pixels.shape[-2] // size[0]) * (pixels.shape[-1] // size[1])
-        # The order in which patches are shuffled: as they are.
-        return {"noise": torch.arange(patches, device=pixels.device, dtype=torch.float32).expand(pixels.shape[0], -1)}
-    return {}
+def location(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Those arguments of `from_pretrained` that say where files are."""
+    return {name: kwargs[name] for name in _LOCATION if kwargs.get(name) is not None}
 
 
 def _part(modality: str, config: PreTrainedConfig) -> PreTrainedConfig:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hf_contrastive.models.architectures import extra_inputs
+from hf_contrastive.models.peculiarities import peculiarities_of
 from hf_contrastive.models.pooling import token_mask, tokens_of
 from hf_contrastive.models.precision import as_dtype
 
@@ -27,7 +27,8 @@ def run_options(encoder: Any) -> dict[str, Any]:
 def call_encoder(encoder: Any, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
     """What an encoder returns for inputs, in its precision, with its [`run_options`]."""
     inputs = {name: as_dtype(x, encoder) for name, x in inputs.items()}
-    return encoder(**inputs, **extra_inputs(encoder, inputs), **options)
+    extra = peculiarities_of(encoder.config).extra_inputs
+    return encoder(**inputs, **(extra(encoder.config, inputs) if extra else {}), **options)
 
 
 def mask_of_tokens(encoder: Any, inputs: Mapping[str, Any], output: Mapping[str, Any]) -> Tensor | None:

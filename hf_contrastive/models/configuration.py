@@ -210,7 +210,10 @@ def _modality(name: str, given: Any) -> ModalityConfig:
         unknown := sorted(set(given) - {field.name for field in fields(ModalityConfig)})
     ):
         wrong = unknown if isinstance(given, Mapping) else given
-        raise ValueError(f"The modality {name!r} has the entries of a ModalityConfig, but got {wrong!r}.")
+        raise ValueError(
+            f"The modality {name!r} has the entries of a ModalityConfig, but got {wrong!r}. Those of a newer version "
+            "may change what a model returns, so they are not passed over."
+        )
     try:
         return ModalityConfig(**given)
     except ValueError as error:

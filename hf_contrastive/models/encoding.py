@@ -1,6 +1,6 @@
 """Raw values in, unit embeddings out: pictures, texts and sounds through a model and its processor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from transformers.utils import PROCESSOR_NAME, cached_file
 
 from hf_contrastive.models.repeatable import repeatable_inputs
+from hf_contrastive.towers.forwards import evaluation_mode
 
 
 class EncodingMixin:
@@ -89,10 +90,12 @@ class EncodingMixin:
         """
         Unit embeddings of raw values, without dropout and gradients, on the model's device.
 
+        Several threads may use a model at once if it is in evaluation mode, as it is when it is loaded.
+
         Args:
             modality (`str`):
                 Which tower.
-            data (`list`):
+            data (`list` or `Iterable`):
                 Texts, pictures, sounds or precomputed features, as the modality's processor takes them.
             batch_size (`int`, *optional*, defaults to 32):
                 Values per forward pass. Texts of similar length go together.
@@ -108,31 +111,16 @@ class EncodingMixin:
         Raises:
             ValueError: There is no such modality, no data, or a single value instead of a list.
         """
-        from hf_contrastive.data.modalities import problem_of
-
         processors = self.processor.modalities
         if modality not in processors:
             raise ValueError(f"`modality` must be one of {sorted(processors)}, but got {modality!r}.")
-        if isinstance(data, (str, bytes, Mapping)) or not hasattr(data, "__len__"):
-            raise ValueError(f"`data` must be a list of values, but got a {type(data).__name__}.")
-        if len(data) == 0 or type(batch_size) is not int or batch_size < 1:
-            raise ValueError(f"`data` must have values and `batch_size` be positive: {len(data)}, {batch_size}.")
-        values = list(data)
-        for row, value in enumerate(values):
-            # Here, since batches have other rows.
-            is_text = processors[modality].kind == "text"
-            problem = "nothing" if value is None else problem_of("text", value) if is_text else None
-            if problem is not None:
-                raise ValueError(f"`data[{row}]` is {problem}.")
+        values = _values(data, processors[modality].kind)
+        if not values or type(batch_size) is not int or batch_size < 1:
+            raise ValueError(f"`data` must have values and `batch_size` be positive: {len(values)}, {batch_size}.")
         order = sorted(range(len(values)), key=lambda row: -_length(values[row]))
         model: Any = self
-        modes = {module: module.training for module in model.modules()}
-        model.eval()
-        try:
+        with evaluation_mode(model):
             rows = self._encode(modality, processors[modality], [values[i] for i in order], batch_size, show_progress)
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
         embeds = torch.empty_like(rows)
         embeds[torch.tensor(order)] = rows
         return embeds.numpy() if to_numpy else embeds
@@ -158,6 +146,22 @@ class EncodingMixin:
             raise ValueError(f"`a` and `b` must be rows of one width, of shape (n, width), but got {shapes}.")
         x, y = (torch.nn.functional.normalize(row.float(), dim=-1) for row in rows)
         return x @ y.T
+
+
+def _values(data: Any, kind: str | None) -> list[Any]:
+    """A list of data; a ValueError if they are none, or names the row of one that is not there or no text."""
+    from hf_contrastive.data.modalities import problem_of
+
+    is_one = isinstance(data, (str, bytes, Mapping)) or getattr(data, "ndim", 1) == 0
+    if is_one or not isinstance(data, Iterable):
+        raise ValueError(f"`data` must be a list of values, but got a {type(data).__name__}.")
+    values = list(data)
+    for row, value in enumerate(values):
+        # Here, since batches have other rows.
+        problem = "nothing" if value is None else problem_of("text", value) if kind == "text" else None
+        if problem is not None:
+            raise ValueError(f"`data[{row}]` is {problem}.")
+    return values
 
 
 def _length(value: Any) -> int:

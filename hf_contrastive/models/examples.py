@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from hf_contrastive.models.peculiarities import peculiarities_of, random_rows
+
 
 # Tokens of an example: few enough for any encoder.
 _TOKENS = 4
@@ -22,7 +24,7 @@ def example_inputs(encoder: PreTrainedModel) -> dict[str, Tensor]:
         ValueError: It is not known what the encoder reads.
     """
     config, name = encoder.config, encoder.main_input_name
-    make = _MAKERS.get(name)
+    make = peculiarities_of(config).example or _MAKERS.get(name)
     if "spatial_shapes" in inspect.signature(type(encoder).forward).parameters:
         make = _patches
     if make is None:
@@ -30,13 +32,11 @@ def example_inputs(encoder: PreTrainedModel) -> dict[str, Tensor]:
         raise ValueError(
             f"A tower must read {', '.join(names)} or {last}, but {type(encoder).__name__} reads `{name}`."
         )
-    made = make(config)
+    # Whatever PyTorch's default is: the seed is one of the CPU.
+    with torch.device("cpu"):
+        made = make(config)
     device, dtype = encoder.device, encoder.dtype
     return {name: x.to(device, dtype if x.is_floating_point() else None) for name, x in made.items()}
-
-
-def _random(*shape: int) -> Tensor:
-    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def _text(config: Any) -> dict[str, Tensor]:
@@ -48,14 +48,14 @@ def _text(config: Any) -> dict[str, Tensor]:
 
 def _image(config: Any) -> dict[str, Tensor]:
     frames = (config.num_frames,) if hasattr(config, "num_frames") else ()
-    return {"pixel_values": _random(*frames, *_pixels(config, "image_size"))}
+    return {"pixel_values": random_rows(*frames, *_pixels(config, "image_size"))}
 
 
 def _video(config: Any) -> dict[str, Tensor]:
     """V-JEPA and the like, which say otherwise how large their pictures are."""
     size = "crop_size" if hasattr(config, "crop_size") else "image_size"
     frames = getattr(config, "frames_per_clip", _TOKENS)
-    return {"pixel_values_videos": _random(frames, *_pixels(config, size))}
+    return {"pixel_values_videos": random_rows(frames, *_pixels(config, size))}
 
 
 def _pixels(config: Any, name: str) -> tuple[int, int, int]:
@@ -68,26 +68,22 @@ def _pixels(config: Any, name: str) -> tuple[int, int, int]:
 def _patches(config: Any) -> dict[str, Tensor]:
     """A picture of four patches, cut already, of SigLIP 2, whose pictures have any number."""
     return {
-        "pixel_values": _random(4, config.num_channels * config.patch_size**2),
+        "pixel_values": random_rows(4, config.num_channels * config.patch_size**2),
         "pixel_attention_mask": torch.ones(2, 4, dtype=torch.long),
         "spatial_shapes": torch.full((2, 2), 2),
     }
 
 
 def _features(config: Any) -> dict[str, Tensor]:
-    if config.model_type == "clap_audio_model":
-        frames = config.spec_size * (config.spec_size // config.num_mel_bins)
-        features = _random(4 if config.enable_fusion else 1, frames, config.num_mel_bins)
-        return {"input_features": features, "is_longer": torch.full((2, 1), config.enable_fusion)}
-    if config.model_type == "whisper":
-        return {"input_features": _random(config.num_mel_bins, 2 * config.max_source_positions)}
     names = ("feature_projection_input_dim", "input_feat_per_channel", "num_mel_bins")
-    return {"input_features": _random(_FRAMES, next((getattr(config, x) for x in names if hasattr(config, x)), 80))}
+    return {
+        "input_features": random_rows(_FRAMES, next((getattr(config, x) for x in names if hasattr(config, x)), 80))
+    }
 
 
 def _values(config: Any) -> dict[str, Tensor]:
     shape = (config.max_length, config.num_mel_bins) if hasattr(config, "num_mel_bins") else (_SAMPLES,)
-    return {"input_values": _random(*shape)}
+    return {"input_values": random_rows(*shape)}
 
 
 _MAKERS = {

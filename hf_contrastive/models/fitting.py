@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from hf_contrastive.models.architectures import architecture_of, base_of, build_encoder, load_encoder
+from hf_contrastive.models.architectures import architecture_of, base_of, build_encoder, load_encoder, set_up
 from hf_contrastive.models.configuration import ModalityConfig
 from hf_contrastive.models.heads import make_head
 from hf_contrastive.models.probe import is_real, probe
@@ -32,6 +32,7 @@ def plan_towers(
     if both := sorted(set(towers) & set(shared)):
         raise ValueError(f"`shared` has {both}, which have towers of their own.")
     encoders = {m: load_encoder(m, x, **tower_kwargs) for m, x in towers.items() if type(x) is not int}
+    _refuse_twins(encoders)
     modalities = {}
     for name, source in towers.items():
         settings: dict[str, Any] = {"head": _of(head, name, "linear")}
@@ -62,6 +63,7 @@ def fit_encoder(name: str, modality: ModalityConfig, given: PreTrainedModel | No
     if modality.tower is None:
         return nn.Identity()
     encoder = build_encoder(modality.tower, modality.architecture) if given is None else given
+    set_up(encoder)
     modality.tower = encoder.config
     if is_real(encoder):
         found = probe(name, encoder, modality.pooling)
@@ -96,6 +98,18 @@ def freeze(module: nn.Module, names: Sequence[str]) -> None:
     for name in names:
         if name in parameters:
             parameters[name].requires_grad_(False)
+
+
+def _refuse_twins(encoders: Mapping[str, PreTrainedModel]) -> None:
+    """Raise a ValueError if two modalities have one encoder, whose weights would be saved under one name."""
+    first: dict[int, str] = {}
+    for name, encoder in encoders.items():
+        other = first.setdefault(id(encoder), name)
+        if other != name:
+            raise ValueError(
+                f"{other!r} and {name!r} have the same model as their tower: give it once, with "
+                f"`shared={{{name!r}: {other!r}}}`, or a copy if each is to be trained on its own."
+            )
 
 
 def _of(given: str | Mapping[str, str] | None, name: str, default: str | None = None) -> str | None:

@@ -12,6 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
 from hf_contrastive.hub.untrusted import check_model, checked_revision
+from hf_contrastive.models.architectures import location
 from hf_contrastive.models.calls import call_encoder, mask_of_tokens, run_options
 from hf_contrastive.models.checkpointing import CheckpointingMixin
 from hf_contrastive.models.configuration import MultiEncoderConfig
@@ -148,8 +149,7 @@ class MultiEncoder(EncodingMixin, FeatureMethodsMixin, CheckpointingMixin, PreTr
         """
         if not kwargs.setdefault("use_safetensors", True):
             raise ValueError("`use_safetensors` must be True: pickled weights could run code.")
-        where = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
-        source = {name: kwargs[name] for name in where if kwargs.get(name) is not None}
+        source = location(kwargs)
         if pretrained_model_name_or_path is not None:
             source |= checked_revision(check_model(pretrained_model_name_or_path, **source))
             kwargs |= source

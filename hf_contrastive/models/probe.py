@@ -10,15 +10,12 @@ from transformers import PreTrainedModel
 
 from hf_contrastive.models.calls import call_encoder, run_options
 from hf_contrastive.models.examples import example_inputs
+from hf_contrastive.models.peculiarities import peculiarities_of
 from hf_contrastive.models.pooling import own_vector, pool, tokens_of
+from hf_contrastive.towers.forwards import evaluation_mode
 
 
 _CLASS_TOKENS = ("cls_token", "class_embedding", "class_token")
-# Towers whose dense layer with tanh on the first token was trained to be compared. That of BERT and ViT was trained for
-# something else or not at all.
-_TRAINED_POOLERS = ("clap_text_model",)
-# Texts of a dual encoder that compares their first token.
-_TRAINED_CLASS_TOKENS = ("chinese_clip_text_model",)
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,9 @@ def is_real(encoder: nn.Module) -> bool:
     return all(p.device.type != "meta" and not hasattr(p, "ds_id") for p in encoder.parameters())
 
 
+# With a graph, which tells what parameters are used.
+@torch.inference_mode(False)
+@torch.enable_grad()
 def probe(modality: str, encoder: PreTrainedModel, pooling: str | None) -> Probed:
     """
     Run an encoder once.
@@ -55,20 +55,7 @@ def probe(modality: str, encoder: PreTrainedModel, pooling: str | None) -> Probe
         ValueError: The encoder cannot be run, returns nothing that can be pooled, or not as `pooling` says.
     """
     inputs = example_inputs(encoder)
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
-    try:
-        # With a graph, which tells what parameters are used.
-        with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
-            output = call_encoder(encoder, inputs, run_options(encoder))
-    except Exception as error:
-        shapes = {name: list(x.shape) for name, x in inputs.items()}
-        raise ValueError(
-            f"The {modality} tower, a {type(encoder).__name__}, was tried with {shapes} and failed: {error}"
-        ) from error
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    output = _run(modality, encoder, inputs)
     possible = list(_possible(encoder, output, inputs))
     chosen = pooling or (_suggested(encoder, output, possible) if possible else None)
     if chosen not in possible:
@@ -80,6 +67,17 @@ def probe(modality: str, encoder: PreTrainedModel, pooling: str | None) -> Probe
         )
     vector = pool(chosen, output)
     return Probed(chosen, vector.shape[-1], _unused(encoder, vector))
+
+
+def _run(modality: str, encoder: PreTrainedModel, inputs: dict[str, Tensor]) -> Any:
+    try:
+        with evaluation_mode(encoder), torch.random.fork_rng(devices=[]):
+            return call_encoder(encoder, inputs, run_options(encoder))
+    except Exception as error:
+        shapes = {name: list(x.shape) for name, x in inputs.items()}
+        raise ValueError(
+            f"The {modality} tower, a {type(encoder).__name__}, was tried with {shapes} and failed: {error}"
+        ) from error
 
 
 def _possible(encoder: nn.Module, output: Any, inputs: dict[str, Tensor]) -> Iterator[str]:
@@ -98,11 +96,12 @@ def _possible(encoder: nn.Module, output: Any, inputs: dict[str, Tensor]) -> Ite
 
 
 def _suggested(encoder: PreTrainedModel, output: Any, possible: list[str]) -> str:
+    trained = peculiarities_of(encoder.config).pooling
+    if trained in possible:
+        return trained
     if "pooler" in possible and not _is_bert_pooler(encoder):
         return "pooler"
     tokens = tokens_of(output)
-    if encoder.config.model_type in _TRAINED_CLASS_TOKENS:
-        return "cls"
     if "last" in possible:
         return "last" if tokens is not None and _is_causal(tokens) else "mean"
     return next(name for name in ("cls", "mean", "pooler") if name in possible)
@@ -119,8 +118,7 @@ def _has_class_token(encoder: nn.Module) -> bool:
 
 
 def _is_bert_pooler(encoder: Any) -> bool:
-    if encoder.config.model_type in _TRAINED_POOLERS:
-        return False
+    """Whether it is a dense layer with tanh on the first token, trained for something else or not at all."""
     pooler = getattr(encoder, "pooler", None)
     # ALBERT's has the activation beside it.
     return isinstance(pooler, nn.Linear) or (hasattr(pooler, "dense") and hasattr(pooler, "activation"))

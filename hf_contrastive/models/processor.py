@@ -10,17 +10,13 @@ from torch import Tensor
 
 # Not from `transformers`: this module is loaded while that is, see auto.py.
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.models.auto.feature_extraction_auto import AutoFeatureExtractor
-from transformers.models.auto.image_processing_auto import AutoImageProcessor
-from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import PROCESSOR_NAME, cached_file
 
 from hf_contrastive.models.configuration import check_name
-from hf_contrastive.models.processor_parts import as_list, default_options, kind_of, places
+from hf_contrastive.models.processor_parts import LOADERS, as_list, modality_for, places
 
 
-_LOADERS = {"text": AutoTokenizer, "image": AutoImageProcessor, "audio": AutoFeatureExtractor}
 _HUB = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
@@ -73,37 +69,9 @@ class MultiEncoderProcessor(ProcessorMixin):
         Raises:
             ValueError: A modality is none of the model's, or needs a processor and has none.
         """
-        from hf_contrastive.data.modalities import Modality
-
         if unknown := sorted({*processors, *options} - set(model.modalities)):
             raise ValueError(f"`processors` are for {unknown}, but the model has {model.modalities}.")
-        made = {}
-        for name in model.modalities:
-            owner = model.config.modalities[name].shared_with or name
-            settings = model.config.modalities[owner]
-            if settings.tower is None:
-                made[name] = Modality(width=settings.features)
-                continue
-            given = processors.get(name, processors.get(owner))
-            if given is None:
-                raise ValueError(f"`processors` has none for {name!r}.")
-            reads = model.inputs_of(name)
-            if isinstance(given, (str, Path)):
-                given = _LOADERS[kind_of(reads)].from_pretrained(given, trust_remote_code=False)
-            # The mask that an extractor makes when asked is no text's.
-            made_of = {*given.model_input_names} | ({"attention_mask"} if kind_of(reads) == "audio" else set())
-            rename = {own: model.input_name(name, own) for own in reads if own in made_of}
-            arguments = options.get(name)
-            if name not in options:
-                encoder = getattr(model, f"{owner}_model")
-                arguments = default_options(name, given, encoder, reads, settings.pooling)
-            made[name] = Modality(
-                processor=given,
-                kind=kind_of(reads),
-                options=arguments,
-                rename={own: called for own, called in rename.items() if called != own},
-            )
-        return cls(made)
+        return cls({name: modality_for(model, name, processors, options) for name in model.modalities})
 
     def __call__(
         self,
@@ -243,7 +211,7 @@ class MultiEncoderProcessor(ProcessorMixin):
         for name, place in places(kinds):
             where = "/".join(part for part in (subfolder, place) if part)
             source = str(pretrained_model_name_or_path)
-            processors[name] = _LOADERS[kinds[name]].from_pretrained(
+            processors[name] = LOADERS[kinds[name]].from_pretrained(
                 source, trust_remote_code=False, **hub, **({"subfolder": where} if where else {})
             )
         return cls({name: Modality(processor=processors.get(name), **entry) for name, entry in entries.items()})

@@ -1,13 +1,22 @@
-"""What belongs to the processor of one modality: its kind, its files, its options."""
+"""What belongs to one modality of a processor: its kind, its files, its options."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
+# Not from `transformers`, see processor.py.
+from transformers.models.auto.feature_extraction_auto import AutoFeatureExtractor
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
+from transformers.models.auto.tokenization_auto import AutoTokenizer
 
+from hf_contrastive.models.peculiarities import peculiarities_of
+
+
+LOADERS = {"text": AutoTokenizer, "image": AutoImageProcessor, "audio": AutoFeatureExtractor}
 # Which files a processor of each kind writes: of each, one fits the root of a folder.
 _FILES = {"text": "tokenizer", "image": "preprocessor", "audio": "preprocessor"}
 
@@ -34,6 +43,34 @@ def kind_of(reads: Sequence[str]) -> str:
     return "image" if any(name.startswith("pixel_values") for name in reads) else "audio"
 
 
+def modality_for(
+    model: Any, name: str, processors: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]]
+) -> Any:
+    """The [`Modality`] of a model's, with its processor or that of the modality whose tower it uses."""
+    from hf_contrastive.data.modalities import Modality
+
+    owner = model.config.modalities[name].shared_with or name
+    settings = model.config.modalities[owner]
+    if settings.tower is None:
+        return Modality(width=settings.features)
+    given = processors.get(name, processors.get(owner))
+    if given is None:
+        raise ValueError(f"`processors` has none for {name!r}.")
+    reads = model.inputs_of(name)
+    kind = kind_of(reads)
+    if isinstance(given, (str, Path)):
+        given = LOADERS[kind].from_pretrained(given, trust_remote_code=False)
+    if name in options:
+        chosen: Mapping[str, Any] | None = options[name]
+    else:
+        chosen = default_options(name, given, getattr(model, f"{owner}_model"), reads, settings.pooling)
+    # The mask that an extractor makes when asked is no text's.
+    made = {*given.model_input_names} | ({"attention_mask"} if kind == "audio" else set())
+    called = {own: model.input_name(name, own) for own in reads if own in made}
+    rename = {own: new for own, new in called.items() if new != own}
+    return Modality(processor=given, kind=kind, options=chosen, rename=rename)
+
+
 def default_options(
     name: str, processor: Any, encoder: Any, reads: Sequence[str], pooling: str
 ) -> dict[str, Any] | None:
@@ -50,9 +87,10 @@ def default_options(
     Raises:
         ValueError: A tokenizer cannot pad.
     """
-    if "input_ids" in reads:
+    kind = kind_of(reads)
+    if kind == "text":
         return _text_options(name, processor, encoder, reads)
-    if any(name.startswith("pixel_values") for name in reads):
+    if kind == "image":
         # Grey and transparent pictures, for processors that take them as they are.
         rgb = getattr(encoder.config, "num_channels", 3) == 3 and not getattr(processor, "do_convert_rgb", True)
         return {"do_convert_rgb": True} if rgb else None
@@ -71,8 +109,7 @@ def _text_options(name: str, tokenizer: Any, encoder: Any, reads: Sequence[str])
         )
     options: dict[str, Any] = {"padding": True, "truncation": True}
     longest = longest_text(encoder)
-    if encoder.config.model_type.startswith("siglip"):
-        # It reads all positions.
+    if peculiarities_of(encoder.config).is_padded:
         options |= {"padding": "max_length", "max_length": longest, "return_attention_mask": False}
     elif longest is not None and tokenizer.model_max_length > longest:
         options["max_length"] = longest

@@ -2,11 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+# The numbers of NumPy are those of all threads.
+_ONE_AT_A_TIME = Lock()
 
 
 def repeatable_inputs(processor: Any, modality: str, values: Sequence[Any]) -> Mapping[str, Tensor]:
@@ -31,9 +36,10 @@ def repeatable_inputs(processor: Any, modality: str, values: Sequence[Any]) -> M
 
 @contextmanager
 def _same_numbers() -> Iterator[None]:
-    state = np.random.get_state()
-    np.random.seed(0)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+    with _ONE_AT_A_TIME:
+        state = np.random.get_state()
+        np.random.seed(0)
+        try:
+            yield
+        finally:
+            np.random.set_state(state)

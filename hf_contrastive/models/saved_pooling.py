@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers.utils import cached_file, logging
 
+from hf_contrastive.models.architectures import location
+
 
 logger = logging.get_logger(__name__)
 
@@ -26,8 +28,8 @@ def saved_pooling(source: Any, where: Mapping[str, Any]) -> str | None:
     """
     if not isinstance(source, (str, Path)):
         return None
-    hub = {k: v for k, v in where.items() if k in ("revision", "token", "cache_dir", "local_files_only")}
-    if where.get("subfolder"):
+    hub = location(where)
+    if hub.pop("subfolder", ""):
         return None
     file = cached_file(str(source), _FILE, _raise_exceptions_for_missing_entries=False, **hub)
     if file is None:

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from transformers import PretrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 
 from hf_contrastive.towers.find import Tower, base_model, find_tower
+from hf_contrastive.towers.forwards import evaluation_mode
 from hf_contrastive.towers.precomputed import CACHED
 
 
@@ -157,9 +158,7 @@ def describe_collator(value: Any) -> Any:
 def _outputs(model: nn.Module, tower: Tower, batches: Any) -> Iterator[Tensor]:
     """Pooled outputs of a tower for each batch, on the CPU. The model's mode is as before in the end."""
     device = next(tower.encoder.parameters()).device
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with evaluation_mode(model):
         for inputs in batches:
             tensors = {name: x.to(device) if isinstance(x, Tensor) else x for name, x in inputs.items()}
             with torch.no_grad():
@@ -171,9 +170,6 @@ def _outputs(model: nn.Module, tower: Tower, batches: Any) -> Iterator[Tensor]:
                     f"shape {list(pooled.shape)} for {num_rows} examples."
                 )
             yield pooled.float().cpu()
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _pooled(model: nn.Module, tower: Tower, inputs: dict[str, Any]) -> Tensor:

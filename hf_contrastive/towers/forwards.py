@@ -1,4 +1,4 @@
-"""A forward pass that is another one for a while."""
+"""Forward passes that are others for a while."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,3 +20,15 @@ def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator
             del module.forward
         else:
             module.forward = own
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Inside this context, no part of `module` is in training mode; afterwards, those that were are again."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

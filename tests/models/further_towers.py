@@ -39,7 +39,6 @@ SOUND = LAYERS | {
     "num_conv_pos_embeddings": 4,
     "num_conv_pos_embedding_groups": 2,
     "num_feat_extract_layers": 2,
-    "layerdrop": 0.0,
 }
 T5 = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 1}
 SWIN = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 2, "image_size": 16, "patch_size": 2}

@@ -1,11 +1,13 @@
 """Rows of `encode` are those of each value alone, whatever its batch, its length and its file were."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from datasets import Dataset
 from PIL import Image
 from transformers import (
     ClapFeatureExtractor,
@@ -123,9 +125,48 @@ def test_a_batch_has_a_size(size: Any):
 def test_values_may_be_any_sequence():
     model = of_texts("bert", words())
     expected = model.encode_text(TEXTS)
-    for given in (tuple(TEXTS), np.array(TEXTS)):
+    column = Dataset.from_dict({"text": TEXTS})["text"]
+    assert torch.equal(model.encode("text", (text for text in TEXTS)), expected)
+    for given in (tuple(TEXTS), np.array(TEXTS), np.array(TEXTS, dtype=object), column):
         torch.testing.assert_close(model.encode("text", given), expected)
         assert torch.equal(model.processor(text=given)["input_ids"], model.processor(text=TEXTS)["input_ids"])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_rows_are_in_the_order_of_the_values_for_batches_of_any_size(size: int):
+    model = of_texts("bert", words())
+    torch.testing.assert_close(model.encode_text(TEXTS, batch_size=size), model.encode_text(TEXTS), rtol=0, atol=1e-6)
+
+
+def test_rows_may_be_trained_on():
+    rows = of_texts("bert", words()).encode_text(TEXTS)
+    head = torch.nn.Linear(12, 1)
+    head(rows).sum().backward()
+    torch.testing.assert_close(head.weight.grad[0], rows.sum(0))
+
+
+def test_threads_share_a_model_in_evaluation_mode():
+    model = of_texts("bert", words())
+    expected = model.encode_text(TEXTS)
+    with ThreadPoolExecutor(4) as pool:
+        for rows in pool.map(model.encode_text, [TEXTS] * 16):
+            torch.testing.assert_close(rows, expected)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
+def test_a_model_in_half_precision_returns_about_the_same(dtype: torch.dtype, tolerance: float):
+    model = of_texts("bert", words())
+    expected = model.encode_text(TEXTS)
+    found = model.to(dtype).encode_text(TEXTS)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+
+
+def test_a_single_value_is_no_list():
+    model = of_texts("bert", words())
+    for given in ("a", np.array("a"), 3):
+        with pytest.raises(ValueError, match="`data` must be a list of values, but got a "):
+            model.encode("text", given)
 
 
 def test_cosines_are_of_rows_of_one_width():

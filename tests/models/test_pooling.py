@@ -34,6 +34,37 @@ def test_without_a_mask_all_tokens_count(tokens: Tensor):
     assert torch.equal(pool("mean", output), tokens.mean(1))
 
 
+@pytest.mark.parametrize("pooling", ["cls", "last", "mean"])
+def test_rows_of_padding_alone_are_numbers(tokens: Tensor, pooling: str):
+    mask = MASK * torch.tensor([[1], [0], [1], [1]])
+    tokens.requires_grad_(True)
+    found = pool(pooling, {"last_hidden_state": tokens}, mask)
+    found.sum().backward()
+    assert found.isfinite().all()
+    assert tokens.grad.isfinite().all()
+    others = [0, 2, 3]
+    assert torch.equal(found[others], pool(pooling, {"last_hidden_state": tokens}, MASK)[others])
+
+
+def test_rows_of_padding_alone_attend_to_nothing(tokens: Tensor):
+    pooling = AttentionPooling(6)
+    nn.init.normal_(pooling.query)
+    found = pooling(tokens, MASK * torch.tensor([[1], [0], [1], [1]]))
+    found.sum().backward()
+    assert found.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in pooling.parameters())
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_means_of_many_tokens_in_half_precision_are_those_of_single(masked: bool):
+    tokens = (torch.randn(2, 3000, 4, generator=torch.Generator().manual_seed(0)) + 40).to(torch.bfloat16)
+    mask = torch.ones(2, 3000, dtype=torch.long) if masked else None
+    found = pool("mean", {"last_hidden_state": tokens}, mask)
+    assert found.dtype == torch.float32
+    # Sums of 3000 numbers in single precision; bfloat16 would be off by 0.1 and more.
+    torch.testing.assert_close(found, tokens.double().mean(1).float(), rtol=0, atol=1e-4)
+
+
 def test_a_map_is_pooled_over_its_places():
     x = torch.randn(2, 5, 3, 4)
     torch.testing.assert_close(pool("mean", {"last_hidden_state": x}), x.mean((2, 3)))

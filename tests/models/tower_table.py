@@ -110,7 +110,6 @@ TABLE = {
             num_conv_pos_embeddings=4,
             num_conv_pos_embedding_groups=2,
             num_feat_extract_layers=2,
-            layerdrop=0.0,
         ),
         "mean",
         ("attention",),
