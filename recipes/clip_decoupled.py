@@ -41,13 +41,10 @@ from hf_contrastive.data import ExampleSplits, ExampleStream, PairSplits
 from hf_contrastive.export import export_metadata
 from hf_contrastive.hub import check_can_push, push_folder
 from hf_contrastive.hub.command import NOT_PUSHED
-from hf_contrastive.joined_recipe import JoinedArguments, join_towers, load_joined_data
 from hf_contrastive.recipe import gives
-from hf_contrastive.recipe_end import next_steps
-from hf_contrastive.recipe_parser import told_in_one_line
-from hf_contrastive.recipe_sharing import SharingArguments
-from hf_contrastive.report import check_card
-from hf_contrastive.run import (
+from hf_contrastive.recipe.next_steps import next_steps
+from hf_contrastive.recipe.parser import told_in_one_line
+from hf_contrastive.recipe.run import (
     Run,
     before_training,
     make_trainer,
@@ -56,6 +53,9 @@ from hf_contrastive.run import (
     use_cpu_cores,
     with_other_loss,
 )
+from hf_contrastive.recipe.sharing import SharingArguments
+from hf_contrastive.recipe.towers import JoinedArguments, join_towers, load_joined_data
+from hf_contrastive.report import check_card
 
 
 CONFIGS = Path(__file__).parent / "configs"

@@ -17,9 +17,9 @@ from clip_decoupled import RecipeArguments, open_run
 
 from hf_contrastive import ContrastiveTrainingArguments, PushError, get_loss, parse_recipe
 from hf_contrastive.recipe import as_arguments, read_mapping
-from hf_contrastive.recipe_parser import told_in_one_line
+from hf_contrastive.recipe.parser import told_in_one_line
+from hf_contrastive.recipe.run import make_trainer, train_and_test, use_cpu_cores
 from hf_contrastive.report.result import RunResult, read_results, write_results
-from hf_contrastive.run import make_trainer, train_and_test, use_cpu_cores
 
 
 COLUMNS = {

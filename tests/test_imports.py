@@ -90,11 +90,7 @@ def units_imported_by(name: str) -> set[str]:
         ("__main__", {"command"}),
         ("evaluators", {"data", "distributed", "encoder", "functional"}),
         ("report", {"functional", "lazy", "losses", "metrics", "towers"}),
-        ("recipe_parser", set()),
-        ("recipe_sharing", {"report"}),
-        ("recipe_end", set()),
-        ("recipe", {"recipe_parser"}),
-        ("joined_recipe", {"data", "losses", "models", "recipe", "report"}),
+        ("recipe", {"data", "losses", "models", "report", "training"}),
         (
             "diagnosis",
             {
@@ -137,9 +133,9 @@ def test_a_module_imports_from_lower_floors_only(name: str, allowed: set[str]):
     assert units_imported_by(name) <= allowed
 
 
-def test_only_run_imports_the_trainer():
+def test_only_recipes_import_the_trainer():
     importers = {unit(module) for module, targets in GRAPH.items() if "hf_contrastive.training.trainer" in targets}
-    assert importers <= {"run", "training"}
+    assert importers <= {"recipe", "training"}
 
 
 def test_no_module_imports_the_package_itself():

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from hf_contrastive import ContrastiveTrainingArguments, MultiEncoder, PairDataset, push_folder
 from hf_contrastive.data import PairSplits
 from hf_contrastive.export import export
+from hf_contrastive.recipe.run import make_trainer, save_runs, train_and_test
 from hf_contrastive.report import check_card
-from hf_contrastive.run import make_trainer, save_runs, train_and_test
 from tests.conftest import make_pairs
 from tests.export.cases import encoder
 

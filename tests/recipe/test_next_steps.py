@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_contrastive.command import make_parser
-from hf_contrastive.recipe_end import next_steps
+from hf_contrastive.recipe.next_steps import next_steps
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from hf_contrastive import ContrastiveTrainingArguments, get_loss, parse_recipe
 
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 CPU = "--use_cpu=true"
 
 

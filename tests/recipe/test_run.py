@@ -10,8 +10,8 @@ from transformers import set_seed
 
 from hf_contrastive import ContrastiveTrainer, ContrastiveTrainingArguments, PairDataset, small_clip
 from hf_contrastive.data import PairSplits
+from hf_contrastive.recipe.run import Run, by_pair, make_trainer, save_runs, train_and_test, with_other_loss
 from hf_contrastive.report import check_card, read_results
-from hf_contrastive.run import Run, by_pair, make_trainer, save_runs, train_and_test, with_other_loss
 from tests.conftest import TINY, make_pairs
 
 

@@ -21,7 +21,7 @@ from hf_contrastive.losses import get_loss, uses_bias
 from hf_contrastive.models.multi_encoder import MultiEncoder
 from hf_contrastive.models.processor import MultiEncoderProcessor
 from hf_contrastive.models.processor_parts import kind_of
-from hf_contrastive.recipe import read_option
+from hf_contrastive.recipe.arguments import read_option
 from hf_contrastive.report.towers import longest_text
 
 

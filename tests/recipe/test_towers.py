@@ -26,12 +26,12 @@ from transformers import (
 
 from hf_contrastive import ContrastiveTrainingArguments, parse_recipe
 from hf_contrastive.data import ExampleDataset, ExampleSplits, ExampleStream
-from hf_contrastive.joined_recipe import JoinedArguments, join_towers, load_joined_data, mapping_of
 from hf_contrastive.models import MultiEncoder
 from hf_contrastive.models.from_scratch import train_tokenizer
 from hf_contrastive.recipe import as_arguments
+from hf_contrastive.recipe.run import Run, make_trainer, save_runs, train_and_test
+from hf_contrastive.recipe.towers import JoinedArguments, join_towers, load_joined_data, mapping_of
 from hf_contrastive.report import check_card
-from hf_contrastive.run import Run, make_trainer, save_runs, train_and_test
 from tests.conftest import COLORS, make_pairs
 from tests.models.tower_table import LAYERS, TABLE
 

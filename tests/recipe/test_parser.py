@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hf_contrastive import recipe_parser
 from hf_contrastive.recipe import parse_recipe
-from hf_contrastive.recipe_parser import told_in_one_line
+from hf_contrastive.recipe import parser as recipe_parser
+from hf_contrastive.recipe.parser import told_in_one_line
 
 
 @dataclass(kw_only=True)
@@ -115,12 +115,12 @@ def test_other_processes_speak_only_if_the_first_does_not_end_them(
 def test_a_mistake_of_all_processes_is_told_once(tmp_path: Path):
     script = tmp_path / "train.py"
     script.write_text(
-        "from hf_contrastive.recipe_parser import told_in_one_line\n"
+        "from hf_contrastive.recipe.parser import told_in_one_line\n"
         "with told_in_one_line():\n    raise ValueError('There is no such thing.')\n"
     )
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
     done = subprocess.run(
-        launch, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120, check=False
+        launch, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stderr.count("There is no such thing.") == 1
     assert "train.py: There is no such thing.\n" in done.stderr

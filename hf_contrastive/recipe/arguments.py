@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from hf_contrastive.recipe_parser import RecipeParser
+from hf_contrastive.recipe.parser import RecipeParser
 
 
 def parse_recipe(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_contrastive.recipe_sharing import SharingArguments
+from hf_contrastive.recipe.sharing import SharingArguments
 
 
 def test_the_language_of_the_data_is_taken_where_none_is_given():
