@@ -10,7 +10,7 @@ from hf_contrastive.batch_rows import BatchRows
 from hf_contrastive.functional import PairMask, log_partition, paired_log_partitions, self_log_partition
 from hf_contrastive.functional.tiles import KEEP_BYTES, Plan, paired_logits
 from hf_contrastive.queue_rows import QueuedRows, QueueRows
-from hf_contrastive.sharded import Shard, sharded_log_partitions, sharded_self_log_partition
+from hf_contrastive.world_partition import Shard, sharded_log_partitions, sharded_self_log_partition
 
 
 __all__ = ["ContrastiveBatch", "QueueRows", "QueuedRows"]

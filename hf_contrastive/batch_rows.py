@@ -14,7 +14,7 @@ from hf_contrastive.functional import PairMask
 from hf_contrastive.functional.tiles import count_masked
 from hf_contrastive.hard_negatives import HardNegatives
 from hf_contrastive.pair_scales import PairValues, geometric_mean, mean, scale_and_bias_fields
-from hf_contrastive.sharded import Gather
+from hf_contrastive.world_partition import Gather
 
 
 Batch = TypeVar("Batch", bound="BatchRows")

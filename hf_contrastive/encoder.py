@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hf_contrastive.hard_negatives import join_rows, split_rows
 from hf_contrastive.pair_scales import BIAS, SCALE
-from hf_contrastive.sharding import exact_value, is_sharded, reshard
+from hf_contrastive.sharded_parameters import exact_value, is_sharded, reshard
 from hf_contrastive.towers.forwards import replaced_forward as replaced_forward
 from hf_contrastive.towers.precomputed import precomputed_towers
 

@@ -10,7 +10,7 @@ from transformers.utils import logging
 from hf_contrastive.distributed import rank
 from hf_contrastive.losses.schedule import Schedule
 from hf_contrastive.pair_scales import BIAS, SCALE
-from hf_contrastive.sharding import clamp_max, fill, full_value, reshard
+from hf_contrastive.sharded_parameters import clamp_max, fill, full_value, reshard
 
 
 logger = logging.get_logger(__name__)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from transformers import TrainerCallback
 
-from hf_contrastive.sharding import cut_like, joined, local_part, reshard, vectors_to_scalars
+from hf_contrastive.sharded_parameters import cut_like, joined, local_part, reshard, vectors_to_scalars
 
 
 EMA_FILE = "ema.safetensors"

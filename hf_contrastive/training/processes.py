@@ -9,7 +9,7 @@ from torch.utils.data import IterableDataset
 
 from hf_contrastive.data.streams import Stream
 from hf_contrastive.distributed import world_size
-from hf_contrastive.sharding import (
+from hf_contrastive.sharded_parameters import (
     refuse_another_launch,
     scalars_to_vectors,
     vectors_to_scalars,

@@ -11,7 +11,7 @@ from transformers.trainer_utils import PredictionOutput
 from transformers.utils import logging
 
 from hf_contrastive.pair_scales import BIAS
-from hf_contrastive.sharding import reshard
+from hf_contrastive.sharded_parameters import reshard
 from hf_contrastive.temperature import is_scale_or_bias
 from hf_contrastive.towers.frozen import freeze_towers
 from hf_contrastive.training.adapters import (

@@ -10,8 +10,8 @@ from torch import Tensor
 from hf_contrastive.distributed import gather_rows, rank, world_size
 from hf_contrastive.functional import PairMask, paired_log_partitions, self_log_partition
 from hf_contrastive.functional.tiles import Plan
-from hf_contrastive.sharded import Shard, sharded_log_partitions, sharded_self_log_partition
 from hf_contrastive.testing import run_distributed
+from hf_contrastive.world_partition import Shard, sharded_log_partitions, sharded_self_log_partition
 from tests.functional.dense import chosen, close, dense_log_partitions, relative_error
 from tests.functional.rows import double, random_rows, unit_rows
 

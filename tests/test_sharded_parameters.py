@@ -14,7 +14,7 @@ from transformers import CLIPModel
 from hf_contrastive.distributed import gather_batch, rank
 from hf_contrastive.encoder import contrastive_forward
 from hf_contrastive.losses import CLIP, total
-from hf_contrastive.sharding import (
+from hf_contrastive.sharded_parameters import (
     clamp_max,
     full_value,
     refuse_another_launch,
