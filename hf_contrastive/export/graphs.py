@@ -13,7 +13,7 @@ from hf_contrastive.export.comparing import examples_of
 from hf_contrastive.export.errors import InexpressibleError
 from hf_contrastive.export.onnx_files import write_onnx
 from hf_contrastive.export.parts import scalars_of
-from hf_contrastive.export.processors import plain_tokenizer, save_processor
+from hf_contrastive.export.processors import plain_part, plain_tokenizer, save_processor
 from hf_contrastive.export.raw import inputs_of_raw, of_kind
 from hf_contrastive.models.processor import MultiEncoderProcessor
 
@@ -69,7 +69,7 @@ def _settings(writer: "Writer") -> tuple[Any, Any]:
         pass
     modalities: Mapping[str, Any] = {} if writer.processor is None else writer.processor.modalities
     kept = {
-        m: replace(modalities[m], processor=plain_tokenizer(modalities[m])) if part.kind == "text" else modalities[m]
+        m: replace(modalities[m], processor=(plain_tokenizer if part.kind == "text" else plain_part)(modalities[m]))
         for m, part in writer.parts.items()
         if m in modalities
     }
