@@ -53,6 +53,15 @@ def test_the_card_is_called_as_on_the_hub(tmp_path: Path):
     assert 'from_pretrained("tester/scenes")' in text
 
 
+def test_the_card_holds_neither_the_token_of_the_run_nor_a_place_of_this_machine(tmp_path: Path):
+    place = Path.home() / "pictures" / "of_me"
+    loss = f"MyLoss(key='secret-of-mine', other='hf_{'a' * 30}', table='{place}')"
+    text = write_card(tmp_path, loss=loss, hub_token="secret-of-mine")
+    assert "MyLoss(" in text
+    for secret in ("secret-of-mine", "hf_aaa", str(Path.home())):
+        assert secret not in text
+
+
 @pytest.mark.parametrize("loss", ["MyLoss(weight=1.0)", "my.module.<locals>.loss", "<function loss at 0x7f>"])
 def test_a_loss_of_the_authors_own_is_no_obstacle(tmp_path: Path, loss: str):
     text = write_card(tmp_path, loss=loss)
