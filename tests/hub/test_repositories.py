@@ -51,6 +51,17 @@ meanwhile["do"] = lambda: commit("lands-late", "Push", a_json="{}", b_bin="late"
 push("lands-late", a_json="{}", b_bin="late")
 meanwhile["do"] = lambda: commit("of-another", "Another", c_json="{}")
 push("of-another", a_json="{}", b_bin="mine")
+heads = []
+
+def with_a_card_of(head):
+    # Somebody edits the card between the question for the head and the commit onto it.
+    heads.append(head)
+    if len(heads) == 1:
+        commit("edited", "Edit", card_md="theirs")
+    return {"a.json": b"{}", "card.md": f"ours and, at {len(heads)}, theirs".encode()}
+
+Repository(name="tester/edited").commit(Repository(name="tester/edited").open(), with_a_card_of, "Push")
+report["edited"] = heads
 push("always-fails", a_json="{}")
 push("full", b_bin="x" * 5000)
 print(json.dumps(report))
@@ -115,6 +126,15 @@ def test_what_another_has_committed_meanwhile_stays(report: dict[str, Any], modu
     assert module_hub.commits("tester/of-another") == ["Push", "Another", "initial commit"]
     assert module_hub.files("tester/of-another").keys() == {".gitattributes", "a.json", "b.bin", "c.json"}
     assert report["of-another"] == report["of-another head"]
+
+
+def test_files_are_made_anew_where_the_head_has_moved_before_the_commit(
+    report: dict[str, Any], module_hub: LoopbackHub
+):
+    first, second = report["edited"]
+    assert first != second
+    assert module_hub.commits("tester/edited") == ["Push", "Edit", "initial commit"]
+    assert module_hub.files("tester/edited")["card.md"] == b"ours and, at 2, theirs"
 
 
 def test_there_is_an_end_to_it(report: dict[str, Any], module_hub: LoopbackHub):
