@@ -133,9 +133,7 @@ def open_run(
     pairs = pairs or load_recipe_pairs(recipe, training)
     set_seed(training.seed)
     if recipe.model:
-        model, processor = load_dual_encoder(recipe.model)
-        # Files may hold half precision, in which most steps of an optimizer change nothing.
-        return model.float(), processor, pairs
+        return *load_dual_encoder(recipe.model), pairs
     assert isinstance(pairs, PairSplits)
     return *small_clip(pairs.train.captions, recipe), pairs
 
