@@ -46,16 +46,16 @@ def add_command(commands: Any) -> None:
         "--compare",
         nargs="+",
         metavar="SOURCE",
-        help="Another model, or its files in the same order, on the same rows.",
+        help="Another model, or files of its embeddings, for the same rows.",
     )
     add("--output", default="diagnosis", metavar="FOLDER", help="Where to write. Default: %(default)s.")
     add("--num_rows", type=int, default=DEFAULTS.num_rows, metavar="N", help="Rows at most. Default: %(default)s.")
-    add("--seed", type=int, default=DEFAULTS.seed, metavar="N", help="Of all that is drawn. Default: %(default)s.")
+    add("--seed", type=int, default=DEFAULTS.seed, metavar="N", help="Seed of all draws. Default: %(default)s.")
 
     add = parser.add_argument_group("what a model embeds").add_argument
     add("--dataset", help="Hub id, folder, parquet/JSON/CSV/tar files or loader. Default: the embedded scenes.")
     add("--config", metavar="NAME", help="Configuration of the dataset.")
-    add("--data_dir", metavar="FOLDER", help="For a loader such as imagefolder.")
+    add("--data_dir", metavar="FOLDER", help="Folder for a loader such as imagefolder.")
     add("--split", metavar="NAME", help="Default: test, validation, or the rows that training holds out.")
     add("--where", metavar="COLUMN", help="Embed only the rows where this boolean column is true.")
     add("--image_column", default=DEFAULTS.image_column, metavar="COLUMN", help="Default: %(default)s.")
@@ -65,7 +65,7 @@ def add_command(commands: Any) -> None:
         "--columns",
         type=_columns,
         metavar="JSON",
-        help='Columns of any modalities, such as \'{"query": "question"}\'. Default: those of their names.',
+        help='Column of each modality, such as \'{"query": "question"}\'. Default: the one of its name.',
     )
     add(
         "--all_captions",
@@ -76,7 +76,7 @@ def add_command(commands: Any) -> None:
     add = parser.add_argument_group("how a model embeds it").add_argument
     add("--batch_size", type=int, default=DEFAULTS.batch_size, metavar="N", help="Rows at once. Default: %(default)s.")
     add("--device", help="Such as cuda:1 or cpu. Default: a GPU if there is one.")
-    add("--cache_dir", metavar="FOLDER", help="Of embeddings computed before. Default: in the cache of datasets.")
+    add("--cache_dir", metavar="FOLDER", help="Where embeddings are kept. Default: in the cache of datasets.")
 
     add = parser.add_argument_group("for files of embeddings").add_argument
     add("--ids", metavar="FILE", help="A .txt, .npy or .parquet file, an id for each row: rows of one show the same.")

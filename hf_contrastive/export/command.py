@@ -16,10 +16,10 @@ FORMATS_AND_EXAMPLES = """\
 formats:
   transformers           CLIPModel, SiglipModel, VisionTextDualEncoderModel or ClapModel
   sentence-transformers  a text tower, or images and texts, for SentenceTransformer
-  onnx                   a file for each modality
-  multi_encoder          as it is, for people with this package
+  onnx                   a file for each modality, such as onnx/text_model.onnx
+  multi_encoder          joined towers as they are, for people with this package
   adapter                the adapter alone
-  auto                   an adapter as it is, else transformers, else multi_encoder
+  auto                   adapter for an adapter, else transformers, else multi_encoder
 
 examples:
   hf-contrastive export outputs/joined plain
@@ -44,11 +44,11 @@ def add_command(commands: Any) -> None:
     add("model", metavar="MODEL", help="A dual or multi encoder, or an adapter: Hub id or folder.")
     add("folder", metavar="FOLDER", help="Where to write.")
     add("--format", default="auto", choices=FORMATS, metavar="NAME", help="One of those below. Default: %(default)s.")
-    add("--modalities", nargs="+", metavar="NAME", help="Those to write. Default: all.")
+    add("--modalities", nargs="+", metavar="NAME", help="Modalities to write. Default: all.")
     add("--base", metavar="MODEL", help="For an adapter: the model that it was trained on.")
     add("--merge", action="store_true", help="For an adapter: merge it into the weights.")
     add("--overwrite", action="store_true", help="Replace a folder that holds a model and nothing else.")
-    add("--name", metavar="HUB_ID", help="Where it will be: what the lines in the card load. Default: the folder.")
+    add("--name", metavar="HUB_ID", help="Hub id that the lines in the card load. Default: the folder.")
     parser.set_defaults(run=run)
 
 

@@ -42,15 +42,15 @@ def add_command(commands: Any) -> None:
     add(
         "folder",
         metavar="FOLDER",
-        help="Folder of a model; or `_unpushed` of a run, or a copy in it, which know where they are to go.",
+        help="Folder of a model, or `_unpushed` of a run or a copy in it: what waits there for its push.",
     )
     add(
         "repository",
         nargs="?",
         metavar="HUB_ID",
-        help="Where to, such as your-name/your-encoder. Not for copies, which know it.",
+        help="Where to, such as your-name/your-encoder. Not needed for copies in `_unpushed`, which have it on record.",
     )
-    add("--revision", metavar="BRANCH", help="Made if there is none. Default: main.")
+    add("--revision", metavar="BRANCH", help="Branch to push to, made if there is none. Default: main.")
     add("--private", action="store_true", help="Make a new repository private. Default: as your settings say.")
     add(
         "--message", default="Upload a dual encoder", metavar="TEXT", help="Title of the commit. Default: %(default)s."

@@ -104,10 +104,10 @@ class JoinedArguments:
         },
     )
     pooling: dict[str, str] | str | None = field(
-        default=None, metadata=_help("pooling", "With --towers: cls, mean, last, attention or pooler, for all or")
+        default=None, metadata=_help("pooling", "With --towers: cls, mean, last, attention or pooler; for one alone")
     )
     head: dict[str, str] | str | None = field(
-        default="linear", metadata=_help("head", "With --towers: linear, mlp or none, for all or")
+        default="linear", metadata=_help("head", "With --towers: linear, mlp or none; for one alone")
     )
     scale_per_pair: bool = field(
         default=False, metadata={"help": "With --towers: a temperature of its own for each pair of modalities."}
