@@ -13,6 +13,24 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
+@contextmanager
+def loaded_whole() -> Iterator[None]:
+    """
+    Inside, and in functions that this decorates, `transformers` loads models with whole parameters under ZeRO-3 as well.
+
+    It would have DeepSpeed cut them at once, which fails at CLIP's scalar and leaves nothing to find a tower's pooling
+    with. Training cuts them when it begins.
+    """
+    from transformers.integrations import deepspeed
+
+    kept = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed._hf_deepspeed_config_weak_ref = None
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = kept
+
+
 def scalars_to_vectors(model: nn.Module) -> list[str]:
     """
     Give every parameter of shape () the shape (1,), and name those that had it.

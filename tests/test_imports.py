@@ -83,7 +83,7 @@ def units_imported_by(name: str) -> set[str]:
         ("metrics", {"functional"}),
         ("hub", {"lazy", "metrics", "report"}),
         ("auto", {"models"}),
-        ("models", {"data", "encoder", "hub", "pair_scales", "towers"}),
+        ("models", {"data", "encoder", "hub", "pair_scales", "sharded_parameters", "towers"}),
         ("data", {"hard_negatives"}),
         ("export", {"lazy", "models", "pair_scales", "report", "towers", "training"}),
         ("command", {"diagnosis", "export", "hub"}),

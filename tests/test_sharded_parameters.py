@@ -1,7 +1,9 @@
 """Trainings whose parameters are sharded, against one process."""
 
 import importlib.util
+import weakref
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -9,8 +11,10 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
-from transformers import CLIPModel
+from transformers import CLIPModel, CLIPTextConfig
+from transformers.integrations import deepspeed
 
+from hf_contrastive import MultiEncoder, load_dual_encoder
 from hf_contrastive.distributed import gather_batch, rank
 from hf_contrastive.encoder import contrastive_forward
 from hf_contrastive.losses import CLIP, total
@@ -23,7 +27,7 @@ from hf_contrastive.sharded_parameters import (
     without_one_embedding,
 )
 from hf_contrastive.testing import batch_of, run_distributed
-from tests.conftest import make_inputs, tiny_clip, tiny_siglip
+from tests.conftest import LAYERS, TEXT, make_inputs, tiny_clip, tiny_siglip
 from tests.training.parity import Setting, make_model
 from tests.training.sharded_training import (
     STEPS,
@@ -33,6 +37,27 @@ from tests.training.sharded_training import (
     train_in_half_precision,
     train_sharded,
 )
+
+
+class ZeRO3:
+    """What `transformers` asks the configuration of DeepSpeed for."""
+
+    config: ClassVar[dict[str, Any]] = {"zero_optimization": {"stage": 3}}
+
+    def is_zero3(self) -> bool:
+        return True
+
+
+def test_dual_encoders_and_towers_are_loaded_whole_where_deepspeed_would_cut_them(
+    saved_clip: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = ZeRO3()
+    monkeypatch.setattr(deepspeed, "_hf_deepspeed_config_weak_ref", weakref.ref(config))
+    model, _ = load_dual_encoder(str(saved_clip))
+    joined = MultiEncoder.from_towers({"image": str(saved_clip), "text": CLIPTextConfig(**LAYERS, **TEXT)}, width=8)
+    for one in (model, joined):
+        assert all(p.numel() and not hasattr(p, "ds_id") for p in one.parameters())
+    assert deepspeed.is_deepspeed_zero3_enabled()
 
 
 def test_scalars_become_vectors_and_come_back_as_they_were(clip: CLIPModel):

@@ -12,6 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from hf_contrastive.hub.untrusted import check_model, checked_revision
 from hf_contrastive.models.configuration import refuse_code
 from hf_contrastive.models.peculiarities import peculiarities_of
+from hf_contrastive.sharded_parameters import loaded_whole
 
 
 # Arguments of `from_pretrained` that say where files are.
@@ -53,6 +54,7 @@ def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
     return model.get_encoder()
 
 
+@loaded_whole()
 def load_encoder(modality: str, source: Any, **kwargs: Any) -> PreTrainedModel:
     """
     The encoder that a user means.

@@ -7,8 +7,10 @@ import torch
 from transformers import AutoModel, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from hf_contrastive.hub.untrusted import check_model, checked_revision
+from hf_contrastive.sharded_parameters import loaded_whole
 
 
+@loaded_whole()
 def load_dual_encoder(name: str, **kwargs: Any) -> tuple[PreTrainedModel, ProcessorMixin]:
     """
     A pretrained model with two or more towers and the processor saved beside it.
