@@ -18,7 +18,7 @@ from hf_contrastive.temperature import ClampLogitScale, is_scale_or_bias, set_lo
 from tests.conftest import tiny_clip, tiny_siglip
 from tests.training.test_trainer import make_trainer
 
-from .test_recipe import Training
+from .recipe.test_arguments import Training
 
 
 @pytest.mark.parametrize("name", ["logit_scale", "logit_bias", "module.logit_scale", "model.clip.logit_bias"])
