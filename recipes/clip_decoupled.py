@@ -46,7 +46,6 @@ from hf_contrastive.recipe.next_steps import next_steps
 from hf_contrastive.recipe.parser import told_in_one_line
 from hf_contrastive.recipe.run import (
     Run,
-    before_training,
     make_trainer,
     save_runs,
     train_and_test,
@@ -56,6 +55,7 @@ from hf_contrastive.recipe.run import (
 from hf_contrastive.recipe.sharing import SharingArguments
 from hf_contrastive.recipe.towers import JoinedArguments, join_towers, load_joined_data
 from hf_contrastive.report import check_card
+from hf_contrastive.report.result import before_training
 
 
 CONFIGS = Path(__file__).parent / "configs"

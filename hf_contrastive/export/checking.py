@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hf_contrastive.export.errors import DifferentExportError
 from hf_contrastive.models.examples import example_inputs
+from hf_contrastive.models.peculiarities import peculiarities_of
 
 
 TOLERANCE = 1e-6
@@ -39,7 +40,7 @@ def example_batch(encoder: Any, rows: int = 3, tokens: int = 6) -> dict[str, Ten
     if "input_ids" not in made:
         return {name: x[torch.arange(rows) % len(x)] for name, x in made.items()}
     config = encoder.config.get_text_config()
-    size, fixed = config.vocab_size, encoder.config.model_type.startswith("siglip")
+    size, fixed = config.vocab_size, peculiarities_of(encoder.config).is_padded
     tokens = config.max_position_embeddings if fixed else tokens
     end = config.eos_token_id if isinstance(config.eos_token_id, int) and 0 <= config.eos_token_id < size else size - 1
     ids = torch.randint(min(3, size - 1), size, (rows, tokens), generator=torch.Generator().manual_seed(0))

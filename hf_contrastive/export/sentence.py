@@ -14,6 +14,7 @@ from transformers.utils import logging
 from hf_contrastive.export.errors import InexpressibleError
 from hf_contrastive.export.parts import Part, is_automatic
 from hf_contrastive.export.processors import name_tokenizer
+from hf_contrastive.models.peculiarities import peculiarities_of
 from hf_contrastive.models.pooling import pool
 from hf_contrastive.report.towers import longest_text
 
@@ -39,7 +40,7 @@ def dense_layers(part: Part) -> tuple[str, list[tuple[Tensor, Tensor | None, str
         InexpressibleError: The library has no such modules.
     """
     encoder, where = part.encoder, f"the tower of {part.modality!r}"
-    if encoder.config.model_type.startswith("siglip"):
+    if peculiarities_of(encoder.config).is_padded:
         raise InexpressibleError(
             f"SentenceTransformer pads texts to the longest, but {where}, a {type(encoder).__name__}, reads texts "
             "of one length."

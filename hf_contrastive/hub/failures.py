@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from transformers.utils import logging
 
+from hf_contrastive.report.privacy import LOGIN
+
 
 if TYPE_CHECKING:
     from hf_contrastive.training.training_args import ContrastiveTrainingArguments
@@ -137,7 +139,7 @@ def without_secrets(text: str, token: str | None = None) -> str:
     if token:
         text = text.replace(token, "hf_***")
     text = re.sub(r"(hf|api_org)_[A-Za-z0-9]{20,}", r"\1_***", text)
-    text = re.sub(r"(https?://)[^\s/?#@'\"]+@", r"\1***@", text)
+    text = LOGIN.sub("***@", text)
     return re.sub(r"(https?://[^\s?'\"<>]+)\?[^\s'\"<>]+", r"\1?***", text)
 
 

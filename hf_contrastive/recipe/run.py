@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -142,11 +142,6 @@ def _measure_before(trainer: ContrastiveTrainer, test: ExampleDataset) -> dict[s
     return measures_in(trainer.predict(test).metrics, "test")
 
 
-def before_training(result: RunResult) -> list[RunResult]:
-    """What a run measured before training, as a result of its own; empty where it did not."""
-    return [] if result.before is None else [replace(result, name="before", metrics=result.before, train_seconds=0.0)]
-
-
 def with_other_loss(args: ContrastiveTrainingArguments, loss: str) -> ContrastiveTrainingArguments:
     """The same run with another loss at its defaults, in a folder of its own and never pushed."""
     other = copy.copy(args)
@@ -181,7 +176,7 @@ def save_runs(
         train_rows (`int`):
             Number of training pairs, None for a stream.
         pairs ([`ExampleSplits`], *optional*):
-            The data, for its fingerprint and licence.
+            The data, for the name of the split that was measured.
         sharing ([`Sharing`], *optional*):
             Licence, language and benchmark, which only the author knows.
 

@@ -19,6 +19,7 @@ from transformers import (
 from hf_contrastive.data.loading import ExampleSplits, load_examples
 from hf_contrastive.losses import get_loss, uses_bias
 from hf_contrastive.models.multi_encoder import MultiEncoder
+from hf_contrastive.models.peculiarities import peculiarities_of
 from hf_contrastive.models.processor import MultiEncoderProcessor
 from hf_contrastive.models.processor_parts import kind_of
 from hf_contrastive.recipe.arguments import read_option
@@ -235,7 +236,7 @@ def _load_processor(model: MultiEncoder, modality: str, source: str, max_length:
         processor.pad_token = processor.eos_token
     modalities = model.config.modalities
     config = modalities[modalities[modality].shared_with or modality].tower
-    if max_length is not None and config.model_type.startswith("siglip"):
+    if max_length is not None and peculiarities_of(config).is_padded:
         raise ValueError(
             f"`max_length` is {max_length}, but the {modality} tower, a SigLIP, reads texts of one length."
         )

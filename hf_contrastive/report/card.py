@@ -1,7 +1,6 @@
 """The model card, with the numbers of the run in it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
@@ -22,7 +21,7 @@ from hf_contrastive.report.metadata import build_metadata, pipeline_of
 from hf_contrastive.report.names import CARD
 from hf_contrastive.report.objective import Objective, bibtex
 from hf_contrastive.report.privacy import scrub
-from hf_contrastive.report.result import RunResult
+from hf_contrastive.report.result import RunResult, before_training
 from hf_contrastive.report.retrieval import pools, recalls_at_1, shares_ids
 from hf_contrastive.report.snippets import snippets
 from hf_contrastive.report.table import geometry_table, result_table
@@ -142,7 +141,7 @@ def render_card(
     own = results[0]
     objective = facts.objective or Objective.read(own.loss)
     name = (args.hub_model_id or Path(folder).resolve().name).rpartition("/")[2]
-    before = None if own.before is None else replace(own, name="before", metrics=own.before, train_seconds=0.0)
+    before = before_training(own)
     card = ModelCard.from_template(
         build_metadata(name, own, facts, objective),
         template_str=files("hf_contrastive").joinpath("templates/model_card.md").read_text(encoding="utf-8"),
@@ -161,8 +160,8 @@ def render_card(
         needs=_needs(facts),
         local=not args.hub_model_id,
         snippets=snippets(args.hub_model_id or ".", facts, zero_shot=pipeline_of(facts).startswith("zero-shot-image")),
-        table=result_table([*([before] if before else []), *results]) if own.test_rows else None,
-        before=before is not None,
+        table=result_table([*before, *results]) if own.test_rows else None,
+        before=bool(before),
         test_rows=own.test_rows,
         test_split=facts.test_split,
         shares_ids=shares_ids(own),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 
@@ -33,6 +33,11 @@ class RunResult:
     test_rows: int
     before: dict[str, float] | None = None
     resumed_at: int | None = None
+
+
+def before_training(result: RunResult) -> list[RunResult]:
+    """What a run measured before training, as a result of its own; empty where it did not."""
+    return [] if result.before is None else [replace(result, name="before", metrics=result.before, train_seconds=0.0)]
 
 
 def write_results(results: Sequence[RunResult], path: str | Path) -> None:
